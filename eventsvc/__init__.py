@@ -1,0 +1,1 @@
+"""eventsvc: an append-only log of events in PostgreSQL, searched through Elasticsearch."""

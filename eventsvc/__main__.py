@@ -1,0 +1,5 @@
+"""Run ``python -m eventsvc``."""
+
+from eventsvc.cli import main
+
+main()

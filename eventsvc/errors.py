@@ -1,0 +1,144 @@
+"""Every exception of ours, in one tree; it knows neither HTTP nor SQL.
+
+EventsvcError
+├── InvalidInput             the caller's fault: say what, where and what to do
+│   ├── QueryError           a query that cannot be read or makes no sense
+│   ├── InvalidEvents        one or more events that break a rule
+│   ├── InvalidBody          a body that cannot be read at all (syntax, encoding, type, size)
+│   └── InvalidParameter     a query parameter or header with an impossible value
+├── EventNotFound            no event of that id
+├── LogError                 PostgreSQL
+│   ├── LogUnavailable       it cannot be reached, or the connection broke
+│   ├── LogTimeout           a statement ran into its time limit
+│   ├── CommitUnknown        the connection broke during COMMIT: stored or not, nobody knows
+│   ├── WriteQueueFull       more is waiting to be written than is allowed
+│   └── SchemaError          the database is not what this version needs
+├── IndexUnavailable         Elasticsearch cannot give a whole answer now
+└── SetupError               a setting, or a server that cannot be started
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class EventsvcError(Exception):
+    """The root; its text is fit for a user's eyes."""
+
+
+class InvalidInput(EventsvcError):
+    """What the caller sent cannot be used."""
+
+
+class QueryError(InvalidInput):
+    """A query that cannot be read, or that makes no sense.
+
+    Attributes:
+        text: the query as sent.
+        reason: what is wrong, one sentence.
+        offset: 0-based position in characters.
+        width: how many characters the fault covers, at least 1.
+        expected: what could stand there instead, in words; may be empty.
+        hint: what to do about a common mistake; may be empty.
+    """
+
+    def __init__(
+        self, reason: str, *, text: str, offset: int, width: int = 1, expected: tuple[str, ...] = (), hint: str = ""
+    ) -> None:
+        self.reason, self.text, self.offset, self.width = reason, text, offset, max(1, width)
+        self.expected, self.hint = expected, hint
+        super().__init__(reason)
+
+    @property
+    def line(self) -> int:
+        """The 1-based line of the fault."""
+        return self.text.count("\n", 0, self.offset) + 1
+
+    @property
+    def column(self) -> int:
+        """The 1-based column of the fault, in characters."""
+        return self.offset - (self.text.rfind("\n", 0, self.offset) + 1) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with one event.
+
+    Attributes:
+        pointer: a JSON pointer (RFC 6901) into the event, "" for the event itself.
+        detail: what is wrong and what is allowed.
+        line: 1-based line (NDJSON) or position (array) in a bulk request; None for a single event.
+    """
+
+    pointer: str
+    detail: str
+    line: int | None = None
+
+
+class InvalidEvents(InvalidInput):
+    """One or more events break a rule; nothing was stored."""
+
+    def __init__(self, faults: tuple[Fault, ...], *, total: int | None = None) -> None:
+        self.faults = faults
+        self.total = len(faults) if total is None else total
+        super().__init__("; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults[:3]))
+
+
+class InvalidBody(InvalidInput):
+    """A body that cannot be read at all."""
+
+
+class UnsupportedMediaType(InvalidBody):
+    """A Content-Type or Content-Encoding that is not understood."""
+
+
+class BodyTooLarge(InvalidBody):
+    """A body, or what it unpacks to, beyond the limit."""
+
+
+class InvalidParameter(InvalidInput):
+    """A query parameter or header with an impossible value."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        self.name, self.detail = name, detail
+        super().__init__(f"{name}: {detail}")
+
+
+class EventNotFound(EventsvcError):
+    """No event of that id."""
+
+    def __init__(self, event_id: str) -> None:
+        self.event_id = event_id
+        super().__init__(f"there is no event with id {event_id}")
+
+
+class LogError(EventsvcError):
+    """PostgreSQL could not do what was asked."""
+
+
+class LogUnavailable(LogError):
+    """PostgreSQL cannot be reached, or the connection broke; nothing was stored."""
+
+
+class LogTimeout(LogError):
+    """A statement ran into its time limit."""
+
+
+class CommitUnknown(LogError):
+    """The connection broke during COMMIT: stored or not, nobody knows."""
+
+
+class WriteQueueFull(LogError):
+    """More events wait to be written than is allowed; try again in a moment."""
+
+
+class SchemaError(LogError):
+    """The database is not what this version needs."""
+
+
+class IndexUnavailable(EventsvcError):
+    """Elasticsearch cannot give a whole answer now: away, slow, red, or an index is missing."""
+
+
+class SetupError(EventsvcError):
+    """A setting is wrong, or a server cannot be found or started."""

@@ -1,0 +1,64 @@
+"""Event, its limits, and its JSON forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One stored event; immutable, like the log it lies in.
+
+    Attributes:
+        seq: its position in the log.
+        id: UUID4, canonical lower-case text.
+        created_at: milliseconds since 1970-01-01T00:00:00Z, by the database's clock.
+        data: JSON text, as PostgreSQL's jsonb writes it. Kept as text: most readers only pass it on, and a
+            round trip through Python objects would cost time and, for large integers, digits.
+    """
+
+    seq: int
+    id: str
+    created_at: int
+    email: str
+    environment: str
+    component: str
+    message: str
+    data: str
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """What events are ordered by, in both stores."""
+        return (self.created_at, self.seq)
+
+    def parsed_data(self) -> Any:
+        """Data as Python objects; integers of any size stay exact."""
+        return msgspec.json.decode(self.data)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form clients see; give it to ``dumps``."""
+        return {
+            "id": self.id,
+            "createdAt": format_time(self.created_at),
+            "email": self.email,
+            "environment": self.environment,
+            "component": self.component,
+            "message": self.message,
+            "data": orjson.Fragment(self.data),
+        }
+
+
+def format_time(milliseconds: int) -> str:
+    """RFC 3339 in UTC with milliseconds and Z."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+def parse_time(text: str) -> int:
+    """Milliseconds since 1970 of what ``format_time`` wrote."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)

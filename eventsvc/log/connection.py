@@ -1,0 +1,132 @@
+"""Connections to PostgreSQL: a pool in threads, and the only place where driver errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg2
+import psycopg2.extensions
+
+from eventsvc.errors import LogError, LogTimeout, LogUnavailable
+
+Connection = psycopg2.extensions.connection
+T = TypeVar("T")
+
+# jsonb goes through as text: see Event.data.
+psycopg2.extensions.register_type(psycopg2.extensions.new_type((3802,), "JSONB_TEXT", psycopg2.STRING))
+
+
+def connect(dsn: str, *, statement_timeout: float = 0.0, application_name: str = "eventsvc") -> Connection:
+    """Open one connection, in autocommit mode, UTC, with keepalives that notice a dead server within 30 s.
+
+    Args:
+        dsn: a libpq connection string or URI.
+        statement_timeout: seconds; 0 for none.
+        application_name: what pg_stat_activity shows.
+
+    Raises:
+        LogUnavailable: the server does not answer or does not let us in.
+    """
+    with translate_errors():
+        connection = psycopg2.connect(
+            dsn,
+            application_name=application_name,
+            connect_timeout=5,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            options=f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}",
+        )
+        connection.autocommit = True
+        return connection
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn psycopg2's errors into ours; what is a mistake of our own SQL passes through."""
+    try:
+        yield
+    except psycopg2.errors.QueryCanceled as exc:
+        raise LogTimeout("PostgreSQL did not answer within the statement time limit") from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        raise LogUnavailable(f"PostgreSQL cannot be reached: {_first_line(exc)}") from exc
+    except (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected) as exc:
+        raise LogError(f"PostgreSQL asks to try again: {_first_line(exc)}") from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+
+
+class Pool:
+    """A fixed number of connections, opened when first needed, each used by one thread at a time.
+
+    A connection that broke is closed and its place is given back, so the pool heals by itself.
+    """
+
+    def __init__(self, dsn: str, *, size: int, statement_timeout: float = 0.0) -> None:
+        self._dsn, self._statement_timeout = dsn, statement_timeout
+        self._idle: queue.LifoQueue[Connection | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._idle.put(None)
+        self._threads = ThreadPoolExecutor(max_workers=size, thread_name_prefix="log")
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection; autocommit, so start transactions with ``with transaction(connection)``.
+
+        Raises:
+            LogUnavailable: no connection can be opened, or this one broke.
+        """
+        connection = self._idle.get()
+        try:
+            if connection is None or connection.closed:
+                connection = connect(self._dsn, statement_timeout=self._statement_timeout)
+            with translate_errors():
+                yield connection
+        except BaseException:
+            # Whatever went wrong, a fresh connection is in a known state; this one may not be.
+            if connection is not None:
+                connection.close()
+            connection = None
+            raise
+        finally:
+            self._idle.put(connection)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work(connection)`` in one of the pool's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_connection, work)
+
+    def _with_connection(self, work: Callable[[Connection], T]) -> T:
+        with self.connection() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Wait for work under way and close every connection."""
+        self._threads.shutdown(wait=True)
+        while True:
+            try:
+                connection = self._idle.get_nowait()
+            except queue.Empty:
+                return
+            if connection is not None:
+                connection.close()
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Any]:
+    """One transaction on an autocommit connection; yields a cursor."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield cursor
+        except BaseException:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")

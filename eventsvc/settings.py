@@ -1,0 +1,110 @@
+"""EVENTSVC_* environment variables become one frozen Settings, read once and passed on.
+
+Every variable can also be given as ``EVENTSVC_<NAME>_FILE``, the path of a file that holds the value (for secrets).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from eventsvc.errors import SetupError
+
+PREFIX = "EVENTSVC_"
+
+
+class Settings(BaseSettings):
+    """All that can be set, with its default; the README's table is made from this class."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://localhost/eventsvc"), description="PostgreSQL: a libpq URI or connection string"
+    )
+    database_pool: int = Field(4, ge=1, le=100, description="connections for reading, per process")
+    elasticsearch_url: str = Field(
+        "", description="Elasticsearch: one URL, or several separated by commas; empty: search in PostgreSQL"
+    )
+    elasticsearch_user: str = Field("", description="user name, with elasticsearch_password")
+    elasticsearch_password: SecretStr = Field(SecretStr(""), description="password of elasticsearch_user")
+    elasticsearch_api_key: SecretStr = Field(SecretStr(""), description="API key, instead of user and password")
+    elasticsearch_ca: Path | None = Field(None, description="PEM file of the authority that signed the certificate")
+    elasticsearch_timeout: float = Field(10.0, gt=0, description="seconds until a search goes to PostgreSQL instead")
+    index_prefix: str = Field(
+        "events", pattern=r"^[a-z][a-z0-9_-]{0,99}$", description="names of indexes and alias start with it"
+    )
+    index_replicas: int = Field(0, ge=0, le=10, description="replicas of each index")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=1, le=65535, description="port to listen on")
+    workers: int = Field(2, ge=1, le=256, description="API processes")
+    search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
+    write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")
+    log_format: Literal["console", "json"] = Field("console", description="form of our own log lines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  (the framework's signature)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the constructor alone: ``load`` reads the environment, and says what is unknown."""
+        return (init_settings,)
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that give a child process these very settings."""
+        values = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                values[PREFIX + name.upper()] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        return values
+
+
+def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` (from the command line) win over the environment.
+
+    Raises:
+        SetupError: names every wrong value and every unknown variable at once.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in Settings.model_fields and name.removesuffix("_file") in Settings.model_fields:
+            name = name.removesuffix("_file")
+            try:
+                text = Path(text).read_text(encoding="utf-8").rstrip("\r\n")  # noqa: PLW2901
+            except (OSError, UnicodeDecodeError) as exc:
+                wrong.append(f"{variable}: cannot read the file: {exc}")
+                continue
+        if name not in Settings.model_fields:
+            wrong.append(f"{variable}: no such setting{_nearest(name)}")
+        else:
+            values[name] = text
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        settings = Settings(**values)
+    except ValidationError as exc:
+        # The value itself is left out: it may be a secret.
+        wrong += [f"{PREFIX}{str(error['loc'][0]).upper()}: {error['msg']}" for error in exc.errors()]
+    if wrong:
+        raise SetupError("wrong settings:\n" + "\n".join(f"  {line}" for line in sorted(wrong)))
+    return settings
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f" (did you mean {PREFIX}{close[0].upper()}?)" if close else ""
