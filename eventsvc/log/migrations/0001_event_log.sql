@@ -19,7 +19,7 @@ CREATE TABLE event_default PARTITION OF event DEFAULT;
 -- How far along the log the index is. One row; moved only by whoever holds the indexer's advisory lock, and
 -- only by compare-and-set with the fence that it drew when it took the lock.
 CREATE TABLE watermark (
-    only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     checkpoint bigint NOT NULL DEFAULT 0,
     seq        bigint NOT NULL DEFAULT 0,
     fence      bigint NOT NULL DEFAULT 0,
@@ -51,7 +51,7 @@ CREATE TABLE erased (
     month date NOT NULL
 );
 CREATE TABLE erasure_epoch (
-    only  boolean PRIMARY KEY DEFAULT true CHECK (only),
-    epoch bigint NOT NULL DEFAULT 0
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    epoch     bigint NOT NULL DEFAULT 0
 );
 INSERT INTO erasure_epoch DEFAULT VALUES;

@@ -1,0 +1,137 @@
+"""Months: the partitions of the event table, made ahead of time and dropped whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+from psycopg2 import errors as pg_errors
+from psycopg2 import sql
+
+from eventsvc.errors import LogError
+from eventsvc.log.connection import Connection, transaction
+
+AHEAD = 3  # months made beyond the current one
+
+# Waiting longer in PostgreSQL's lock queue would make every reader that comes after us wait too.
+_LOCK_TIMEOUT = "2s"
+_ATTEMPTS = 30
+
+
+def month_of(created_at: int) -> date:
+    """Give the first day of the UTC month that holds a time in milliseconds since 1970."""
+    return datetime.fromtimestamp(created_at // 1000, UTC).date().replace(day=1)
+
+
+def next_month(month: date) -> date:
+    """Give the first day of the month after."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def partition_name(month: date) -> str:
+    """Name the table that holds a month's events."""
+    return f"event_{month:%Y_%m}"
+
+
+def list_months(connection: Connection) -> list[date]:
+    """List the months that have a partition, oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event'::regclass"
+            " AND inhrelid <> 'event_default'::regclass"
+        )
+        return sorted(datetime.strptime(name, "event_%Y_%m").replace(tzinfo=UTC).date() for (name,) in cursor)
+
+
+def ensure_months(connection: Connection, first: date, last: date) -> list[date]:
+    """Make the partitions that are missing between two months (both included); return those made.
+
+    Events of such a month that had to go to the default partition move into it. Writers are not blocked by
+    it; safe to run from several processes at once.
+
+    Raises:
+        LogError: readers held the default partition locked for a minute.
+    """
+    made = []
+    present = set(list_months(connection))
+    for month in _range(first.replace(day=1), last.replace(day=1)):
+        if month not in present:
+            _make_patiently(connection, month)
+            made.append(month)
+    return made
+
+
+def ensure_months_ahead(connection: Connection) -> list[date]:
+    """Make the current month and those ahead, by the database's clock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT (now() AT TIME ZONE 'UTC')::date")
+        ((today,),) = cursor.fetchall()
+    last = today
+    for _ in range(AHEAD):
+        last = next_month(last)
+    return ensure_months(connection, today, last)
+
+
+def count_default(connection: Connection) -> int:
+    """Count the events in the default partition; anything but 0 means that a month was not made in time."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM event_default")
+        ((count,),) = cursor.fetchall()
+    return int(count)
+
+
+def empty_default(connection: Connection) -> list[date]:
+    """Give the events of the default partition months of their own; return the months made."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
+        months = [month for (month,) in cursor]
+    return [made for month in sorted(months) for made in ensure_months(connection, month, month)]
+
+
+def drop_month(connection: Connection, month: date) -> None:
+    """Drop a month's events from the log, in a transaction of its own or in the caller's."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(partition_name(month))))
+
+
+def _range(first: date, last: date) -> Iterator[date]:
+    month = first
+    while month <= last:
+        yield month
+        month = next_month(month)
+
+
+def _make_patiently(connection: Connection, month: date) -> None:
+    for _ in range(_ATTEMPTS):
+        try:
+            _make(connection, month)
+        except pg_errors.LockNotAvailable:
+            continue
+        except (pg_errors.DuplicateTable, pg_errors.UniqueViolation):
+            return  # another process made it meanwhile
+        return
+    raise LogError(f"month {month:%Y-%m} could not be made: readers kept the default partition locked; try again")
+
+
+def _make(connection: Connection, month: date) -> None:
+    """Make a table, fill it from the default partition, attach it.
+
+    ATTACH rather than CREATE … PARTITION OF: it locks the parent only against other changes of its
+    structure (PostgreSQL documentation, "ALTER TABLE", ATTACH PARTITION).
+    """
+    names = {
+        "new": sql.Identifier(partition_name(month)),
+        "low": sql.Literal(f"{month} 00:00:00+00"),
+        "high": sql.Literal(f"{next_month(month)} 00:00:00+00"),
+    }
+    with transaction(connection) as cursor:
+        cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
+        cursor.execute(sql.SQL("CREATE TABLE {new} (LIKE event INCLUDING DEFAULTS)").format(**names))
+        cursor.execute("LOCK TABLE event_default IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(
+            sql.SQL(
+                "WITH moved AS (DELETE FROM event_default WHERE created_at >= {low} AND created_at < {high} RETURNING *)"
+                " INSERT INTO {new} SELECT * FROM moved"
+            ).format(**names)
+        )
+        cursor.execute(sql.SQL("ALTER TABLE event ATTACH PARTITION {new} FOR VALUES FROM ({low}) TO ({high})").format(**names))

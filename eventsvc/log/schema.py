@@ -1,0 +1,103 @@
+"""The schema: numbered migrations, applied once each, and what the server must be."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from eventsvc.errors import SchemaError
+from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.months import ensure_months_ahead
+
+MINIMUM_SERVER = 170_000  # the collation pg_c_utf8, and identity columns on partitioned tables
+
+# Any constant will do, as long as every process takes the same one.
+_MIGRATION_LOCK = 0x6576656E74
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Bring the schema up to date, make the months ahead, and return the names of what was applied.
+
+    Each file is one transaction; several processes may run this at once.
+
+    Raises:
+        SchemaError: the server is too old, or its encoding or sequence is not what the log needs.
+    """
+    _check_server(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
+    try:
+        applied = _apply_missing(connection)
+        _check_sequence(connection)
+        ensure_months_ahead(connection)
+    finally:
+        if not connection.closed:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", (_MIGRATION_LOCK,))
+    return applied
+
+
+def check(connection: Connection) -> None:
+    """Make sure that the schema is at least what this version needs.
+
+    Raises:
+        SchemaError: a migration is missing, or the server is not fit.
+    """
+    _check_server(connection)
+    missing = sorted(set(_files()) - _applied(connection))
+    if missing:
+        raise SchemaError(f"the database lacks migration {missing[0]}: run `eventsvc admin migrate`")
+    _check_sequence(connection)
+
+
+def _files() -> dict[str, str]:
+    """Map a migration's name to its SQL."""
+    folder = resources.files("eventsvc.log") / "migrations"
+    return {
+        entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    }
+
+
+def _applied(connection: Connection) -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('schema_migration') IS NOT NULL")
+        if not cursor.fetchall()[0][0]:
+            return set()
+        cursor.execute("SELECT name FROM schema_migration")
+        return {name for (name,) in cursor}
+
+
+def _apply_missing(connection: Connection) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migration"
+            " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+    files = _files()
+    missing = sorted(set(files) - _applied(connection))
+    for name in missing:
+        with transaction(connection) as cursor:
+            cursor.execute(files[name])
+            cursor.execute("INSERT INTO schema_migration (name) VALUES (%s)", (name,))
+    return missing
+
+
+def _check_server(connection: Connection) -> None:
+    if connection.server_version < MINIMUM_SERVER:
+        raise SchemaError(
+            f"PostgreSQL {connection.server_version // 10_000} is too old: {MINIMUM_SERVER // 10_000} or newer is needed"
+        )
+    if connection.info.parameter_status("server_encoding") != "UTF8":
+        raise SchemaError("the database's encoding must be UTF8: create it with ENCODING 'UTF8' TEMPLATE template0")
+
+
+def _check_sequence(connection: Connection) -> None:
+    """See that seqs are drawn one by one: the horizon reads the sequence's last value (see horizon.py)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('event', 'seq')::regclass"
+        )
+        ((cache,),) = cursor.fetchall()
+    if cache != 1:
+        raise SchemaError(f"the sequence of event.seq has CACHE {cache}: run ALTER SEQUENCE event_seq_seq CACHE 1")
