@@ -1,0 +1,246 @@
+"""The slow pass: every fault of one event that was refused, with its place.
+
+The fast pass in ``event.py`` only finds out *that* something may be wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+
+from eventsvc import limits
+from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+
+EmailFault = Callable[[str], "str | None"]
+
+_FIELDS = ("email", "environment", "component", "message", "data")
+_GIVEN = ("id", "createdAt")
+_LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
+_INTERNAL = frozenset({"localhost", "local", "test", "invalid", "onion", "arpa"})
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_DIGITS = 310  # an integer with more is beyond float64
+_SAFE_DEPTH = 500  # the standard library's parser recurses
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def explain(raw: bytes, email_fault: EmailFault) -> None:
+    """Raise with everything that is wrong with an event; return if nothing is.
+
+    Raises:
+        InvalidBody: it is not JSON.
+        InvalidEvents: it breaks rules.
+    """
+    event = _load(raw)
+    found: list[Fault] = []
+    total = 0
+    for fault in _check_event(event, email_fault):
+        total += 1
+        if len(found) < limits.FAULTS:
+            found.append(fault)
+    if found:
+        raise InvalidEvents(tuple(found), total=total)
+
+
+def email_fault(text: str) -> str | None:
+    """Say what is wrong with an address; names of internal hosts are fine."""
+    if len(text) > limits.EMAIL:
+        return _too_long(text, limits.EMAIL)
+    label = re.split("[.@]", text)[-1]
+    internal = label.lower() in _INTERNAL
+    # The validator refuses names of internal hosts outright, so it is shown another one of the same length.
+    shown = text[: -len(label)] + "z" * len(label) if internal else text
+    try:
+        validate_email(shown, check_deliverability=False, globally_deliverable=not internal)
+    except EmailNotValidError as exc:
+        return f"is not a valid e-mail address: {exc}"
+    return None
+
+
+def data_too_large(size: int) -> str:
+    """Say that data is too large."""
+    return f"is {size:,} bytes of compact JSON; at most {limits.DATA_BYTES:,} are allowed"
+
+
+class _Wrong:
+    """A value that JSON's grammar, or we, do not allow; it waits for the walk that knows its place."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+
+
+class _Pairs(dict[str, Any]):
+    """An object with the keys that were given more than once."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _load(raw: bytes) -> Any:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidBody(f"not valid UTF-8: byte 0x{raw[exc.start]:02x} at offset {exc.start}") from exc
+    if _depth(text) > _SAFE_DEPTH:
+        raise InvalidEvents((Fault("", f"is nested deeper than {limits.DATA_DEPTH} levels"),))
+    try:
+        return _loads(text)
+    except json.JSONDecodeError as exc:
+        reason = "it starts with a byte order mark" if text.startswith("\ufeff") else exc.msg
+        raise InvalidBody(f"not JSON: {reason} at line {exc.lineno}, column {exc.colno}") from exc
+
+
+def _loads(text: str) -> Any:
+    return json.loads(
+        text,
+        object_pairs_hook=_pairs,
+        parse_int=_integer,
+        parse_float=_float,
+        parse_constant=lambda name: _Wrong(f"{name} is not a JSON number"),
+    )
+
+
+def _depth(text: str) -> int:
+    if text.count("[") + text.count("{") <= _SAFE_DEPTH:
+        return 0
+    depth = deepest = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth -= 1
+    return deepest
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
+    result = _Pairs(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        result.twice = tuple(dict.fromkeys(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return result
+
+
+def _integer(text: str) -> int | _Wrong:
+    if len(text) > _DIGITS:
+        return _Wrong(f"is an integer of {len(text.lstrip('-')):,} digits; numbers must fit float64 (up to 1.8e308)")
+    value = int(text)
+    try:
+        float(value)
+    except OverflowError:
+        return _Wrong("is beyond float64 (up to 1.8e308)")
+    return value
+
+
+def _float(text: str) -> float | _Wrong:
+    value = float(text)
+    return _Wrong("is beyond float64 (up to 1.8e308)") if value in (float("inf"), float("-inf")) else value
+
+
+def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
+    if not isinstance(event, _Pairs):
+        yield Fault("", f"must be a JSON object, not {_type_name(event)}")
+        return
+    yield from _check_twice(event, "")
+    for name, longest in _LONGEST.items():
+        if name not in event:
+            yield Fault(f"/{name}", "is required")
+        else:
+            yield from _check_text(f"/{name}", event[name], longest)
+    if isinstance(event.get("email"), str) and 0 < len(event["email"]) <= limits.EMAIL:
+        reason = email_fault(event["email"])
+        if reason is not None:
+            yield Fault("/email", reason)
+    yield from (_unknown(name) for name in event if name not in _FIELDS)
+    if "data" in event:
+        yield from _check_data(event["data"])
+
+
+def _check_text(pointer: str, value: Any, longest: int) -> Iterator[Fault]:
+    if not isinstance(value, str):
+        yield Fault(pointer, f"must be a string, not {_type_name(value)}")
+        return
+    if not value:
+        yield Fault(pointer, "must not be empty")
+    elif len(value) > longest:
+        yield Fault(pointer, _too_long(value, longest))
+    yield from _check_characters(pointer, value, "")
+
+
+def _check_characters(pointer: str, text: str, where: str) -> Iterator[Fault]:
+    if "\0" in text:
+        yield Fault(pointer, f"{where}contains a NUL character (\\u0000), which cannot be stored")
+    surrogate = _SURROGATE.search(text)
+    if surrogate:
+        code = f"\\u{ord(surrogate[0]):04x}"
+        yield Fault(pointer, f"{where}contains half of a surrogate pair ({code}), which is not a character")
+
+
+def _check_data(data: Any) -> Iterator[Fault]:
+    clean = True
+    for fault in _walk(data, "/data", 0):
+        clean = False
+        yield fault
+    if clean:
+        size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+        if size > limits.DATA_BYTES:
+            yield Fault("/data", data_too_large(size))
+
+
+def _walk(value: Any, pointer: str, depth: int) -> Iterator[Fault]:
+    if isinstance(value, _Wrong):
+        yield Fault(pointer, value.detail)
+    elif isinstance(value, str):
+        yield from _check_characters(pointer, value, "")
+    elif isinstance(value, _Pairs | list):
+        if depth == limits.DATA_DEPTH:
+            yield Fault(_cut(pointer), f"is nested deeper than {limits.DATA_DEPTH} levels")
+        else:
+            yield from _walk_inside(value, pointer, depth + 1)
+
+
+def _walk_inside(value: _Pairs | list[Any], pointer: str, depth: int) -> Iterator[Fault]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _walk(item, f"{pointer}/{index}", depth)
+        return
+    yield from _check_twice(value, pointer)
+    for key, item in value.items():
+        yield from _check_characters(pointer, key, "has a key that ")
+        yield from _walk(item, f"{pointer}/{_escape(key)}", depth)
+
+
+def _check_twice(value: _Pairs, pointer: str) -> Iterator[Fault]:
+    for key in value.twice:
+        yield Fault(_cut(f"{pointer}/{_escape(key)}"), "is given more than once")
+
+
+def _unknown(name: str) -> Fault:
+    pointer = _cut(f"/{_escape(name)}")
+    if name in _GIVEN:
+        return Fault(pointer, "is given by the service; leave it out")
+    close = difflib.get_close_matches(name[:50], _FIELDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "anything of your own goes into data"
+    return Fault(pointer, f"is not a field of an event; {hint}")
+
+
+def _escape(key: str) -> str:
+    return _SURROGATE.sub("\ufffd", key).replace("~", "~0").replace("/", "~1")
+
+
+def _cut(pointer: str) -> str:
+    return pointer if len(pointer) <= 200 else f"{pointer[:199]}…"  # noqa: PLR2004  (long enough to find the place)
+
+
+def _too_long(text: str, longest: int) -> str:
+    return f"has {len(text):,} characters; at most {longest:,} are allowed"
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, _Wrong):
+        return "a number"
+    names: dict[type, str] = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return "null" if value is None else names.get(type(value), "an object")
