@@ -1,0 +1,32 @@
+# Each target does all its own set-up; nothing but Python 3.11 or newer is needed (README, "Run it").
+# All paths are relative: the checkout may lie in a folder with spaces in its name.
+SHELL := /bin/sh
+PORT ?= 8000
+DATA ?= .eventsvc
+PYTEST ?=
+BIN := .venv/bin
+
+.PHONY: run test lint check format setup clean
+
+run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
+	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
+
+test: lint ## everything: linters, types, import contracts, spelling, tests
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: setup ## all but the tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/python -c 'import sys; from importlinter.cli import lint_imports_command as run; run()' --no-logo
+	$(BIN)/codespell
+
+format: setup ## what the linters can repair by themselves
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+setup: ## the virtual environment, when it is missing or setup.cfg has changed
+	@.ci/venv
+
+clean: ## what can be made again; not the data
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

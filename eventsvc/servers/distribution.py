@@ -1,0 +1,122 @@
+"""Elasticsearch's core distribution: fetched once by Maven, kept unpacked in the user's cache folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventsvc.errors import SetupError
+
+VERSION = "9.5.0"
+_ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
+_MEGABYTES = 137  # of the archive; for the progress line only
+_PROGRESS_SECONDS = 3.0
+
+Say = Callable[[str], None]
+
+
+def find_distribution() -> Path | None:
+    """Where the unpacked distribution lies, None if it was not fetched yet."""
+    folder = _cache() / f"elasticsearch-{VERSION}"
+    return folder if folder.is_dir() else None
+
+
+def can_fetch() -> bool:
+    """Whether there is a Maven to fetch it with."""
+    return shutil.which("mvn") is not None
+
+
+def fetch_distribution(say: Say) -> Path:
+    """Fetch and unpack it unless it is there; safe from several processes at once.
+
+    Raises:
+        SetupError: Maven failed; shows what it said.
+    """
+    cache = _cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    final = cache / f"elasticsearch-{VERSION}"
+    with _locked(cache / "lock", say):
+        if not final.is_dir():
+            with tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True) as scratch:
+                # What stands at the final name is always whole: it arrives there by a rename.
+                _unpack(_download(Path(scratch), say), Path(scratch)).rename(final)
+            say(f"Elasticsearch {VERSION} is now in {final}")
+    return final
+
+
+def _cache() -> Path:
+    """The folder that the XDG base directory specification says."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "eventsvc"
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process that fetches Elasticsearch")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(scratch: Path, say: Say) -> Path:
+    """Let Maven fetch the archive into ``scratch``, its own repository included, and say how far it is."""
+    say(f"fetching Elasticsearch {VERSION} by Maven, about {_MEGABYTES} MB, once for this user")
+    command = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}", "-Dmdep.stripVersion=true"]
+    # Its repository goes to the scratch folder: three copies of such an archive are two too many.
+    command += [f"-DoutputDirectory={scratch}", f"-Dmaven.repo.local={scratch / 'repository'}"]
+    with (scratch / "maven.log").open("w+b") as log:
+        maven = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=scratch)  # noqa: S603
+        try:
+            while _still_runs(maven):
+                say(f"fetching Elasticsearch: {_megabytes(scratch)} of about {_MEGABYTES} MB")
+        finally:
+            maven.kill()
+            maven.wait()
+        archive = scratch / "elasticsearch.zip"
+        if maven.returncode != 0 or not archive.exists():
+            log.seek(0)
+            raise SetupError(f"Maven could not fetch Elasticsearch:\n{_indent(log.read().decode('utf-8', 'replace'))}")
+    return archive
+
+
+def _still_runs(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(_PROGRESS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _megabytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("elasticsearch-*"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total // 1_000_000
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-8:])
+
+
+def _unpack(archive: Path, scratch: Path) -> Path:
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(scratch)
+        for entry in packed.infolist():
+            mode = entry.external_attr >> 16 & 0o777
+            if mode:  # zipfile does not set it
+                # Readable for the user that the server runs as, who may be another.
+                (scratch / entry.filename).chmod(mode | 0o444 | (0o111 if entry.is_dir() else 0))
+    return scratch / f"elasticsearch-{VERSION}"

@@ -1,0 +1,52 @@
+"""Find a Java that Elasticsearch can run on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+OLDEST_JAVA = 21
+_VERSION = re.compile(r'version "(\d+)')
+_PLACES = (
+    ("/usr/lib/jvm", "*"),
+    ("/usr/java", "*"),
+    ("/opt", "*j*"),
+    ("/Library/Java/JavaVirtualMachines", "*/Contents/Home"),
+)
+
+
+def find_java() -> Path | None:
+    """The home of the first Java that is new enough: ES_JAVA_HOME, JAVA_HOME, PATH, the usual folders."""
+    seen: set[Path] = set()
+    for home in _candidates():
+        program = (home / "bin" / "java").resolve()
+        if program not in seen and _version(program) >= OLDEST_JAVA:
+            return program.parent.parent
+        seen.add(program)
+    return None
+
+
+def _candidates() -> Iterator[Path]:
+    for variable in ("ES_JAVA_HOME", "JAVA_HOME"):
+        if home := os.environ.get(variable):
+            yield Path(home)
+    if program := shutil.which("java"):
+        yield Path(program).resolve().parent.parent
+    for folder, pattern in _PLACES:
+        yield from sorted(Path(folder).glob(pattern), reverse=True)
+
+
+def _version(program: Path) -> int:
+    """The major version that ``java -version`` prints; 0 if it cannot be run."""
+    if not os.access(program, os.X_OK):
+        return 0
+    try:
+        result = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = _VERSION.search(result.stderr + result.stdout)
+    return int(found[1]) if found else 0

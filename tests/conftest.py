@@ -1,0 +1,171 @@
+"""Servers once a run, a database and an index prefix per test, and events to play with.
+
+The servers are found in the same order as by ``eventsvc dev``: EVENTSVC_TEST_DATABASE_URL and
+EVENTSVC_TEST_ELASTICSEARCH_URL, then containers, then local processes; EVENTSVC_TEST_SERVERS=containers|local forces
+one way. A server that is missing is an error, never a skipped test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+
+from eventsvc.event import Event
+from eventsvc.log import schema
+from eventsvc.log.connection import connect
+from eventsvc.servers.find import find_elasticsearch, find_postgres
+from eventsvc.servers.server import wait_until_ready
+
+# Taken out of the environment: settings refuse names they do not know, and no test may depend on the caller's own.
+_OPTIONS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("EVENTSVC_")}
+_WAY: Any = _OPTIONS.get("EVENTSVC_TEST_SERVERS", "auto")
+_START_SECONDS = 120.0
+
+
+def _say(line: str) -> None:
+    # Past pytest's capturing: a download may take a minute.
+    print(line, file=sys.__stderr__, flush=True)
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """Where servers of this run keep their data and logs."""
+    with tempfile.TemporaryDirectory(prefix="eventsvc-test-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # under root, servers run as another user
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_folder: Path) -> Iterator[str]:
+    url = _OPTIONS.get("EVENTSVC_TEST_DATABASE_URL", "")
+    server = find_postgres(server_folder, say=_say, url=url, way=_WAY, durable=False)
+    try:
+        server.start()
+        wait_until_ready(server, timeout=_START_SECONDS)
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(server_folder: Path) -> Iterator[str]:
+    url = _OPTIONS.get("EVENTSVC_TEST_ELASTICSEARCH_URL", "")
+    server = find_elasticsearch(server_folder, say=_say, url=url, way=_WAY)
+    assert server is not None, "these tests need an Elasticsearch: Docker, or Java 21 and Maven"
+    try:
+        server.start()
+        wait_until_ready(server, timeout=_START_SECONDS)
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _execute(dsn: str, statement: str) -> None:
+    connection = connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def _template(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated database that others are copied from."""
+    name = f"eventsvc_test_{secrets.token_hex(4)}"
+    _execute(postgres_url, f"CREATE DATABASE {name}")
+    try:
+        connection = connect(make_dsn(postgres_url, dbname=name))
+        try:
+            schema.migrate(connection)
+        finally:
+            connection.close()
+        yield name
+    finally:
+        _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(postgres_url: str, _template: str) -> Iterator[str]:
+    """The DSN of a migrated, empty database of this test alone."""
+    name = f"{_template}_{secrets.token_hex(4)}"
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
+    try:
+        yield make_dsn(postgres_url, dbname=name)
+    finally:
+        _execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database(postgres_url: str) -> Iterator[str]:
+    """The DSN of a database without our tables, of this test alone."""
+    name = f"eventsvc_test_{secrets.token_hex(8)}"
+    _execute(postgres_url, f"CREATE DATABASE {name}")
+    try:
+        yield make_dsn(postgres_url, dbname=name)
+    finally:
+        _execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg2.extensions.connection]:
+    """A connection to ``database``, in autocommit mode."""
+    opened = connect(database)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _elasticsearch(method: str, url: str) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as response:
+        return json.load(response)
+
+
+@pytest.fixture
+def index_prefix(elasticsearch_url: str) -> Iterator[str]:
+    """A prefix for names of indexes that is this test's alone; its indexes are removed afterwards."""
+    prefix = f"test-{secrets.token_hex(4)}"
+    yield prefix
+    indexes = _elasticsearch(
+        "GET", f"{elasticsearch_url}/_cat/indices/{prefix}*?format=json&h=index&expand_wildcards=all"
+    )
+    if indexes:
+        names = ",".join(index["index"] for index in indexes)
+        _elasticsearch("DELETE", f"{elasticsearch_url}/{names}")
+
+
+@pytest.fixture
+def make_event() -> Callable[..., Event]:
+    """A factory of events: ``make_event(message="…")``; seqs count from 1."""
+    seqs = itertools.count(1)
+
+    def make(**changes: Any) -> Event:
+        values: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "created_at": time.time_ns() // 1_000_000,
+            "email": "diego@chefhero.com",
+            "environment": "production",
+            "component": "orders",
+            "message": "the buyer #123456 has placed an order",
+            "data": '{"order_id": 123, "amount": 300}',
+        }
+        if "seq" not in changes:
+            values["seq"] = next(seqs)
+        return Event(**(values | changes))
+
+    return make
