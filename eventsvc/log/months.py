@@ -130,8 +130,11 @@ def _make(connection: Connection, month: date) -> None:
         cursor.execute("LOCK TABLE event_default IN ACCESS EXCLUSIVE MODE")
         cursor.execute(
             sql.SQL(
-                "WITH moved AS (DELETE FROM event_default WHERE created_at >= {low} AND created_at < {high} RETURNING *)"
+                "WITH moved AS"
+                " (DELETE FROM event_default WHERE created_at >= {low} AND created_at < {high} RETURNING *)"
                 " INSERT INTO {new} SELECT * FROM moved"
             ).format(**names)
         )
-        cursor.execute(sql.SQL("ALTER TABLE event ATTACH PARTITION {new} FOR VALUES FROM ({low}) TO ({high})").format(**names))
+        cursor.execute(
+            sql.SQL("ALTER TABLE event ATTACH PARTITION {new} FOR VALUES FROM ({low}) TO ({high})").format(**names)
+        )

@@ -86,7 +86,7 @@ def _apply_missing(connection: Connection) -> list[str]:
 def _check_server(connection: Connection) -> None:
     if connection.server_version < MINIMUM_SERVER:
         raise SchemaError(
-            f"PostgreSQL {connection.server_version // 10_000} is too old: {MINIMUM_SERVER // 10_000} or newer is needed"
+            f"PostgreSQL {connection.server_version // 10_000} is too old: {MINIMUM_SERVER // 10_000} is the oldest"
         )
     if connection.info.parameter_status("server_encoding") != "UTF8":
         raise SchemaError("the database's encoding must be UTF8: create it with ENCODING 'UTF8' TEMPLATE template0")

@@ -1,0 +1,78 @@
+"""GET /healthz (alive), /readyz (can store), /metrics (Prometheus)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import falcon
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from eventsvc.errors import EventsvcError
+from eventsvc.log import schema
+from eventsvc.telemetry import render_metrics
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+    from eventsvc.log.connection import Connection, Pool
+
+_PATIENCE = 3.0  # seconds; a balancer asks again soon
+
+
+class Healthz:
+    """The process answers: nothing else is looked at, so that a dead database does not get workers killed."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """Answer 200."""
+        resp.media = {"status": "ok"}
+
+
+class IndexPing(Protocol):
+    """What Readyz needs of the index client."""
+
+    async def ping(self) -> bool:
+        """Tell whether Elasticsearch answers."""
+
+
+class Readyz:
+    """Whether events can be stored. The index is reported, not demanded: searches do without it."""
+
+    def __init__(self, pool: Pool, index: IndexPing | None) -> None:
+        self._pool, self._index = pool, index
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """Answer 200 when a write would succeed, else 503, with one word on each server."""
+        log, index = await asyncio.gather(self._ask_log(), self._ask_index())
+        resp.media = {"status": "ready" if log == "ok" else "not ready", "log": log, "index": index}
+        resp.status = falcon.HTTP_200 if log == "ok" else falcon.HTTP_503
+
+    async def _ask_log(self) -> str:
+        try:
+            return await asyncio.wait_for(self._pool.run(_writable), _PATIENCE)
+        except TimeoutError:
+            return "slow"
+        except EventsvcError as exc:
+            return str(exc)
+
+    async def _ask_index(self) -> str:
+        if self._index is None:
+            return "none"
+        return "ok" if await self._index.ping() else "away"
+
+
+class Metrics:
+    """Counters and gauges of all workers."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """Answer in Prometheus' text format."""
+        resp.content_type = CONTENT_TYPE_LATEST
+        resp.data = await asyncio.to_thread(render_metrics)
+
+
+def _writable(connection: Connection) -> str:
+    schema.check(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_is_in_recovery()")
+        ((standby,),) = cursor.fetchall()
+    return "read-only standby" if standby else "ok"
