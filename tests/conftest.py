@@ -52,7 +52,7 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_url(server_folder: Path) -> Iterator[str]:
     url = _OPTIONS.get("EVENTSVC_TEST_DATABASE_URL", "")
-    server = find_postgres(server_folder, say=_say, url=url, way=_WAY, durable=False)
+    server = find_postgres(server_folder, say=_say, url=url, way=_WAY, lasting=False)
     try:
         server.start()
         wait_until_ready(server, timeout=_START_SECONDS)
@@ -64,7 +64,7 @@ def postgres_url(server_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def elasticsearch_url(server_folder: Path) -> Iterator[str]:
     url = _OPTIONS.get("EVENTSVC_TEST_ELASTICSEARCH_URL", "")
-    server = find_elasticsearch(server_folder, say=_say, url=url, way=_WAY)
+    server = find_elasticsearch(server_folder, say=_say, url=url, way=_WAY, lasting=False)
     assert server is not None, "these tests need an Elasticsearch: Docker, or Java 21 and Maven"
     try:
         server.start()
