@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App, Request, Response
 
@@ -35,7 +35,8 @@ def create_app(settings: Settings) -> App[Request, Response]:
         pass
 
     lifespan = Lifespan((nothing, close_probe), (start_writer, writer.close))
-    app: App[Request, Response] = App(middleware=[lifespan, Measure()])
+    middleware: list[Any] = [lifespan, Measure()]
+    app: App[Request, Response] = App(middleware=middleware)
     problems.install(app)
     app.add_route("/event", Events(Ingest(writer)))
     app.add_route("/healthz", ops.Healthz())
