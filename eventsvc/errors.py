@@ -12,6 +12,7 @@ EventsvcError
 │   ├── LogTimeout           a statement ran into its time limit
 │   ├── CommitUnknown        the connection broke during COMMIT: stored or not, nobody knows
 │   ├── WriteQueueFull       more is waiting to be written than is allowed
+│   ├── Fenced               another leader has drawn the next fence: this one may change nothing any more
 │   └── SchemaError          the database is not what this version needs
 ├── IndexUnavailable         Elasticsearch cannot give a whole answer now
 └── SetupError               a setting, or a server that cannot be started
@@ -130,6 +131,10 @@ class CommitUnknown(LogError):
 
 class WriteQueueFull(LogError):
     """More events wait to be written than is allowed; try again in a moment."""
+
+
+class Fenced(LogError):
+    """Another leader, or a change of the indexes, has drawn the next fence: what was read before is void."""
 
 
 class SchemaError(LogError):

@@ -1,0 +1,158 @@
+"""Send documents by _bulk: a result per item, patience with a server that is busy or away."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import elasticsearch
+import orjson
+import structlog
+from elasticsearch import Elasticsearch
+
+from eventsvc.errors import EventsvcError
+from eventsvc.event import Event
+from eventsvc.index.mapping import to_document
+from eventsvc.index.months import write_alias
+
+# Elasticsearch does best with a few megabytes a request; its limit is 100.
+MOST_BYTES = 5_000_000
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 3.0  # seconds
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_logger = structlog.get_logger()
+
+
+class IndexVanished(EventsvcError):
+    """An index that was there is gone: its month must be filled again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"index {name} is gone")
+
+
+class Stopped(EventsvcError):
+    """The sender was told to stop before everything was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line pair of a _bulk request: an action and, if it writes, a document."""
+
+    seq: int
+    index: str
+    lines: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item that Elasticsearch will never take."""
+
+    item: Item
+    reason: str
+
+
+def write_item(event: Event, index: str) -> Item:
+    """Encode the writing of an event; writing it again replaces the document."""
+    action = b'{"index":{"_index":"%s","_id":"%d"}}\n' % (write_alias(index).encode(), event.seq)
+    return Item(event.seq, index, action + orjson.dumps(to_document(event)) + b"\n")
+
+
+def delete_item(index: str, seq: int, document_id: str | None = None) -> Item:
+    """Encode the removal of a document; one that is not there is no error."""
+    action = {"delete": {"_index": write_alias(index), "_id": document_id or str(seq)}}
+    return Item(seq, index, orjson.dumps(action) + b"\n")
+
+
+def backoff(attempt: int) -> float:
+    """Give the seconds to wait before the next attempt: longer each time, never in step with others."""
+    return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def send(client: Elasticsearch, items: Sequence[Item], stop: threading.Event) -> list[Refused]:
+    """Send until every item is stored or refused; waits as long as it takes.
+
+    Raises:
+        IndexVanished: an index does not exist.
+        Stopped: ``stop`` was set before everything was sent.
+    """
+    refused: list[Refused] = []
+    waiting = list(_cut(items, MOST_BYTES))
+    attempt = 0
+    while waiting:
+        part = waiting.pop()
+        try:
+            again = _send_once(client, part, refused)
+        except elasticsearch.ApiError as exc:
+            if exc.status_code == 413 and len(part) > 1:  # noqa: PLR2004
+                middle = len(part) // 2
+                waiting += [part[middle:], part[:middle]]
+                continue
+            if exc.status_code in {400, 413} and len(part) == 1:
+                refused.append(Refused(part[0], f"the request was answered {exc.status_code}"))
+                continue
+            again = part
+            _logger.warning("bulk request refused, will be sent again", status=exc.status_code, events=len(part))
+        except elasticsearch.TransportError as exc:
+            again = part
+            _logger.warning("bulk request failed, will be sent again", error=type(exc).__name__, events=len(part))
+        if not again:
+            attempt = 0
+            continue
+        waiting.append(again)
+        attempt += 1
+        if stop.wait(backoff(attempt)):
+            raise Stopped("told to stop")
+    return refused
+
+
+def _cut(items: Sequence[Item], most_bytes: int) -> Iterator[list[Item]]:
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        if part and size + len(item.lines) > most_bytes:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += len(item.lines)
+    if part:
+        yield part
+
+
+def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused]) -> list[Item]:
+    """Send one request; give back the items to send again."""
+    answer = client.bulk(
+        operations=b"".join(item.lines for item in items),  # type: ignore[arg-type]  # bytes go through as they are
+        require_alias=True,
+        include_source_on_error=False,
+        filter_path="errors,items.*.status,items.*.error.type,items.*.error.reason",
+    )
+    if not answer["errors"]:
+        return []
+    again = []
+    for item, outcome in zip(items, answer["items"], strict=True):
+        ((_, result),) = outcome.items()
+        error = result.get("error")
+        if error is None:
+            continue
+        if error["type"] == "index_not_found_exception":
+            raise IndexVanished(item.index)
+        if result["status"] in _BUSY or error["type"] == "cluster_block_exception":
+            again.append(item)
+        else:
+            refused.append(Refused(item, _describe(error)))
+    if again:
+        _logger.warning("bulk items refused for now, will be sent again", events=len(again))
+    return again
+
+
+_QUOTED = re.compile(r"(?:Preview of|The prefix of|[Oo]riginal message).*", re.DOTALL)
+
+
+def _describe(error: dict[str, Any]) -> str:
+    """Give type and reason, without what it quotes of the event: erasing an event must leave no copy of it."""
+    return f"{error['type']}: {_QUOTED.sub('', error.get('reason') or '')}"[:500].strip(" .")

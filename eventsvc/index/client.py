@@ -1,0 +1,126 @@
+"""Clients of Elasticsearch, and the only place where its errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import elastic_transport
+import elasticsearch
+import msgspec
+import orjson
+from elasticsearch import AsyncElasticsearch, Elasticsearch
+
+from eventsvc.errors import IndexUnavailable, SetupError
+from eventsvc.settings import Settings
+
+
+class JsonSerializer(elastic_transport.JsonSerializer):
+    """Loads with msgspec, which keeps integers of any size; dumps what orjson can, and those integers too."""
+
+    mimetype = "application/json"
+
+    def json_dumps(self, data: Any) -> bytes:
+        """Write JSON; ``orjson.Fragment`` may stand for JSON text."""
+        try:
+            return orjson.dumps(data)
+        except TypeError:
+            return msgspec.json.encode(data)
+
+    def json_loads(self, data: bytes) -> Any:
+        """Read JSON."""
+        return msgspec.json.decode(data)
+
+
+def connect(settings: Settings, *, timeout: float = 60.0) -> Elasticsearch:
+    """Make a client for threads (the indexer, admin); nothing is sent yet.
+
+    It never retries by itself: the callers know better what may be sent twice and how long to wait.
+
+    Raises:
+        SetupError: the URL or the certificate cannot be used.
+    """
+    with _setup_errors():
+        return Elasticsearch(**_options(settings), request_timeout=timeout)
+
+
+def connect_async(settings: Settings) -> AsyncElasticsearch:
+    """Make a client for searches; nothing is sent yet. Make it where the event loop runs.
+
+    Raises:
+        SetupError: the URL or the certificate cannot be used.
+    """
+    with _setup_errors():
+        return AsyncElasticsearch(**_options(settings), request_timeout=settings.elasticsearch_timeout)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    urls = [url.strip() for url in settings.elasticsearch_url.split(",") if url.strip()]
+    if not urls:
+        raise SetupError("EVENTSVC_ELASTICSEARCH_URL is not set")
+    options: dict[str, Any] = {
+        # Ports are spelled out: the client refuses a URL without one.
+        "hosts": [
+            elastic_transport.client_utils.url_to_node_config(u, use_default_ports_for_scheme=True) for u in urls
+        ],
+        "serializers": {"application/json": JsonSerializer()},
+        # With several nodes, one that cannot be reached costs one more try, not the search.
+        "max_retries": len(urls) - 1,
+        "retry_on_timeout": False,
+        "retry_on_status": (),
+        "connections_per_node": 20,
+    }
+    if settings.elasticsearch_ca is not None:
+        options["ca_certs"] = str(settings.elasticsearch_ca)
+    api_key, password = settings.elasticsearch_api_key, settings.elasticsearch_password
+    if api_key.get_secret_value():
+        options["api_key"] = api_key.get_secret_value()
+    elif settings.elasticsearch_user:
+        options["basic_auth"] = (settings.elasticsearch_user, password.get_secret_value())
+    return options
+
+
+@contextmanager
+def _setup_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as exc:
+        raise SetupError(f"the client of Elasticsearch cannot be set up: {exc}") from exc
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn whatever keeps Elasticsearch from a whole answer into IndexUnavailable.
+
+    That includes a refused request (400): the search is then answered by PostgreSQL, slower but right.
+    """
+    try:
+        yield
+    except elasticsearch.ApiError as exc:
+        raise IndexUnavailable(f"Elasticsearch answered {exc.status_code}: {_reason(exc)}") from exc
+    except (elasticsearch.SerializationError, elasticsearch.UnsupportedProductError) as exc:
+        raise IndexUnavailable(f"Elasticsearch's answer cannot be read: {type(exc).__name__}") from exc
+    except elasticsearch.TransportError as exc:
+        raise IndexUnavailable(f"Elasticsearch cannot be reached: {exc.message}") from exc
+
+
+def check_whole(answer: Any) -> None:
+    """See that a search looked at every shard.
+
+    Raises:
+        IndexUnavailable: it timed out, or a shard failed.
+    """
+    if answer.get("timed_out"):
+        raise IndexUnavailable("Elasticsearch answered in part: the search timed out")
+    if failed := answer.get("_shards", {}).get("failed", 0):
+        raise IndexUnavailable(f"Elasticsearch answered in part: {failed} shards failed")
+
+
+def _reason(exc: elasticsearch.ApiError) -> str:
+    """The type of the error only: reasons quote query values, and ours go into logs."""
+    error = exc.body.get("error") if isinstance(exc.body, dict) else None
+    if isinstance(error, dict):
+        root = error.get("root_cause") or [error]
+        return str(root[0].get("type", "unknown"))
+    return "no reason given"

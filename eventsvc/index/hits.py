@@ -1,0 +1,138 @@
+"""Asking the index: one page of hits, or one set of aggregations, whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from eventsvc.errors import IndexUnavailable
+from eventsvc.event import Event
+from eventsvc.index.client import check_whole, translate_errors
+from eventsvc.index.mapping import from_hit
+
+_OK = 200
+MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which documents count.
+
+    Attributes:
+        indexes: asked by name, so that a missing one is an error, never a gap.
+        watermark: only seqs up to this one; None for all that is there.
+        excluded: not these seqs.
+    """
+
+    indexes: tuple[str, ...]
+    watermark: int | None
+    excluded: tuple[int, ...] = ()
+
+    def narrow(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Make the whole query out of what was asked for and this scope; all in filter context."""
+        clauses: dict[str, Any] = {"filter": [query]}
+        if self.watermark is not None:
+            clauses["filter"].append({"range": {"seq": {"lte": self.watermark}}})
+        if self.excluded:
+            clauses["must_not"] = [{"terms": {"seq": list(self.excluded)}}]
+        return {"bool": clauses}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hits in order, and how many documents match in all if that was asked for."""
+
+    events: tuple[Event, ...] = ()
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which of the matching documents.
+
+    Attributes:
+        after: only hits past this (created_at, seq).
+    """
+
+    size: int
+    after: tuple[int, int] | None = None
+    newest_first: bool = True
+    count: bool = False
+    upto: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Asks through a client that never retries by itself."""
+
+    client: AsyncElasticsearch
+    timeout: float = field(default=10.0)
+
+    async def page(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Page:
+        """Give one page.
+
+        Raises:
+            IndexUnavailable: there is no whole answer.
+        """
+        if not scope.indexes:
+            return Page(total=0 if wanted.count else None)
+        answer = await self._search(scope, _page_body(scope, query, wanted))
+        total = answer["hits"]["total"]["value"] if wanted.count else None
+        return Page(tuple(from_hit(hit["_source"]) for hit in answer["hits"]["hits"]), total)
+
+    async def aggregate(self, scope: Scope, query: dict[str, Any], aggregations: dict[str, Any]) -> dict[str, Any]:
+        """Give the aggregations, and the total as ``count``.
+
+        Raises:
+            IndexUnavailable: there is no whole answer.
+        """
+        body = {"query": scope.narrow(query), "size": 0, "track_total_hits": True, "aggs": aggregations}
+        answer = await self._search(scope, body)
+        return {"count": answer["hits"]["total"]["value"], **answer.get("aggregations", {})}
+
+    async def probe(self, alias: str) -> None:
+        """See whether searches are answered, within two seconds.
+
+        Raises:
+            IndexUnavailable: they are not.
+        """
+        with translate_errors():
+            client = self.client.options(request_timeout=min(self.timeout, 2.0))
+            check_whole(await client.search(index=alias, size=0, terminate_after=1, ignore_unavailable=True))
+
+    async def _search(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
+        # NOTE: _msearch for the sake of its header line: the names of hundreds of months do not fit into the
+        # 4,096 bytes that Elasticsearch allows for a request line.
+        header = {"index": list(scope.indexes), "allow_partial_search_results": False}
+        with translate_errors():
+            client = self.client.options(request_timeout=self.timeout)
+            response = await client.msearch(searches=[header, body])
+        answer: dict[str, Any] = response["responses"][0]
+        if answer["status"] != _OK:
+            raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {_reason(answer)}")
+        check_whole(answer)
+        return answer
+
+
+def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict[str, Any]:
+    order = "desc" if wanted.newest_first else "asc"
+    watermarks = [seq for seq in (scope.watermark, wanted.upto) if seq is not None]
+    narrowed = Scope(scope.indexes, min(watermarks, default=None), scope.excluded)
+    body = {
+        "query": narrowed.narrow(query),
+        "sort": [{"createdAt": order}, {"seq": order}],
+        "size": wanted.size,
+        "track_total_hits": wanted.count,
+    }
+    if wanted.after is not None:
+        body["search_after"] = list(wanted.after)
+    return body
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    """The type of the error only: reasons quote query values, and ours go into logs."""
+    error = answer.get("error") or {}
+    root = error.get("root_cause") or [error]
+    return str(root[0].get("type", "unknown"))

@@ -1,0 +1,225 @@
+"""Mapping, and an event's way into a document and back: the three change together, with MAPPING_VERSION."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import orjson
+
+from eventsvc import terms
+from eventsvc.event import Event, format_time, parse_time
+
+MAPPING_VERSION = 1
+
+# A flattened field's terms are "path NUL value", and a term of Lucene's holds 32,766 bytes: values are cut off
+# at 8,191 UTF-16 units (24,573 bytes), which leaves this much for the path.
+_LONGEST_PATH = 8_000  # bytes
+_LONGEST_VALUE = 8_191
+_DEEPEST = 100  # beyond what an event's data may have
+
+_KEYWORD = {"type": "keyword"}
+_ALIASES = {
+    "@timestamp": "createdAt",
+    "user.email": "email",
+    "service.name": "component",
+    "service.environment": "environment",
+    "event.id": "id",
+}
+
+
+def index_body(*, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the body that creates a month's index."""
+    return {
+        "settings": {
+            "index": {
+                "number_of_shards": 1,
+                "number_of_replicas": replicas,
+                # The indexer refreshes: only it knows which watermark a refresh stands for.
+                "refresh_interval": "-1",
+                "sort.field": ["createdAt", "seq"],
+                "sort.order": ["desc", "desc"],
+            }
+        },
+        "mappings": _mapping(),
+        "aliases": {alias: {} for alias in aliases},
+    }
+
+
+def _mapping() -> dict[str, Any]:
+    return {
+        "dynamic": False,
+        "_meta": {"mapping_version": MAPPING_VERSION},
+        # Both are made from the rest of the document, so keeping them would only cost space.
+        "_source": {"excludes": ["terms", "checksum"]},
+        "properties": {
+            "seq": {"type": "long"},
+            "id": {"type": "keyword", "doc_values": False},
+            "createdAt": {"type": "date"},
+            "email": _KEYWORD,
+            "environment": _KEYWORD,
+            "component": _KEYWORD,
+            "message": {
+                "type": "text",
+                "norms": False,
+                "fields": {"raw": {"type": "keyword", "doc_values": False}},
+            },
+            "data": {"type": "flattened", "depth_limit": _DEEPEST, "ignore_above": _LONGEST_VALUE},
+            "data_value": {"type": "object", "enabled": False},
+            "checksum": {"type": "long", "index": False},
+            "terms": {
+                "properties": {
+                    "email": _KEYWORD,
+                    "environment": _KEYWORD,
+                    "component": _KEYWORD,
+                    "message": {"type": "text", "analyzer": "whitespace", "norms": False},
+                    "data": {"type": "keyword", "doc_values": False},
+                }
+            },
+            **_alias_properties(),
+        },
+    }
+
+
+def _alias_properties() -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name, path in _ALIASES.items():
+        alias = {"type": "alias", "path": path}
+        outer, dot, inner = name.partition(".")
+        if dot:
+            properties.setdefault(outer, {"properties": {}})["properties"][inner] = alias
+        else:
+            properties[name] = alias
+    return properties
+
+
+def to_document(event: Event) -> dict[str, Any]:
+    """Give the document of an event, to be written by orjson: data is embedded as the text it already is."""
+    value = msgspec.json.decode(event.data)
+    data_field = "data" if isinstance(value, dict) and _fits_flattened(event.data, value) else "data_value"
+    return {
+        "seq": event.seq,
+        "id": event.id,
+        "createdAt": _format_time(event.created_at),
+        "email": event.email,
+        "environment": event.environment,
+        "component": event.component,
+        "message": event.message,
+        data_field: orjson.Fragment(event.data),
+        "checksum": checksum(event),
+        "terms": {
+            "email": _fold(event.email),
+            "environment": _fold(event.environment),
+            "component": _fold(event.component),
+            "message": terms.trigrams(event.message),
+            "data": terms.data_terms(value),
+        },
+    }
+
+
+def from_hit(source: dict[str, Any]) -> Event:
+    """Give the event of a hit's ``_source``, as PostgreSQL would give it, letter by letter.
+
+    Args:
+        source: read with msgspec, so that large integers in data are exact.
+    """
+    return Event(
+        seq=source["seq"],
+        id=source["id"],
+        created_at=_parse_time(source["createdAt"]),
+        email=source["email"],
+        environment=source["environment"],
+        component=source["component"],
+        message=source["message"],
+        data=_jsonb_text(source["data"] if "data" in source else source["data_value"]),
+    )
+
+
+def checksum(event: Event) -> int:
+    """Sum up all of an event in 32 bits, as CHECKSUM_SQL does; sums of two million of them are exact in a double."""
+    content = "\x1f".join(
+        (
+            str(event.seq),
+            event.id,
+            str(event.created_at),
+            event.email,
+            event.environment,
+            event.component,
+            event.message,
+            event.data,
+        )
+    )
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big")
+
+
+# The same over a row of table event, in PostgreSQL.
+CHECKSUM_SQL = (
+    "('x' || left(encode(sha256(convert_to(concat_ws(E'\\x1f', seq, id,"
+    " (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data), 'UTF8')),"
+    " 'hex'), 8))::bit(32)::bigint"
+)
+
+
+@lru_cache(maxsize=16)
+def _format_second(second: int) -> str:
+    return format_time(second * 1000)[:-4]
+
+
+def _format_time(milliseconds: int) -> str:
+    second, rest = divmod(milliseconds, 1000)
+    return f"{_format_second(second)}{rest:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _parse_second(text: str) -> int:
+    return parse_time(text + ".000Z")
+
+
+def _parse_time(text: str) -> int:
+    return _parse_second(text[:-5]) + int(text[-4:-1])
+
+
+# PERF: few distinct values, many events.
+_fold = lru_cache(maxsize=4096)(terms.fold)
+
+
+def _fits_flattened(text: str, value: dict[str, Any]) -> bool:
+    """Tell whether every key path is short enough; one cannot be longer than the whole text."""
+    return len(text) < _LONGEST_PATH // 4 or _longest_path(value) <= _LONGEST_PATH
+
+
+def _longest_path(value: Any) -> int:
+    match value:
+        case dict():
+            return max((len(key.encode()) + 1 + _longest_path(inner) for key, inner in value.items()), default=0)
+        case list():
+            return max(map(_longest_path, value), default=0)
+        case _:
+            return 0
+
+
+_EXPONENT = re.compile(r"\de-?\d")
+
+
+def _jsonb_text(value: Any) -> str:
+    """Write JSON as PostgreSQL's jsonb does: the same event must look the same, whichever store it comes from."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _plain_numbers(value) if _EXPONENT.search(text) else text
+
+
+def _plain_numbers(value: Any) -> str:
+    match value:
+        case dict():
+            pairs = (f"{json.dumps(key, ensure_ascii=False)}: {_plain_numbers(v)}" for key, v in value.items())
+            return "{" + ", ".join(pairs) + "}"
+        case list():
+            return "[" + ", ".join(map(_plain_numbers, value)) + "]"
+        case float():
+            return format(Decimal(repr(value)), "f")
+        case _:
+            return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,134 @@
+"""One index a month: its name, its birth, its end. Which index holds which month stands in the log, not here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+import elasticsearch
+from elasticsearch import Elasticsearch
+
+from eventsvc.errors import IndexUnavailable
+from eventsvc.index.client import translate_errors
+from eventsvc.index.mapping import MAPPING_VERSION, index_body
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index of Elasticsearch; the uuid tells a replaced one from the one we filled."""
+
+    name: str
+    uuid: str
+
+
+def index_name(prefix: str, month: date, generation: int = 1) -> str:
+    """Name the index of a month."""
+    name = f"{prefix}-v{MAPPING_VERSION}-{month:%Y.%m}"
+    return name if generation == 1 else f"{name}-g{generation}"
+
+
+def write_alias(name: str) -> str:
+    """Name the alias that bulk requests go to: an index that vanished is then an error, never made by itself."""
+    return f"{name}-write"
+
+
+def create(
+    client: Elasticsearch, prefix: str, month: date, *, replicas: int, visible: bool = True, after: str = ""
+) -> Index:
+    """Create the month's next generation.
+
+    A leftover of that name is passed over, never touched: nobody knows whose documents it holds.
+
+    Args:
+        client: of the server.
+        prefix: names start with it; also the alias for Kibana.
+        month: first day.
+        replicas: of the shard.
+        visible: give it the alias for Kibana at once.
+        after: an index of the month that is gone: a search under way may still ask for that name, and must not
+            find an empty index under it.
+
+    Raises:
+        IndexUnavailable: no index could be made.
+    """
+    with translate_errors():
+        for generation in _free_generations([*_list_names(client, prefix), after], prefix, month):
+            name = index_name(prefix, month, generation)
+            aliases = (write_alias(name), prefix) if visible else (write_alias(name),)
+            try:
+                client.indices.create(index=name, body=index_body(replicas=replicas, aliases=aliases))
+            except elasticsearch.BadRequestError as exc:
+                if exc.error != "resource_already_exists_exception":
+                    raise
+                continue  # made by somebody else meanwhile
+            if uuid := uuids(client, [name]).get(name):
+                return Index(name, uuid)
+    raise IndexUnavailable(f"the index of {month:%Y-%m} could not be created")
+
+
+def _free_generations(names: Iterable[str], prefix: str, month: date) -> range:
+    pattern = re.compile(re.escape(index_name(prefix, month)) + r"(?:-g(\d+))?")
+    taken = [match for name in names if (match := pattern.fullmatch(name))]
+    highest = max((int(match[1] or 1) for match in taken), default=0)
+    return range(highest + 1, highest + 10)
+
+
+def _list_names(client: Elasticsearch, prefix: str) -> list[str]:
+    answer = client.indices.get(index=f"{prefix}-v*", features="aliases", allow_no_indices=True)
+    return list(answer.body)
+
+
+def list_all(client: Elasticsearch, prefix: str) -> list[str]:
+    """List every index whose name is one of ours, in use or not."""
+    ours = re.compile(re.escape(prefix) + r"-v\d+-\d{4}\.\d{2}(?:-g\d+)?")
+    with translate_errors():
+        return sorted(name for name in _list_names(client, prefix) if ours.fullmatch(name))
+
+
+def uuids(client: Elasticsearch, names: Iterable[str]) -> dict[str, str]:
+    """Map the names of those indexes that exist to their uuids."""
+    wanted = set(names)
+    if not wanted:
+        return {}
+    with translate_errors():
+        answer = client.indices.get_settings(
+            index=",".join(sorted(wanted)),
+            name="index.uuid",
+            flat_settings=True,
+            ignore_unavailable=True,
+            allow_no_indices=True,
+        )
+    # An alias of the same name would give other names back.
+    return {name: found["settings"]["index.uuid"] for name, found in answer.body.items() if name in wanted}
+
+
+def refresh(client: Elasticsearch, names: Iterable[str]) -> None:
+    """Make everything written so far visible to searches.
+
+    Raises:
+        IndexUnavailable: an index is missing, or a shard could not do it.
+    """
+    with translate_errors():
+        answer = client.indices.refresh(index=",".join(sorted(names)))
+    if answer["_shards"]["failed"]:
+        raise IndexUnavailable(f"{answer['_shards']['failed']} shards could not be refreshed")
+
+
+def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:
+    """Move the alias for Kibana in one atomic call; names that are gone are left out."""
+    with translate_errors():
+        existing = set(uuids(client, [*remove, *add]))
+        actions = [
+            {"remove": {"index": name, "alias": prefix, "must_exist": False}} for name in remove if name in existing
+        ]
+        actions += [{"add": {"index": name, "alias": prefix}} for name in add if name in existing]
+        if actions:
+            client.indices.update_aliases(actions=actions)
+
+
+def delete(client: Elasticsearch, name: str) -> None:
+    """Delete an index; one that is gone already is no error."""
+    with translate_errors():
+        client.indices.delete(index=name, ignore_unavailable=True)

@@ -1,0 +1,62 @@
+"""Horizon: the highest seq below which nothing can still appear.
+
+Commit order differs from seq order, so whoever remembers "the highest seq I saw" loses events. The rule here is
+the one of CREATE INDEX CONCURRENTLY: read the sequence's last value S, then list the transactions that hold the
+lock which every writer takes before it draws a seq; once none of those is left, every event with seq ≤ S is
+committed or will never exist. Writers are never blocked.
+"""
+
+from __future__ import annotations
+
+from eventsvc.log.connection import Connection
+
+# A sequence that was never used says last_value 1 as well.
+_LAST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM event_seq_seq"
+
+# INSERT and COPY lock the parent, whichever partition the row goes to; the partitions are listed for the sake of
+# those who write to one directly. A lock that is waited for (not granted) belongs to a transaction that has no
+# seq yet: what it will draw lies beyond S. Rows stay visible in pg_locks until the commit is visible to us.
+_WRITERS = """
+    SELECT DISTINCT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND relation IN (SELECT relid FROM pg_partition_tree('event'))
+"""
+
+
+class Horizon:
+    """The horizon as one session sees it; the connection must be in autocommit mode.
+
+    Each statement must be one of its own, outside of any transaction: the order of the two is the proof.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._horizon = self._candidate = 0
+        self._writers: frozenset[str] = frozenset()
+
+    def poll(self) -> int:
+        """Give the highest horizon known by now; never waits for a writer."""
+        if self._candidate > self._horizon:
+            self._settle(self._writers & self._list_writers())
+        if self._candidate == self._horizon:
+            self._candidate = max(self._horizon, self._last_seq())
+            if self._candidate > self._horizon:
+                self._settle(self._list_writers())
+        return self._horizon
+
+    def _settle(self, left: frozenset[str]) -> None:
+        self._writers = left
+        if not left:
+            self._horizon = self._candidate
+
+    def _last_seq(self) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(_LAST_SEQ)
+            ((seq,),) = cursor.fetchall()
+        return int(seq)
+
+    def _list_writers(self) -> frozenset[str]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(_WRITERS)
+            return frozenset(name for (name,) in cursor)

@@ -1,0 +1,97 @@
+"""Checkpoint and watermark: how far along the log the index is.
+
+Moved only by whoever knows the current fence. A leader draws the next one when it takes the advisory lock; so
+does every other change that makes void what a leader has read (a swapped or lost index). The watermark falls
+only together with a new fence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eventsvc.errors import Fenced
+from eventsvc.log.connection import Connection
+
+# Any constant will do, as long as every indexer takes the same one; it counts within one database.
+_LEADER_LOCK = 0x696E646578
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One reading.
+
+    Attributes:
+        checkpoint: every event up to this seq was written to the index, or refused by it.
+        seq: the watermark: everything up to it is visible to searches.
+        fence: whoever knows it may move them.
+    """
+
+    checkpoint: int
+    seq: int
+    fence: int
+
+
+def try_lead(connection: Connection) -> bool:
+    """Take the leader's lock if nobody has it; it is held until the session ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER_LOCK,))
+        ((taken,),) = cursor.fetchall()
+    return bool(taken)
+
+
+def read(connection: Connection) -> Mark:
+    """Read without changing anything."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT checkpoint, seq, fence FROM watermark")
+        ((checkpoint, seq, fence),) = cursor.fetchall()
+    return Mark(checkpoint, seq, fence)
+
+
+def draw_fence(connection: Connection) -> Mark:
+    """Draw the next fence, from now on the only valid one."""
+    with connection.cursor() as cursor:
+        return draw_fence_within(cursor)
+
+
+def draw_fence_within(cursor: Any) -> Mark:
+    """Draw the next fence within the caller's transaction: till its end the watermark stands still."""
+    cursor.execute("UPDATE watermark SET fence = fence + 1 RETURNING checkpoint, seq, fence")
+    ((checkpoint, seq, fence),) = cursor.fetchall()
+    return Mark(checkpoint, seq, fence)
+
+
+def move(connection: Connection, fence: int, *, checkpoint: int, seq: int) -> None:
+    """Move both forward.
+
+    Raises:
+        Fenced: another fence was drawn meanwhile, or they are further already.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE watermark SET checkpoint = %s, seq = %s, moved_at = clock_timestamp()"
+            " WHERE fence = %s AND checkpoint <= %s AND seq <= %s",
+            (checkpoint, seq, fence, checkpoint, seq),
+        )
+        if cursor.rowcount == 0:
+            raise Fenced("the watermark belongs to another leader now")
+
+
+def hold(cursor: Any, fence: int) -> None:
+    """Keep the fence as it is until the caller's transaction ends.
+
+    Raises:
+        Fenced: another one was drawn meanwhile.
+    """
+    cursor.execute("SELECT FROM watermark WHERE fence = %s FOR UPDATE", (fence,))
+    if cursor.rowcount == 0:
+        raise Fenced("the watermark belongs to another leader now")
+
+
+def fall_back(cursor: Any, to: int) -> None:
+    """Within the caller's transaction, let both fall to ``to`` at most, and draw the next fence."""
+    cursor.execute(
+        "UPDATE watermark SET checkpoint = least(checkpoint, %s), seq = least(seq, %s), fence = fence + 1,"
+        " moved_at = clock_timestamp()",
+        (to, to),
+    )

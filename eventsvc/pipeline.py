@@ -1,0 +1,88 @@
+"""Batches on their way into the index: several at once, and a checkpoint that moves over what is contiguous."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import date
+
+from elasticsearch import Elasticsearch
+
+from eventsvc.event import Event
+from eventsvc.index import bulk
+from eventsvc.log.indexed import Refusal
+from eventsvc.log.months import month_of
+
+# More would only fill Elasticsearch's memory: it indexes on as many cores as it has anyway.
+IN_FLIGHT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is behind us once more batches have arrived.
+
+    Attributes:
+        reached: everything up to this seq is stored or refused.
+        events: how many were sent.
+        refusals: those among them that Elasticsearch would not take.
+        touched: names of the indexes that need a refresh.
+    """
+
+    reached: int
+    events: int
+    refusals: tuple[Refusal, ...]
+    touched: frozenset[str]
+
+
+class Pipeline:
+    """Encodes and sends batches in threads; gives them back in the order of the log."""
+
+    def __init__(self, client: Elasticsearch, *, in_flight: int = IN_FLIGHT) -> None:
+        self._client, self._in_flight = client, in_flight
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(max_workers=in_flight, thread_name_prefix="bulk")
+        self._under_way: deque[Future[Done]] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next batch has to wait."""
+        return len(self._under_way) >= self._in_flight
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._under_way
+
+    def submit(self, events: Iterable[Event], reached: int, indexes: Mapping[date, str]) -> None:
+        """Send a batch, the one that follows in the log on that submitted before."""
+        self._under_way.append(self._threads.submit(self._send, tuple(events), reached, indexes))
+
+    def collect(self) -> list[Done]:
+        """Give the batches that have arrived and have no older one under way.
+
+        Raises:
+            IndexVanished: an index that a batch goes to is gone.
+        """
+        done = []
+        while self._under_way and self._under_way[0].done():
+            done.append(self._under_way.popleft().result())
+        return done
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a batch arrives, or until the time is up."""
+        wait(self._under_way, timeout=seconds, return_when="FIRST_COMPLETED")
+
+    def close(self) -> None:
+        """Give up what is under way; it may still arrive, and writing it again does no harm."""
+        self._stop.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, events: tuple[Event, ...], reached: int, indexes: Mapping[date, str]) -> Done:
+        months = {event.seq: month_of(event.created_at) for event in events}
+        items = [bulk.write_item(event, indexes[months[event.seq]]) for event in events]
+        refused = bulk.send(self._client, items, self._stop)
+        refusals = tuple(Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused)
+        return Done(reached, len(events), refusals, frozenset(item.index for item in items))
