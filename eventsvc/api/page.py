@@ -1,0 +1,197 @@
+"""What a read asks for and how its pages hang together: parameters, cursor, Link, ETag."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import struct
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from eventsvc.errors import InvalidParameter
+from eventsvc.fields import FIELDS
+from eventsvc.log.reader import Position, Slice
+from eventsvc.query.parse import parse
+from eventsvc.search import EVERYTHING, Compiled, compile_query
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request
+
+    from eventsvc.log.reader import Moment
+
+LIMIT, MOST = 100, 1000
+
+_CURSOR = struct.Struct(">Bqqqq")  # version, now, erasure epoch, created_at, seq
+_CURSOR_VERSION = 1
+_DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one request wants to read.
+
+    Attributes:
+        given: the parameters as sent, with q; what a cursor is bound to.
+        now: what "now" means in q, ms; later pages keep that of the first.
+        fields: only these, in this order; None for all.
+        strong: with everything acknowledged before the request, at the price of asking PostgreSQL.
+        trailer: end a stream with a line that holds the count.
+    """
+
+    given: Mapping[str, str]
+    query: Compiled
+    wanted: Slice
+    now: int
+    fields: tuple[str, ...] | None
+    strong: bool
+    trailer: bool
+
+    def next_cursor(self, last: Position, moment: Moment | None) -> str:
+        """Give the cursor of the page after this position."""
+        epoch = moment.epoch if moment is not None else 0
+        content = _CURSOR.pack(_CURSOR_VERSION, self.now, epoch, *last)
+        return urlsafe_b64encode(content + _digest(content, self.given)).decode()
+
+    def etag(self, moment: Moment, *marks: str) -> str:
+        """Give the entity tag of an answer at a moment when nothing was under way."""
+        state = (self.query.text, self.wanted, self.fields, moment.drawn, moment.epoch, moment.layout, marks)
+        return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
+
+
+_READING = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer")
+
+
+def read_parameters(req: Request, body: str | None = None) -> Reading:
+    """Check all parameters of a read.
+
+    Args:
+        req: the request.
+        body: the query, where it came as the body (method QUERY).
+
+    Raises:
+        InvalidParameter: one is unknown, repeated or has an impossible value.
+        QueryError: q cannot be understood.
+    """
+    given = plain_parameters(req, _READING)
+    if body is not None:
+        if "q" in given:
+            raise InvalidParameter("q", "the query is the body already; leave out the parameter")
+        given = {**given, "q": body}
+    newest_first = choice(given, "order", ("desc", "asc")) == "desc"
+    cursor = _read_cursor(given)
+    now = cursor[0] if cursor else round(time.time() * 1000)
+    return Reading(
+        given=given,
+        query=read_query(given, now),
+        wanted=Slice(
+            limit=whole_number(given, "limit", LIMIT, 1, MOST),
+            after=cursor[1] if cursor else None,
+            newest_first=newest_first,
+            count=yes_or_no(given, "count"),
+        ),
+        now=now,
+        fields=_read_fields(given),
+        strong=choice(given, "consistency", ("strong", "eventual")) == "strong",
+        trailer=yes_or_no(given, "trailer"),
+    )
+
+
+def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
+    """Give the query parameters, each known and sent once."""
+    given: dict[str, str] = {}
+    params: dict[str, Any] = req.params
+    for name, value in params.items():
+        if name not in known:
+            raise InvalidParameter(name, f"there is no such parameter{nearest(name, known)}")
+        if isinstance(value, list):
+            raise InvalidParameter(name, "it is given more than once")
+        given[name] = value
+    return given
+
+
+def read_query(given: Mapping[str, str], now: int) -> Compiled:
+    """Parse and compile q; none, or nothing but blanks, matches every event."""
+    tz = given.get("tz", "UTC")
+    text = given.get("q", "")
+    return compile_query(parse(text, now=now, tz=tz)) if text.strip() else EVERYTHING
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Suggest what was meant, as the end of a sentence."""
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+def whole_number(given: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """Read a whole number between two bounds."""
+    text = given.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):  # noqa: PLR2004
+        raise InvalidParameter(name, f"it must be a whole number from {least} to {most:,}")
+    return int(text)
+
+
+def choice(given: Mapping[str, str], name: str, options: tuple[str, ...]) -> str:
+    """Read one of some words; the first is the default."""
+    value = given.get(name, options[0])
+    if value not in options:
+        raise InvalidParameter(name, f"it must be {' or '.join(options)}")
+    return value
+
+
+def yes_or_no(given: Mapping[str, str], name: str) -> bool:
+    """Read true or false; false by default."""
+    value = _WORDS.get(given.get(name, "false").lower())
+    if value is None:
+        raise InvalidParameter(name, "it must be true or false")
+    return value
+
+
+def _read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
+    if "fields" not in given:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in given["fields"].split(",")))
+    for name in names:
+        if name not in FIELDS:
+            raise InvalidParameter("fields", f"there is no field {name!r}{nearest(name, FIELDS)}")
+    return names
+
+
+def _read_cursor(given: Mapping[str, str]) -> tuple[int, Position] | None:
+    """Give the first page's now, and the position; the epoch in it is for whoever must tell old cursors."""
+    if "cursor" not in given:
+        return None
+    try:
+        raw = urlsafe_b64decode(given["cursor"].encode("ascii"))
+        content, digest = raw[: _CURSOR.size], raw[_CURSOR.size :]
+        version, now, _epoch, created_at, seq = _CURSOR.unpack(content)
+    except (UnicodeEncodeError, Base64Error, struct.error) as exc:
+        raise InvalidParameter("cursor", "it is not one of ours: take it from a Link header, unchanged") from exc
+    if version != _CURSOR_VERSION or digest != _digest(content, given):
+        raise InvalidParameter("cursor", "it belongs to another query: start again without a cursor")
+    return now, (created_at, seq)
+
+
+def _digest(content: bytes, given: Mapping[str, str]) -> bytes:
+    """Bind a cursor to what decides which events there are and in which order."""
+    bound = (given.get("q", "").strip(), given.get("tz", "UTC"), given.get("order", "desc"))
+    return hashlib.blake2b(content + repr(bound).encode(), digest_size=_DIGEST, person=b"eventsvc cursor").digest()
+
+
+def links(req: Request, next_cursor: str | None) -> str:
+    """Give the value of the Link header: the first page, and the next if there is one."""
+    given = {name: value for name, value in req.params.items() if name != "cursor"}
+    found = [_link(req.path, given, "first")]
+    if next_cursor is not None:
+        found.append(_link(req.path, {**given, "cursor": next_cursor}, "next"))
+    return ", ".join(found)
+
+
+def _link(path: str, parameters: Mapping[str, str], relation: str) -> str:
+    target = f"{path}?{urlencode(parameters)}" if parameters else path
+    return f'<{target}>; rel="{relation}"'
