@@ -1,0 +1,211 @@
+"""The type checker: from one comparison as written to the node that it means, or to what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eventsvc.errors import QueryError
+from eventsvc.fields import FIELDS, Kind
+from eventsvc.query import ast
+from eventsvc.query.literals import WrongLiteral, read_number, read_path, read_string
+from eventsvc.query.times import NotATime, Span, read_time
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from lark import Token
+
+    from eventsvc.fields import Field
+
+OPERATORS = ("eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "in", "exists")
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME_FORMS = ("a date: '2018-01-31'", "a time: '2018-01-31T10:00:00Z'", "now, or 'now-15m' (s, m, h, d, w)")
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """What the checks need to know beside the comparison itself."""
+
+    text: str
+    now: int
+    zone: ZoneInfo
+
+    def comparison(self, field: Token, operator: Token, values: list[Token]) -> ast.Node:
+        """The node of one comparison.
+
+        Raises:
+            QueryError: names what is wrong there, and what is allowed.
+        """
+        subject = self._subject(field)
+        known = FIELDS[subject.name if isinstance(subject, ast.Name) else "data"]
+        if operator not in known.operators:
+            allowed = tuple(name for name in OPERATORS if name in known.operators)
+            raise self._error(f"{known.name} has no operator {operator}", operator, expected=allowed)
+        if operator == "exists":
+            return ast.Exists(subject)
+        if known.kind is Kind.TIME:
+            return self._on_time(operator, values)
+        return self._on_values(subject, known, operator, values)
+
+    def _subject(self, field: Token) -> ast.Subject:
+        try:
+            name, keys = read_path(field)
+        except WrongLiteral as exc:
+            raise self._wrong(exc, field) from exc
+        if name not in FIELDS:
+            raise self._error(f"there is no field {name}", field, width=len(name), hint=_nearest(name))
+        if name == "data":
+            if not keys:
+                raise self._error(
+                    "data needs a path to what is asked for", field, hint="for example data.user.id or data.'user id'"
+                )
+            return ast.Path(keys)
+        if keys:
+            raise self._error(f"{name} has nothing inside; only data has a path", field, hint="write " + name)
+        return ast.Name(name)
+
+    def _on_values(self, subject: ast.Subject, field: Field, operator: Token, values: list[Token]) -> ast.Node:
+        if operator in ("ct", "sw"):
+            needle = self._needle(field, operator, values[0])
+            return ast.Contains(subject, needle) if operator == "ct" else ast.StartsWith(subject, needle)
+        if operator in ast.Order.__members__.values():
+            return self._range(subject, operator, values[0])
+        found = tuple(dict.fromkeys(self._value(field, value) for value in values))
+        if operator == "in":
+            return ast.In(subject, found)
+        equal = ast.Equal(subject, found[0])
+        return ast.Not(equal) if operator == "ne" else equal
+
+    def _needle(self, field: Field, operator: Token, literal: Token) -> str:
+        if literal.type != "STRING":
+            raise self._error(
+                f"{operator} looks for text in {_shown(field)}",
+                literal,
+                expected=("a string in quotes",),
+                hint=f"write '{literal}'",
+            )
+        needle = self._string(literal)
+        if not needle:
+            raise self._error(f"{operator} needs at least one character to look for", literal)
+        return needle
+
+    def _range(self, subject: ast.Subject, operator: Token, literal: Token) -> ast.Range:
+        value = self._value(FIELDS["data"], literal)
+        if not isinstance(subject, ast.Path) or not isinstance(value, ast.Text | ast.Number):
+            raise self._error(
+                f"{operator} compares numbers, or strings", literal, expected=("a number", "a string in quotes")
+            )
+        return ast.Range(subject, ast.Order(operator), value)
+
+    def _value(self, field: Field, literal: Token) -> ast.Value:
+        if field.kind is Kind.JSON:
+            return self._json_value(literal)
+        if literal.type != "STRING":
+            raise self._error(
+                f"{field.name} is text", literal, expected=("a string in quotes",), hint=f"write '{literal}'"
+            )
+        text = self._string(literal)
+        if field.kind is Kind.UUID:
+            return self._uuid(text, literal)
+        return ast.Text(text)
+
+    def _json_value(self, literal: Token) -> ast.Value:
+        match literal.type:
+            case "STRING":
+                return ast.Text(self._string(literal))
+            case "NUMBER":
+                return ast.Number(self._number(literal))
+            case "NULL":
+                return ast.Null()
+            case "NOW":
+                raise self._error(
+                    "now is for createdAt; times in data are strings or numbers like any other",
+                    literal,
+                    expected=("a string in quotes", "a number", "true", "false", "null"),
+                )
+            case _:
+                return ast.Boolean(literal.type == "TRUE")
+
+    def _uuid(self, text: str, literal: Token) -> ast.Text:
+        if not _UUID.fullmatch(text.lower()):
+            raise self._error(
+                "id is a UUID", literal, expected=("a UUID in quotes: '1b4e28ba-2fa1-41d2-883f-0016d3cca427'",)
+            )
+        return ast.Text(text.lower())
+
+    def _string(self, literal: Token) -> str:
+        try:
+            return read_string(literal)
+        except WrongLiteral as exc:
+            raise self._wrong(exc, literal) from exc
+
+    def _number(self, literal: Token) -> float:
+        try:
+            return read_number(literal)
+        except WrongLiteral as exc:
+            raise self._wrong(exc, literal) from exc
+
+    def _on_time(self, operator: Token, values: list[Token]) -> ast.Node:
+        spans = [self._span(value) for value in values]
+        start, end = spans[0].start, spans[0].end
+        match str(operator):
+            case "in":
+                return ast.disjunction(dict.fromkeys(ast.Created(span.start, span.end) for span in spans))
+            case "gt":
+                return ast.Created(end, None)
+            case "gte":
+                return ast.Created(start, None)
+            case "lt":
+                return ast.Created(None, start)
+            case "lte":
+                return ast.Created(None, end)
+            case "ne":
+                return ast.Not(ast.Created(start, end))
+            case _:
+                return ast.Created(start, end)
+
+    def _span(self, literal: Token) -> Span:
+        if literal.type not in ("STRING", "NOW"):
+            raise self._error("createdAt is a time", literal, expected=_TIME_FORMS, hint=_time_hint(literal))
+        text = self._string(literal) if literal.type == "STRING" else str(literal)
+        try:
+            return read_time(text, now=self.now, tz=self.zone)
+        except NotATime as exc:
+            raise self._error(f"{_clipped(literal)} {exc}", literal, expected=_TIME_FORMS) from exc
+
+    def _wrong(self, exc: WrongLiteral, token: Token) -> QueryError:
+        offset = (token.start_pos or 0) + exc.offset
+        return QueryError(str(exc), text=self.text, offset=offset, width=exc.width, hint=exc.hint)
+
+    def _error(
+        self, reason: str, token: Token, *, width: int = 0, expected: tuple[str, ...] = (), hint: str = ""
+    ) -> QueryError:
+        return QueryError(
+            reason, text=self.text, offset=token.start_pos or 0, width=width or len(token), expected=expected, hint=hint
+        )
+
+
+def _nearest(name: str) -> str:
+    by_lower = {field.lower(): field for field in FIELDS}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return (
+        f"did you mean {by_lower[close[0]]}?"
+        if close
+        else f"fields: {', '.join(FIELDS)}.path; inside data: data.{name}"
+    )
+
+
+def _shown(field: Field) -> str:
+    return "data" if field.kind is Kind.JSON else field.name
+
+
+def _time_hint(literal: Token) -> str:
+    return f"write '{literal}'" if "-" in literal else ""
+
+
+def _clipped(literal: Token) -> str:
+    return literal if len(literal) <= 40 else f"{literal[:39]}…"  # noqa: PLR2004

@@ -1,0 +1,23 @@
+"""The piece of a query that an error is about, with a caret under the place."""
+
+from __future__ import annotations
+
+from eventsvc.errors import QueryError
+
+_WIDEST = 100  # characters of the line that are shown
+_BEFORE = 60  # of them at most so many before the fault
+
+
+def render_excerpt(error: QueryError) -> str:
+    """Two lines: the line of the query that holds the fault, and a caret for each character of the fault."""
+    start = error.text.rfind("\n", 0, error.offset) + 1
+    end = error.text.find("\n", start)
+    line = error.text[start : end if end >= 0 else len(error.text)].rstrip("\r")
+    place = min(error.offset - start, len(line))
+    first = max(0, place - _BEFORE) if len(line) > _WIDEST else 0
+    shown = line[first : first + _WIDEST]
+    left, right = "…" if first else "", "…" if first + _WIDEST < len(line) else ""
+    # What has no width of its own, or moves the rest about, is shown as one plain character.
+    visible = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown.replace("\t", " "))
+    width = max(1, min(error.width, len(shown) - (place - first)))
+    return f"{left}{visible}{right}\n{' ' * (len(left) + place - first)}{'^' * width}"

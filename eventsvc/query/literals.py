@@ -1,0 +1,84 @@
+"""String, number and path literals: from what is written to what is meant."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.?))", re.DOTALL)
+_PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "/": "/", "\\": "\\", "'": "'", '"': '"'}
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_KEY = re.compile(r"""\.(?:([\w@$-]+)|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))""", re.DOTALL)
+
+
+class WrongLiteral(Exception):
+    """A literal that cannot be read; its text says why.
+
+    Attributes:
+        offset: where in the literal.
+        width: how many characters are wrong.
+        hint: what to write instead; may be empty.
+    """
+
+    def __init__(self, reason: str, offset: int, width: int, hint: str = "") -> None:
+        self.offset, self.width, self.hint = offset, width, hint
+        super().__init__(reason)
+
+
+def read_string(literal: str) -> str:
+    """What stands between the quotes, escapes replaced.
+
+    Raises:
+        WrongLiteral: an unknown escape, or one for a character that no event holds.
+    """
+    if "\\" not in literal:
+        return literal[1:-1]
+    # A pair of surrogate escapes is one character, as in JSON.
+    text = _ESCAPE.sub(_unescape, literal[1:-1])
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if joined != text and "\ufffd" in joined and joined.count("\ufffd") > text.count("\ufffd"):
+        raise WrongLiteral("half of a surrogate pair is no character", 0, len(literal))
+    return joined
+
+
+def _unescape(match: re.Match[str]) -> str:
+    if match[1]:
+        char = chr(int(match[1], 16))
+    elif match[2] in _PLAIN_ESCAPES:
+        char = _PLAIN_ESCAPES[match[2]]
+    else:
+        hint = "for a backslash itself write two: \\\\"
+        raise WrongLiteral(f"\\{match[2]} is no escape", match.start() + 1, len(match[0]), hint)
+    if char == "\0":
+        raise WrongLiteral("U+0000 is in no event, and cannot be asked for", match.start() + 1, len(match[0]))
+    return char
+
+
+def read_number(literal: str) -> float:
+    """A JSON number as float64; -0 is 0.
+
+    Raises:
+        WrongLiteral: it is none, or beyond float64.
+    """
+    if not _NUMBER.fullmatch(literal):
+        raise WrongLiteral(f"{literal} is not a number as JSON writes it", 0, len(literal))
+    number = float(literal)
+    if math.isinf(number):
+        raise WrongLiteral("the number is beyond what data can hold (±1.8e308)", 0, len(literal))
+    return number + 0.0
+
+
+def read_path(field: str) -> tuple[str, tuple[str, ...]]:
+    """The first name of a field, and the keys after it.
+
+    Raises:
+        WrongLiteral: a quoted key with a wrong escape.
+    """
+    name, _, _ = field.partition(".")
+    keys = []
+    for match in _KEY.finditer(field, len(name)):
+        try:
+            keys.append(match[1] or read_string(match[2]))
+        except WrongLiteral as exc:
+            raise WrongLiteral(str(exc), match.start(2) + exc.offset, exc.width, exc.hint) from exc
+    return name, tuple(keys)

@@ -1,0 +1,108 @@
+"""Text → AST: limits, grammar, and the walk from Lark's tree to our nodes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedInput
+
+from eventsvc.errors import QueryError
+from eventsvc.query import ast, mistakes, times
+from eventsvc.query.check import Checker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST = 8192  # characters
+DEEPEST = 64  # brackets and NOTs within each other
+MOST_COMPARISONS = 1024  # each value of an ``in`` is one
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def parse(text: str, *, now: int, tz: str = "UTC") -> ast.Node:
+    """Read a query.
+
+    Args:
+        text: the query.
+        now: what ``now`` stands for, milliseconds since 1970.
+        tz: the IANA time zone of dates without a time, and of times without an offset.
+
+    Raises:
+        QueryError: it cannot be read, makes no sense or is too large.
+        InvalidParameter: there is no such time zone.
+    """
+    zone = times.zone(tz)
+    _check_text(text)
+    try:
+        tree = _GRAMMAR.parse(text)
+    except UnexpectedInput as exc:
+        raise mistakes.explain(text, _GRAMMAR) from exc
+    except _TooLarge as exc:
+        raise QueryError(exc.reason, text=text, offset=exc.token.start_pos, width=len(exc.token)) from exc
+    return _node(tree.children[0], Checker(text, now, zone))
+
+
+def _check_text(text: str) -> None:
+    if len(text) > LONGEST:
+        reason = f"the query has {len(text):,} characters, {LONGEST:,} are allowed"
+        raise QueryError(reason, text=text, offset=LONGEST, hint="many values of one field fit into in (...)")
+    if found := _UNSTORABLE.search(text):
+        reason = f"U+{ord(found[0]):04X} is in no event, and cannot be asked for"
+        raise QueryError(reason, text=text, offset=found.start())
+    if not text.strip():
+        raise QueryError("the query is empty", text=text, offset=0, expected=mistakes.COMPARISON)
+
+
+class _TooLarge(Exception):
+    def __init__(self, reason: str, token: Token) -> None:
+        self.reason, self.token = reason, token
+        super().__init__(reason)
+
+
+class _Limits:
+    """Counts while tokens pass, so that nothing deep or long is ever built."""
+
+    always_accept = ()
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        """Pass the tokens on, up to the limits."""
+        nots, levels, comparisons = 0, [0], 0
+        for token in stream:
+            match token.type:
+                case "NOT":
+                    nots += 1
+                case "LPAR":
+                    levels.append(levels[-1] + nots + 1)
+                    nots = 0
+                case "RPAR" if len(levels) > 1:
+                    levels.pop()
+                case "AND" | "OR":
+                    nots = 0
+                case "OPERATOR" | "IN" | "EXISTS" | "COMMA":
+                    comparisons += 1
+            if levels[-1] + nots > DEEPEST:
+                raise _TooLarge(f"more than {DEEPEST} levels of brackets and NOT", token)
+            if comparisons > MOST_COMPARISONS:
+                raise _TooLarge(f"more than {MOST_COMPARISONS:,} comparisons (each value of in (...) is one)", token)
+            yield token
+
+
+_GRAMMAR = Lark.open(
+    "grammar.lark", rel_to=__file__, parser="lalr", lexer="basic", postlex=_Limits(), maybe_placeholders=False
+)
+
+
+def _node(tree: Tree[Any], checker: Checker) -> ast.Node:
+    match tree.data:
+        case "or":
+            return ast.disjunction([_node(child, checker) for child in tree.children])
+        case "and":
+            return ast.conjunction([_node(child, checker) for child in tree.children])
+        case "not":
+            return ast.negation(_node(tree.children[0], checker))
+        case _:
+            field, operator, *values = tree.children
+            return checker.comparison(field, operator, values)

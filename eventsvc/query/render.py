@@ -1,0 +1,93 @@
+"""AST → text: canonical, with as few brackets as can be; reading it again gives the same AST."""
+
+from __future__ import annotations
+
+import re
+from typing import assert_never
+
+from eventsvc.query import ast
+from eventsvc.query.times import format_instant
+
+_PLAIN_KEY = re.compile(r"[\w@$-]+")
+_ESCAPES = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+_ESCAPE_TABLE = str.maketrans(_ESCAPES)
+
+
+def render(node: ast.Node) -> str:
+    """Write a query that means node, whatever the time and the time zone it is read in."""
+    match node:
+        case ast.Or(operands):
+            return " OR ".join(render(operand) for operand in operands)
+        case ast.And(operands):
+            return " AND ".join(_bracketed(operand, ast.Or) for operand in operands)
+        case ast.Not(ast.Equal(subject, value)):
+            return f"{_subject(subject)} ne {_value(value)}"
+        case ast.Not(ast.Created(int(), int()) as span):
+            return f"createdAt ne {_created_value(span)}"
+        case ast.Not(operand):
+            return f"NOT {_bracketed(operand, ast.Or, ast.And)}"
+        case _:
+            return _comparison(node)
+
+
+def _bracketed(node: ast.Node, *kinds: type[ast.Or | ast.And]) -> str:
+    return f"({render(node)})" if isinstance(node, kinds) else render(node)
+
+
+def _comparison(node: ast.Comparison) -> str:
+    match node:
+        case ast.Equal(subject, value):
+            return f"{_subject(subject)} eq {_value(value)}"
+        case ast.In(subject, values):
+            return f"{_subject(subject)} in ({', '.join(map(_value, values))})"
+        case ast.Contains(subject, needle):
+            return f"{_subject(subject)} ct {quote(needle)}"
+        case ast.StartsWith(subject, needle):
+            return f"{_subject(subject)} sw {quote(needle)}"
+        case ast.Range(path, order, bound):
+            return f"{_subject(path)} {order} {_value(bound)}"
+        case ast.Exists(subject):
+            return f"{_subject(subject)} exists"
+        case ast.Created():
+            return _created(node)
+        case _:
+            assert_never(node)
+
+
+def _created(node: ast.Created) -> str:
+    if node.end is None:
+        return f"createdAt gte '{format_instant(node.start or 0)}'"
+    if node.start is None:
+        return f"createdAt lt '{format_instant(node.end)}'"
+    return f"createdAt eq {_created_value(node)}"
+
+
+def _created_value(span: ast.Created) -> str:
+    start, end = span.start or 0, span.end or 0
+    first = format_instant(start)
+    return f"'{first}'" if end == start + 1 else f"'{first}/{format_instant(end)}'"
+
+
+def _subject(subject: ast.Subject) -> str:
+    if isinstance(subject, ast.Name):
+        return subject.name
+    return ".".join(["data", *[key if _PLAIN_KEY.fullmatch(key) else quote(key) for key in subject.keys]])
+
+
+def _value(value: ast.Value) -> str:
+    match value:
+        case ast.Text(text):
+            return quote(text)
+        case ast.Number(number):
+            return repr(number).removesuffix(".0")
+        case ast.Boolean(truth):
+            return "true" if truth else "false"
+        case ast.Null():
+            return "null"
+        case _:
+            assert_never(value)
+
+
+def quote(text: str) -> str:
+    """Write a string literal."""
+    return f"'{text.translate(_ESCAPE_TABLE)}'"
