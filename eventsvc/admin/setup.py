@@ -1,0 +1,213 @@
+"""One-shot set-up of a deployment: secrets and certificates that nobody has to invent, and Kibana's saved objects.
+
+Safe to run at every start: what exists is kept, and a second run changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import urllib3
+
+from eventsvc.errors import SetupError
+
+# Whom the files belong to: the users of the official images, and of ours (see Dockerfile).
+_POSTGRES, _ELASTIC, _EVENTSVC = 999, 1000, 10001
+
+_CERTIFICATE_DAYS = 3650
+# Every name under which a node is reached, inside the deployment and from its host.
+_NODE_NAMES = (
+    "DNS:elasticsearch,DNS:elasticsearch-2,DNS:elasticsearch-3,DNS:localhost,IP:127.0.0.1"  # as openssl wants them
+)
+
+_ROLES = """\
+# The service: its own indexes, and the health of the cluster.
+eventsvc:
+  cluster: [monitor]
+  indices:
+    - names: ["events*"]
+      privileges: [all]
+# People in Kibana: they read events, and nothing that the indexer needs can be changed by them.
+events_reader:
+  indices:
+    - names: ["events*"]
+      privileges: [read, view_index_metadata]
+"""
+_USERS_ROLES = "eventsvc:eventsvc\nkibana_system:kibana\nkibana_admin:events\nevents_reader:events\n"
+
+_IMPORT_TIMEOUT = 60.0  # seconds
+
+
+def make_secrets(folder: Path) -> list[str]:
+    """Make what is missing of passwords and certificates; one subfolder for each service that reads them.
+
+    Under root the files belong to the users of the images, with mode 0400, which Elasticsearch insists on.
+
+    Args:
+        folder: has or gets the subfolders ``postgres``, ``elasticsearch``, ``kibana`` and ``eventsvc``.
+
+    Returns:
+        What was made or renewed, relative to ``folder``; empty when all was there.
+
+    Raises:
+        SetupError: a file cannot be written, or there is no ``openssl``.
+    """
+    store = _Store(folder, made=[])
+    try:
+        _make_passwords(store)
+        _make_certificates(store)
+    except OSError as exc:
+        raise SetupError(f"cannot write secrets below {folder}: {exc}") from exc
+    return store.made
+
+
+def _make_passwords(store: _Store) -> None:
+    database = store.secret("postgres/password", _POSTGRES)
+    store.put("eventsvc/database_url", _EVENTSVC, f"postgresql://eventsvc:{database}@postgres:5432/eventsvc")
+    service = store.secret("eventsvc/elasticsearch_password", _EVENTSVC)
+    kibana = store.secret("kibana/elasticsearch_password", _ELASTIC)
+    people = store.secret("eventsvc/kibana_password", _EVENTSVC)
+    store.put("elasticsearch/kibana_password", _ELASTIC, people)  # where people find it
+    store.secret("kibana/encryption_key", _ELASTIC)
+    store.secret("elasticsearch/elastic_password", _ELASTIC)
+    # Elasticsearch's file realm: three users with the least they need; `elastic`, who may all, is used by nobody.
+    passwords = {"eventsvc": service, "kibana": kibana, "events": people}
+    users = "".join(f"{name}:{_hash(password)}\n" for name, password in passwords.items())
+    store.put("elasticsearch/users", _ELASTIC, users)
+    store.put("elasticsearch/users_roles", _ELASTIC, _USERS_ROLES)
+    store.put("elasticsearch/roles.yml", _ELASTIC, _ROLES)
+
+
+def _make_certificates(store: _Store) -> None:
+    """Make an authority, one certificate for all nodes, and forget the authority's key."""
+    if not store.has("elasticsearch/node.key"):
+        with tempfile.TemporaryDirectory() as scratch:
+            pem = _issue(Path(scratch))
+        for name in ("ca.crt", "node.crt", "node.key"):
+            store.put(f"elasticsearch/{name}", _ELASTIC, pem[name])
+    authority = store.get("elasticsearch/ca.crt")
+    store.put("eventsvc/ca.crt", _EVENTSVC, authority)
+    store.put("kibana/ca.crt", _ELASTIC, authority)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """Files below one folder, each owned by who reads it."""
+
+    folder: Path
+    made: list[str]
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def get(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="ascii")
+
+    def secret(self, name: str, owner: int) -> str:
+        """Give the secret of that name; made of 256 random bits if there is none."""
+        if not self.has(name):
+            self.put(name, owner, secrets.token_urlsafe(32))
+        return self.get(name)
+
+    def put(self, name: str, owner: int, text: str) -> None:
+        """Write a file unless it holds just that; what stands at its name is always whole."""
+        path = self.folder / name
+        if self.has(name) and self.get(name) == text:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.write_text(text, encoding="ascii")
+        scratch.chmod(0o400)
+        if os.geteuid() == 0:
+            os.chown(scratch, owner, 0 if owner == _ELASTIC else owner)
+        scratch.rename(path)
+        self.made.append(name)
+
+
+def _hash(password: str) -> str:
+    """Hash for Elasticsearch's file realm, in its own form of PBKDF2.
+
+    The salt comes from the password: of 256 random bits nobody has a table, and a second run gives the same file.
+    """
+    rounds = 10_000
+    salt = hashlib.sha256(b"eventsvc" + password.encode()).digest()
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds, dklen=32)
+    return f"{{PBKDF2}}{rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def _issue(folder: Path) -> dict[str, str]:
+    """Give authority, certificate and key in PEM."""
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    new += ["-days", str(_CERTIFICATE_DAYS), "-batch"]
+    # Python from 3.13 on refuses an authority that does not say that it may sign (RFC 5280, 4.2.1.3).
+    signs = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    _openssl(folder, *new, *signs, "-subj", "/CN=eventsvc authority", "-keyout", "ca.key", "-out", "ca.crt")
+    serves = ["-addext", f"subjectAltName={_NODE_NAMES}", "-addext", "basicConstraints=critical,CA:FALSE"]
+    serves += ["-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=serverAuth,clientAuth"]
+    _openssl(
+        folder,
+        *[*new, *serves, "-CA", "ca.crt", "-CAkey", "ca.key", "-subj", "/CN=elasticsearch"],
+        *["-keyout", "node.key", "-out", "node.crt"],
+    )
+    return {name: (folder / name).read_text(encoding="ascii") for name in ("ca.crt", "node.crt", "node.key")}
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    try:
+        done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError as exc:
+        raise SetupError("certificates need the program `openssl` (Debian: apt-get install openssl)") from exc
+    if done.returncode != 0:
+        raise SetupError(f"openssl {arguments[0]} failed: {done.stderr.strip()}")
+
+
+def read_password(path: Path) -> str:
+    """Give what the file holds, without the end of its line.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SetupError(f"cannot read {path}: {exc}") from exc
+
+
+def import_saved_objects(url: str, path: Path, *, user: str, password: str) -> int:
+    """Put the data view, searches and dashboards of an NDJSON file into Kibana; what is there already is replaced.
+
+    The ids are fixed, so a second import changes nothing.
+
+    Returns:
+        How many objects Kibana took.
+
+    Raises:
+        SetupError: Kibana cannot be reached, or it refused an object; says which and why.
+    """
+    headers = {"kbn-xsrf": "eventsvc", **urllib3.make_headers(basic_auth=f"{user}:{password}")}
+    target = f"{url.rstrip('/')}/api/saved_objects/_import?overwrite=true"
+    try:
+        fields = {"file": (path.name, path.read_bytes(), "application/ndjson")}
+        with urllib3.PoolManager(retries=False, timeout=_IMPORT_TIMEOUT) as http:
+            response = http.request("POST", target, fields=fields, headers=headers)
+    except (OSError, urllib3.exceptions.HTTPError) as exc:
+        raise SetupError(f"the saved objects could not be imported: {exc}") from exc
+    return _read_import(response.status, response.data)
+
+
+def _read_import(status: int, body: bytes) -> int:
+    if status != 200:  # noqa: PLR2004  (HTTP's own)
+        raise SetupError(f"Kibana answered {status} to the import: {body[:500].decode(errors='replace')}")
+    answer = orjson.loads(body)
+    if not answer["success"]:
+        refused = "; ".join(f"{e['type']} {e['id']}: {e['error']['type']}" for e in answer.get("errors", ()))
+        raise SetupError(f"Kibana refused saved objects: {refused}")
+    return int(answer["successCount"])
