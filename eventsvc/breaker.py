@@ -20,8 +20,10 @@ class Breaker:
     No request is ever spent on finding out whether the other side is back.
     """
 
-    def __init__(self, probe: Callable[[], Awaitable[None]], *, shortest: float = 0.5, longest: float = 10.0) -> None:
-        self._probe = probe
+    def __init__(
+        self, probe: Callable[[], Awaitable[None]], *, name: str, shortest: float = 0.5, longest: float = 10.0
+    ) -> None:
+        self._probe, self._name = probe, name
         self._shortest, self._longest = shortest, longest
         self._probing: asyncio.Task[None] | None = None
 
@@ -33,7 +35,7 @@ class Breaker:
     def failed(self, began: float) -> None:
         """Say that an attempt failed which began at this ``time.monotonic()``."""
         if self._probing is None and time.monotonic() - began >= _QUICK:
-            _log.warning("the index does not answer: searching in PostgreSQL until it does")
+            _log.warning("it does not answer: doing without it until it does", what=self._name)
             self._probing = asyncio.create_task(self._probe_until_back())
 
     async def _probe_until_back(self) -> None:
@@ -43,10 +45,10 @@ class Breaker:
             try:
                 await self._probe()
             except Exception as exc:  # noqa: BLE001  (whatever it is, it is not back)
-                _log.debug("the index is still away", reason=str(exc))
+                _log.debug("still away", what=self._name, reason=str(exc))
                 pause = min(pause * 2, self._longest)
             else:
-                _log.info("the index answers again")
+                _log.info("it answers again", what=self._name)
                 self._probing = None
                 return
 

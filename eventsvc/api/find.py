@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.event import Event
-    from eventsvc.search import Answer, Search
+    from eventsvc.search import Provenance, Search
 
 QUERY_TYPE = "text/plain"
 _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this
@@ -51,23 +51,23 @@ class Find:
         resp.set_header("Accept-Query", QUERY_TYPE)
         resp.set_header("Vary", "Accept")
         answer = await self._search.find(reading.query, reading.wanted, strong=reading.strong)
-        describe(resp, answer)
+        describe(resp, answer.provenance)
         if answer.total is not None:
             resp.set_header("X-Total-Count", str(answer.total))
         last = answer.events[-1].position if answer.more else None
-        resp.set_header("Link", links(req, reading.next_cursor(last, answer.moment) if last else None))
+        resp.set_header("Link", links(req, reading.next_cursor(last, answer.provenance.moment) if last else None))
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps([pick(event, reading.fields) for event in answer.events])
 
 
-def describe(resp: Response, answer: Answer) -> None:
+def describe(resp: Response, provenance: Provenance) -> None:
     """Say in the headers what the answer was made from and how far the index is."""
-    resp.set_header("Eventsvc-Source", answer.source)
-    if answer.reason:
-        resp.set_header("Eventsvc-Reason", answer.reason)
-    if answer.moment is not None:
-        resp.set_header("Eventsvc-Watermark", str(answer.moment.watermark))
-        resp.set_header("Eventsvc-Lag", str(answer.moment.lag))
+    resp.set_header("Eventsvc-Source", provenance.source)
+    if provenance.reason:
+        resp.set_header("Eventsvc-Reason", provenance.reason)
+    if provenance.moment is not None:
+        resp.set_header("Eventsvc-Watermark", str(provenance.moment.watermark))
+        resp.set_header("Eventsvc-Lag", str(provenance.moment.lag))
 
 
 def pick(event: Event, fields: Iterable[str] | None) -> dict[str, Any]:

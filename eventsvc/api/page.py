@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from eventsvc.errors import InvalidParameter
@@ -105,8 +105,7 @@ def read_parameters(req: Request, body: str | None = None) -> Reading:
 def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
     """Give the query parameters, each known and sent once."""
     given: dict[str, str] = {}
-    params: dict[str, Any] = req.params
-    for name, value in params.items():
+    for name, value in req.params.items():
         if name not in known:
             raise InvalidParameter(name, f"there is no such parameter{nearest(name, known)}")
         if isinstance(value, list):
@@ -185,7 +184,7 @@ def _digest(content: bytes, given: Mapping[str, str]) -> bytes:
 
 def links(req: Request, next_cursor: str | None) -> str:
     """Give the value of the Link header: the first page, and the next if there is one."""
-    given = {name: value for name, value in req.params.items() if name != "cursor"}
+    given = {name: str(value) for name, value in req.params.items() if name != "cursor"}
     found = [_link(req.path, given, "first")]
     if next_cursor is not None:
         found.append(_link(req.path, {**given, "cursor": next_cursor}, "next"))

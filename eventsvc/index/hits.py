@@ -13,6 +13,7 @@ from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
 
 _OK = 200
+_PER_EVENT = 700  # bytes that an Event weighs beside its message and data: objects, short fields, times
 MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
 
 
@@ -46,6 +47,10 @@ class Page:
 
     events: tuple[Event, ...] = ()
     total: int | None = None
+
+    def weigh(self) -> int:
+        """Estimate the bytes it takes."""
+        return _PER_EVENT + sum(_PER_EVENT + 2 * len(e.message) + 2 * len(e.data) for e in self.events)
 
 
 @dataclass(frozen=True, slots=True)

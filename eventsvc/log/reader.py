@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from psycopg2 import sql
 from eventsvc.errors import EventNotFound, LogError
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
+from eventsvc.log.replica import NoReplica, Replicas, needed_position
 
 Position = tuple[int, int]  # (created_at in ms, seq): what events are ordered by
 
@@ -92,8 +94,8 @@ class Rows:
 class Reader:
     """Reads through a pool; one statement is one snapshot."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, replicas: Replicas | None = None) -> None:
+        self._pool, self._replicas = pool, replicas
         self._seen = _Seen()
 
     async def by_id(self, event_id: str) -> Event:
@@ -118,8 +120,13 @@ class Reader:
         """
         return await self._pool.run(lambda connection: self._tail(connection, matching, wanted, floor))
 
-    async def whole(self, matching: Filter, wanted: Slice) -> Rows:
-        """Give matching events out of the whole log."""
+    async def whole(self, matching: Filter, wanted: Slice, *, strong: bool = True) -> Rows:
+        """Give matching events out of the whole log; from a replica if one has replayed far enough."""
+        if self._replicas:
+            # The primary is asked for a position only: the search itself is the heavy part.
+            replayed = await self._pool.run(needed_position) if strong else None
+            with suppress(NoReplica):
+                return await self._replicas.run(lambda c: _read(c, matching, wanted), replayed=replayed)
         return await self._pool.run(lambda connection: self._read(connection, matching, wanted))
 
     async def moment(self) -> Moment:
@@ -143,14 +150,8 @@ class Reader:
 
     def _read(self, connection: Connection, matching: Filter, wanted: Slice) -> Rows:
         quiet, drawn = self._look_for_writers(connection)
-        found = _fetch(connection, *_compose(matching, wanted))
-        header = next(row for row in found if row[0] == _PART_HEADER)
-        moment = msgspec.json.decode(header[-1], type=Moment)
-        total = next((int(row[1]) for row in found if row[0] == _PART_COUNT), None)
-        events = [Event(*row[1:]) for row in found if row[0] == _PART_EVENT]
-        # UNION ALL promises no order of its parts.
-        events.sort(key=lambda event: event.position, reverse=wanted.newest_first)
-        return Rows(moment, tuple(events), total, settled=quiet and drawn == moment.drawn)
+        rows = _read(connection, matching, wanted)
+        return replace(rows, settled=quiet and drawn == rows.moment.drawn)
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
         """Tell whether every seq drawn by now is committed or given up; the snapshot must come after this."""
@@ -188,6 +189,16 @@ def _or_failed(past: Filter, seen: _Seen) -> Filter:
     if not seen.failed:
         return past
     return Filter(f"({past.text} OR seq = ANY (%s))", (*past.parameters, list(seen.failed)))
+
+
+def _read(connection: Connection, matching: Filter, wanted: Slice) -> Rows:
+    found = _fetch(connection, *_compose(matching, wanted))
+    header = next(row for row in found if row[0] == _PART_HEADER)
+    total = next((int(row[1]) for row in found if row[0] == _PART_COUNT), None)
+    events = [Event(*row[1:]) for row in found if row[0] == _PART_EVENT]
+    # UNION ALL promises no order of its parts.
+    events.sort(key=lambda event: event.position, reverse=wanted.newest_first)
+    return Rows(msgspec.json.decode(header[-1], type=Moment), tuple(events), total)
 
 
 def _compose(matching: Filter, wanted: Slice) -> tuple[sql.Composed, list[Any]]:
