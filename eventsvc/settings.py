@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, le=256, description="API processes")
     search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
     write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")
+    dev_servers: Literal["auto", "containers", "local"] = Field(
+        "auto", description="how `eventsvc dev` runs servers; auto: containers if Docker answers, else local processes"
+    )
+    dev_heap: str = Field(
+        "512m", pattern=r"^[0-9]+[kmgKMG]$", description="heap of the Elasticsearch that `eventsvc dev` starts"
+    )
     log_format: Literal["console", "json"] = Field("console", description="form of our own log lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
 

@@ -148,18 +148,23 @@ def _environment() -> dict[str, str]:
 
 
 def _forget_crash(cluster: Path) -> None:
-    """Remove the lock file of a server that is gone, although another process may have its number by now."""
+    """Remove the lock file of a server that is gone, when another process has its number by now.
+
+    Otherwise it stays: PostgreSQL itself finds out whether orphans of a killed server still use the data.
+    """
     lock = cluster / "postmaster.pid"
     try:
-        pid = int(lock.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
+        os.kill(int(lock.read_text().split()[0]), 0)
+    except (ProcessLookupError, FileNotFoundError, ValueError, IndexError):
         return
-    if not _works_in(pid, cluster):
+    except PermissionError:
+        pass
+    if not any(_works_in(process, cluster) for process in Path("/proc").glob("[0-9]*")):
         lock.unlink(missing_ok=True)
 
 
-def _works_in(pid: int, folder: Path) -> bool:
+def _works_in(process: Path, folder: Path) -> bool:
     try:
-        return Path(f"/proc/{pid}/cwd").samefile(folder)
+        return (process / "cwd").samefile(folder)
     except OSError:
         return False

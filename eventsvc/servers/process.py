@@ -12,6 +12,7 @@ from pathlib import Path
 from eventsvc.servers import child
 
 _TAIL_BYTES = 8192
+_LOG_BYTES = 20_000_000  # a longer log is put aside at the next start
 
 
 class Process:
@@ -55,6 +56,8 @@ class Process:
             uid: whom it runs as; None: as we do.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
+            self.log.rename(self.log.with_suffix(".log.1"))
         helper = [sys.executable, "-I", "-S", child.__file__]
         facts = [str(os.getpid()), str(int(self._death_signal)), str(-1 if uid is None else uid)]
         with self.log.open("ab") as output:

@@ -1,0 +1,135 @@
+"""The command line: every command a thin call; results on stdout, causes on stderr, exit code 1 on failure."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from eventsvc import settings as settings_module
+from eventsvc.admin import setup_commands
+from eventsvc.errors import EventsvcError
+
+app = typer.Typer(
+    help="An append-only log of events in PostgreSQL, searched through Elasticsearch.\n\n"
+    "Settings come from EVENTSVC_* environment variables; options win over them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+admin = typer.Typer(help="Look after the log and the index.", no_args_is_help=True)
+app.add_typer(admin, name="admin")
+setup_commands.register(admin)
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EVENTSVC_HOST, 127.0.0.1")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EVENTSVC_PORT, 8000")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="API processes.", show_default="EVENTSVC_WORKERS, 2")]
+DatabaseUrl = Annotated[
+    str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
+]
+ElasticsearchUrl = Annotated[
+    str | None, typer.Option(help="Elasticsearch to use.", show_default="EVENTSVC_ELASTICSEARCH_URL", metavar="URL")
+]
+
+
+def main() -> None:
+    """Run the command line; an expected error is one clear message, never a traceback."""
+    try:
+        app(prog_name="eventsvc")
+    except EventsvcError as exc:
+        _show(exc)
+        sys.exit(1)
+
+
+def _show(exc: BaseException) -> None:
+    """Print an error and its causes that say more, outermost first."""
+    print(f"eventsvc: {exc}", file=sys.stderr)
+    shown = str(exc)
+    while (cause := exc.__cause__) is not None:
+        if (text := str(cause).strip()) and text not in shown:
+            print(f"  because: {text}", file=sys.stderr)
+        shown, exc = shown + text, cause
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer's signature)
+    if wanted:
+        print(f"eventsvc {metadata.version('eventsvc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command(epilog="Example: eventsvc serve --host 0.0.0.0 --workers 4")
+def serve(
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    database_url: DatabaseUrl = None,
+    elasticsearch_url: ElasticsearchUrl = None,
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C."""
+    from eventsvc.serve import run
+
+    run(
+        settings_module.load(
+            host=host, port=port, workers=workers, database_url=database_url, elasticsearch_url=elasticsearch_url
+        )
+    )
+
+
+@app.command(epilog="Example: EVENTSVC_ELASTICSEARCH_URL=http://localhost:9200 eventsvc index")
+def index(database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None) -> None:
+    """Follow the log into Elasticsearch; a second one waits and takes over."""
+    from eventsvc.indexer import run
+    from eventsvc.telemetry import configure_logging
+
+    settings = settings_module.load(database_url=database_url, elasticsearch_url=elasticsearch_url)
+    configure_logging(settings.log_format, settings.log_level)
+    run(settings)
+
+
+@app.command(epilog="Example: eventsvc dev --port 8080 --data /tmp/events")
+def dev(
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    data: Annotated[Path, typer.Option(help="Folder for data and logs; kept between runs.")] = Path(".eventsvc"),
+    servers: Annotated[
+        Literal["auto", "containers", "local"] | None,
+        typer.Option(help="How to run PostgreSQL and Elasticsearch.", show_default="EVENTSVC_DEV_SERVERS, auto"),
+    ] = None,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Elasticsearch, API and indexer."""
+    from eventsvc.dev import run
+
+    run(settings_module.load(host=host, port=port, workers=workers, dev_servers=servers), data)
+
+
+@admin.command(epilog="Example: eventsvc admin migrate --database-url postgresql://localhost/eventsvc")
+def migrate(database_url: DatabaseUrl = None) -> None:
+    """Bring the database's schema up to date; safe from several processes at once."""
+    from eventsvc.log import schema
+    from eventsvc.log.connection import connect
+
+    settings = settings_module.load(database_url=database_url)
+    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc migrate")
+    try:
+        applied = schema.migrate(connection)
+    finally:
+        connection.close()
+    for name in applied:
+        print(f"applied {name}")
+    print("the schema is up to date")

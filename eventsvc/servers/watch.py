@@ -1,0 +1,117 @@
+"""Watch what was started: start again what dies, and pass on warnings from log files."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from eventsvc.errors import SetupError
+
+Say = Callable[[str], None]
+
+_POLL = 0.2
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_STEADY_SECONDS = 30.0  # who ran that long has earned a quick restart
+_LINES_A_SECOND = 2.0
+_MOST_LINES = 10.0
+_WORRYING = re.compile(r'\[(warning|error|critical) *\]|"log\.level": ?"(warning|error|critical)"', re.IGNORECASE)
+
+
+class Watched(Protocol):
+    """A server or another child process."""
+
+    name: str
+
+    def start(self) -> None:
+        """Start it again."""
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+
+    def last_lines(self) -> str:
+        """The end of its log."""
+
+
+class LogTail:
+    """The warnings and errors that a log file gets from now on, a few at a time."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name, self._path = name, path
+        self._position = path.stat().st_size if path.exists() else 0
+        self._allowed, self._left_out, self._asked = _MOST_LINES, 0, time.monotonic()
+
+    def new_lines(self) -> list[str]:
+        """What is worth showing; a flood is cut, and said to be."""
+        now = time.monotonic()
+        self._allowed = min(_MOST_LINES, self._allowed + (now - self._asked) * _LINES_A_SECOND)
+        self._asked = now
+        shown = []
+        for line in self._read():
+            if not _WORRYING.search(line):
+                continue
+            if self._allowed < 1:
+                self._left_out += 1
+                continue
+            self._allowed -= 1
+            shown.append(f"{self._name}: {line}")
+        if shown and self._left_out:
+            shown.insert(0, f"{self._name}: {self._left_out} more lines are in {self._path}")
+            self._left_out = 0
+        return shown
+
+    def _read(self) -> list[str]:
+        try:
+            with self._path.open("rb") as file:
+                if self._path.stat().st_size < self._position:  # put aside, a new one begun
+                    self._position = 0
+                file.seek(self._position)
+                text = file.read()
+        except OSError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._position += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
+
+
+class _Unit:
+    """One watched thing, and how long to wait before it is started again."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._pause, self._started = _FIRST_PAUSE, time.monotonic()
+        self._due: float | None = None
+
+    def look(self, say: Say) -> None:
+        """Start it again when it is gone and the time has come; each failure doubles the wait."""
+        now = time.monotonic()
+        if self._due is None:
+            if self._watched.alive():
+                return
+            if now - self._started > _STEADY_SECONDS:
+                self._pause = _FIRST_PAUSE
+            say(f"{self._watched.name} ended; starting it again")
+            if self._pause > _FIRST_PAUSE:
+                say(self._watched.last_lines())
+            self._due = now + self._pause
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        elif now >= self._due:
+            self._due, self._started = None, now
+            try:
+                self._watched.start()
+            except (SetupError, OSError) as exc:
+                say(f"{self._watched.name} does not start: {exc}")
+
+
+def watch(watched: Sequence[Watched], logs: Sequence[LogTail], say: Say) -> None:
+    """Watch for ever: until an exception, such as KeyboardInterrupt."""
+    units = [_Unit(one) for one in watched]
+    while True:
+        for unit in units:
+            unit.look(say)
+        for log in logs:
+            for line in log.new_lines():
+                say(line)
+        time.sleep(_POLL)
