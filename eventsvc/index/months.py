@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -89,19 +89,22 @@ def list_all(client: Elasticsearch, prefix: str) -> list[str]:
 
 def uuids(client: Elasticsearch, names: Iterable[str]) -> dict[str, str]:
     """Map the names of those indexes that exist to their uuids."""
-    wanted = set(names)
-    if not wanted:
-        return {}
-    with translate_errors():
-        answer = client.indices.get_settings(
-            index=",".join(sorted(wanted)),
-            name="index.uuid",
-            flat_settings=True,
-            ignore_unavailable=True,
-            allow_no_indices=True,
-        )
+    wanted = sorted(set(names))
+    existing: dict[str, str] = {}
+    for some in _request_lines(wanted):
+        with translate_errors():
+            answer = client.indices.get_settings(
+                index=some, name="index.uuid", flat_settings=True, ignore_unavailable=True, allow_no_indices=True
+            )
+        existing |= {name: found["settings"]["index.uuid"] for name, found in answer.body.items()}
     # An alias of the same name would give other names back.
-    return {name: found["settings"]["index.uuid"] for name, found in answer.body.items() if name in wanted}
+    return {name: existing[name] for name in wanted if name in existing}
+
+
+def _request_lines(names: list[str]) -> Iterator[str]:
+    """Join names for a URL; Elasticsearch takes 4,096 bytes of one, and a name has up to 120."""
+    for start in range(0, len(names), 25):
+        yield ",".join(names[start : start + 25])
 
 
 def refresh(client: Elasticsearch, names: Iterable[str]) -> None:
@@ -110,10 +113,11 @@ def refresh(client: Elasticsearch, names: Iterable[str]) -> None:
     Raises:
         IndexUnavailable: an index is missing, or a shard could not do it.
     """
-    with translate_errors():
-        answer = client.indices.refresh(index=",".join(sorted(names)))
-    if answer["_shards"]["failed"]:
-        raise IndexUnavailable(f"{answer['_shards']['failed']} shards could not be refreshed")
+    for some in _request_lines(sorted(names)):
+        with translate_errors():
+            answer = client.indices.refresh(index=some)
+        if answer["_shards"]["failed"]:
+            raise IndexUnavailable(f"{answer['_shards']['failed']} shards could not be refreshed")
 
 
 def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:
