@@ -8,38 +8,67 @@ from typing import TYPE_CHECKING, Any
 from falcon.asgi import App, Request, Response
 
 from eventsvc.api import ops, problems
-from eventsvc.api.events import Events
+from eventsvc.api.events import Event, Events
+from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.lifecycle import Lifespan, Measure
+from eventsvc.index import client
+from eventsvc.index.hits import Hits
+from eventsvc.joined import Joined
 from eventsvc.log.connection import Pool
+from eventsvc.log.reader import Reader
+from eventsvc.log.replica import Replicas
 from eventsvc.log.writer import Writer
+from eventsvc.search import Search
 
 if TYPE_CHECKING:
     from eventsvc.settings import Settings
 
 
+class _Service:
+    """What a worker process holds open, in one place so that it can be closed in order."""
+
+    def __init__(self, settings: Settings) -> None:
+        dsn = settings.database_url.get_secret_value()
+        size, patience = settings.database_pool, settings.search_timeout
+        self.pool = Pool(dsn, size=size, statement_timeout=patience)
+        # A connection of its own: readiness must not wait behind searches.
+        self.probe = Pool(dsn, size=1, statement_timeout=2.0)
+        replicas = settings.replica_urls.replace(",", " ").split()
+        self.replicas = Replicas(replicas, size=size, statement_timeout=patience)
+        self.writer = Writer(dsn, queue_size=settings.write_queue)
+        self.index = client.connect_async(settings) if settings.elasticsearch_url else None
+        self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
+        self.joined = Joined(self.hits, alias=settings.index_prefix, cache_size=settings.search_cache * 2**20)
+        self.search = Search(Reader(self.pool, self.replicas), self.joined)
+
+    async def start(self) -> None:
+        self.writer.start()
+
+    async def stop(self) -> None:
+        """Let the writer drain first: what it has accepted matters most."""
+        await self.writer.close()
+        await self.joined.close()
+        if self.index is not None:
+            await self.index.close()
+        await self.replicas.close()
+        await asyncio.gather(asyncio.to_thread(self.pool.close), asyncio.to_thread(self.probe.close))
+
+
 def create_app(settings: Settings) -> App[Request, Response]:
-    """Wire the service of one worker process; connections are opened when the worker starts."""
-    dsn = settings.database_url.get_secret_value()
-    writer = Writer(dsn, queue_size=settings.write_queue)
-    # A connection of its own: readiness must not wait behind searches.
-    probe = Pool(dsn, size=1, statement_timeout=2.0)
+    """Wire the service of one worker process; connections are opened when the worker starts.
 
-    async def start_writer() -> None:
-        writer.start()
-
-    async def close_probe() -> None:
-        await asyncio.to_thread(probe.close)
-
-    async def nothing() -> None:
-        pass
-
-    lifespan = Lifespan((nothing, close_probe), (start_writer, writer.close))
-    middleware: list[Any] = [lifespan, Measure()]
+    Raises:
+        SetupError: the URL or certificate of Elasticsearch cannot be used.
+    """
+    service = _Service(settings)
+    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure()]
     app: App[Request, Response] = App(middleware=middleware)
     problems.install(app)
-    app.add_route("/event", Events(Ingest(writer)))
+    find = Find(service.search)
+    app.add_route("/event", Events(Ingest(service.writer), find))
+    app.add_route("/event/{event_id}", Event(find))
     app.add_route("/healthz", ops.Healthz())
-    app.add_route("/readyz", ops.Readyz(probe, None))
+    app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))
     app.add_route("/metrics", ops.Metrics())
     return app

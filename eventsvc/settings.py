@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("postgresql://localhost/eventsvc"), description="PostgreSQL: a libpq URI or connection string"
     )
+    replica_urls: str = Field(
+        "", description="read replicas of PostgreSQL: connection strings, separated by spaces or commas"
+    )
     database_pool: int = Field(4, ge=1, le=100, description="connections for reading, per process")
     elasticsearch_url: str = Field(
         "", description="Elasticsearch: one URL, or several separated by commas; empty: search in PostgreSQL"
@@ -44,6 +47,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     workers: int = Field(2, ge=1, le=256, description="API processes")
     search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
+    search_cache: int = Field(32, ge=0, le=4096, description="MiB of index answers kept, per process")
     write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")
     dev_servers: Literal["auto", "containers", "local"] = Field(
         "auto", description="how `eventsvc dev` runs servers; auto: containers if Docker answers, else local processes"

@@ -7,15 +7,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+    from eventsvc.api.find import Find
     from eventsvc.api.ingest import Ingest
 
 
 class Events:
     """The collection."""
 
-    def __init__(self, ingest: Ingest) -> None:
-        self._ingest = ingest
+    def __init__(self, ingest: Ingest, find: Find) -> None:
+        self._ingest, self._find = ingest, find
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """Store one event, or many."""
         await self._ingest(req, resp)
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Find events."""
+        await self._find.list_events(req, resp)
+
+    async def on_query(self, req: Request, resp: Response) -> None:
+        """Find events; the query is the body (RFC 10008)."""
+        await self._find.query_events(req, resp)
+
+
+class Event:
+    """One event."""
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
+
+    async def on_get(self, req: Request, resp: Response, event_id: str) -> None:
+        """Show it."""
+        await self._find.show_event(req, resp, event_id)

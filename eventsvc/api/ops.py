@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import falcon
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from eventsvc.errors import EventsvcError
+from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.log import schema
 from eventsvc.telemetry import render_metrics
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+    from eventsvc.index.hits import Hits
     from eventsvc.log.connection import Connection, Pool
 
 _PATIENCE = 3.0  # seconds; a balancer asks again soon
@@ -28,18 +29,11 @@ class Healthz:
         resp.media = {"status": "ok"}
 
 
-class IndexPing(Protocol):
-    """What Readyz needs of the index client."""
-
-    async def ping(self) -> bool:
-        """Tell whether Elasticsearch answers."""
-
-
 class Readyz:
     """Whether events can be stored. The index is reported, not demanded: searches do without it."""
 
-    def __init__(self, pool: Pool, index: IndexPing | None) -> None:
-        self._pool, self._index = pool, index
+    def __init__(self, pool: Pool, index: Hits | None, *, alias: str) -> None:
+        self._pool, self._index, self._alias = pool, index, alias
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """Answer 200 when a write would succeed, else 503, with one word on each server."""
@@ -58,7 +52,11 @@ class Readyz:
     async def _ask_index(self) -> str:
         if self._index is None:
             return "none"
-        return "ok" if await self._index.ping() else "away"
+        try:
+            await self._index.probe(self._alias)
+        except IndexUnavailable as exc:
+            return str(exc)
+        return "ok"
 
 
 class Metrics:
