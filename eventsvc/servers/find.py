@@ -2,7 +2,7 @@
 
 The log stays where it is: once a data folder holds a local cluster or belongs to a container's volume, PostgreSQL is
 run in that way again, so old events never seem lost because Docker was started or stopped. The index can be made
-again from the log, so Elasticsearch is simply looked for in order.
+again from the log, so Elasticsearch only keeps to the same way where it can.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ Way = Literal["auto", "containers", "local"]
 Say = Callable[[str], None]
 
 _POSTGRES_IMAGE = "postgres:18"
-_NO_INDEX = "searching in PostgreSQL, which is slower: Elasticsearch needs Docker, or {missing}"
 
 
 def find_postgres(folder: Path, *, say: Say, url: str = "", way: Way = "auto", lasting: bool = True) -> Server:
@@ -110,16 +109,23 @@ def find_elasticsearch(
 ) -> Server | None:
     """An Elasticsearch, not started yet; None if none can be had, which is said. Arguments as above.
 
+    Call it after ``find_postgres``: where the log is run locally, so is the index if possible.
+
     Raises:
         SetupError: the one that should be there cannot be fetched.
     """
     if url:
         return Given(elasticsearch.NAME, url, elasticsearch.answers)
-    container = None if way == "local" else _elasticsearch_container(folder, say=say, lasting=lasting, heap=heap)
-    if container is not None:
-        return container
-    if way == "containers":
-        raise SetupError("no Elasticsearch: containers are wanted, but no Docker engine answers that has its image")
+    local_first = way == "auto" and _earlier_way(folder) == "local" and _why_no_local_elasticsearch() == ""
+    if way != "local" and not local_first:
+        container = _elasticsearch_container(folder, say=say, lasting=lasting, heap=heap)
+        if container is not None:
+            return container
+        if way == "containers":
+            raise SetupError("no Elasticsearch: containers are wanted, but no Docker engine answers that has its image")
+    if missing := _why_no_local_elasticsearch():
+        say(f"searching in PostgreSQL, which is slower: Elasticsearch needs {missing}, or Docker")
+        return None
     return _local_elasticsearch(folder, say=say, heap=heap)
 
 
@@ -135,15 +141,19 @@ def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str
     return containers.ContainerServer(recipe, container=name, volume=name if lasting else None)
 
 
+def _why_no_local_elasticsearch() -> str:
+    """What is missing to run it as a local process; "" if nothing is."""
+    if find_java() is None:
+        return f"Java {OLDEST_JAVA} or newer, and Maven to fetch it"
+    if distribution.find_distribution() is None and not distribution.can_fetch():
+        return "Maven (mvn) to fetch it"
+    return ""
+
+
 def _local_elasticsearch(folder: Path, *, say: Say, heap: str) -> Server | None:
     java = find_java()
     if java is None:
-        say(_NO_INDEX.format(missing=f"Java {OLDEST_JAVA} or newer (and Maven to fetch it)"))
         return None
-    unpacked = distribution.find_distribution()
-    if unpacked is None and not distribution.can_fetch():
-        say(_NO_INDEX.format(missing="Maven (mvn) to fetch it"))
-        return None
-    unpacked = unpacked or distribution.fetch_distribution(say)
+    unpacked = distribution.find_distribution() or distribution.fetch_distribution(say)
     log = folder / "logs" / "elasticsearch.log"
     return LocalElasticsearch(folder / "elasticsearch", log=log, distribution=unpacked, java=java, heap=heap)
