@@ -59,24 +59,23 @@ class Joined:
 
     async def both(
         self,
-        key: Key,
+        key: Key | None,
         tail: Callable[[int | None], Awaitable[TailT]],
         ask: Callable[[Hits, Scope], Awaitable[IndexT]],
     ) -> Both[IndexT, TailT]:
         """Ask the log for the tail, then the index or the cache for what lies before it.
 
         Args:
-            key: of the question; equal keys have equal answers at equal moments.
+            key: of the question; equal keys have equal answers at equal moments. None: nothing is kept.
             tail: gives the tail past this seq, or past the watermark for None.
             ask: asks the index.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
         """
-        kept = self._cache.get(key)
+        kept = self._cache.get(key) if key is not None else None
         past = await tail(kept.scope.watermark if kept else None)
         if kept is not None and not _still_good(kept, past.moment):
-            self._cache.drop(key)
             kept, past = None, await tail(None)
         moment = past.moment
         self._erased = moment.erased
@@ -84,7 +83,8 @@ class Joined:
             return Both(kept.answer, past, cached=True)
         scope = _scope(moment)
         answer = await self._ask(ask, scope)
-        self._cache.put(key, Kept(scope, moment.epoch, _failed(moment, moment.watermark), answer))
+        if key is not None:
+            self._cache.put(key, Kept(scope, moment.epoch, _failed(moment, moment.watermark), answer))
         return Both(answer, past, cached=False)
 
     async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[IndexT]]) -> IndexT:

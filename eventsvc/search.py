@@ -39,14 +39,16 @@ class Compiled:
     Attributes:
         text: canonical, with every relative time resolved; equal texts mean equal answers.
         index: the query for the index; None when it cannot say it exactly.
+        node: what it was made from; None matches every event.
     """
 
     text: str
     log: Filter
     index: dict[str, Any] | None
+    node: ast.Node | None
 
 
-EVERYTHING = Compiled("", Filter(), {"match_all": {}})
+EVERYTHING = Compiled("", Filter(), {"match_all": {}}, None)
 
 
 def compile_query(node: ast.Node | None) -> Compiled:
@@ -54,7 +56,7 @@ def compile_query(node: ast.Node | None) -> Compiled:
     if node is None:
         return EVERYTHING
     text, parameters = to_sql(node)
-    return Compiled(render(node), Filter(text, tuple(parameters)), to_elasticsearch(node))
+    return Compiled(render(node), Filter(text, tuple(parameters)), to_elasticsearch(node), node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +108,28 @@ class Search:
         """Give the state of the log, at the price of one small statement."""
         return await self._reader.moment()
 
-    async def find(self, query: Compiled, wanted: Slice, *, strong: bool = True) -> Answer:
+    async def find(self, query: Compiled, wanted: Slice, *, strong: bool = True, keep: bool = True) -> Answer:
         """Give a page of events.
+
+        Args:
+            query: which events.
+            wanted: which of those.
+            strong: with everything acknowledged by now; needs PostgreSQL.
+            keep: whether the page may be kept for later; a stream's pages would only push others out.
 
         Raises:
             LogUnavailable: PostgreSQL is away, and it was needed.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
-        answer = await self._find(query, replace(wanted, limit=wanted.limit + 1), strong=strong)
+        answer = await self._find(query, replace(wanted, limit=wanted.limit + 1), strong=strong, keep=keep)
         SEARCHES.labels(answer.provenance.source).inc()
         return replace(answer, events=answer.events[: wanted.limit], more=len(answer.events) > wanted.limit)
 
-    async def _find(self, query: Compiled, wanted: Slice, *, strong: bool) -> Answer:
+    async def _find(self, query: Compiled, wanted: Slice, *, strong: bool, keep: bool) -> Answer:
         reason = self._joined.obstacle or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
-                return await (self._merged if strong else self._eventual)(query, wanted)
+                return await (self._merged(query, wanted, keep=keep) if strong else self._eventual(query, wanted))
             except IndexUnavailable as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "index away"
@@ -132,9 +140,9 @@ class Search:
         page = await self._joined.index_only(lambda hits, scope: _ask(hits, scope, query, wanted))
         return _answer(page.events, page.total, Provenance(Source.INDEX))
 
-    async def _merged(self, query: Compiled, wanted: Slice) -> Answer:
+    async def _merged(self, query: Compiled, wanted: Slice, *, keep: bool) -> Answer:
         both: Both[Page, Rows] = await self._joined.both(
-            ("page", query.text, wanted),
+            ("page", query.text, wanted) if keep else None,
             lambda floor: self._reader.tail(query.log, wanted, floor=floor),
             lambda hits, scope: _ask(hits, scope, query, wanted),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import falcon
 import orjson
 
+from eventsvc.api import ndjson
 from eventsvc.api.page import Reading, links, read_parameters
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.event import Event
-    from eventsvc.search import Provenance, Search
+    from eventsvc.search import Answer, Provenance, Search
 
 QUERY_TYPE = "text/plain"
 _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this
@@ -50,18 +52,57 @@ class Find:
     async def _answer(self, req: Request, resp: Response, reading: Reading) -> None:
         resp.set_header("Accept-Query", QUERY_TYPE)
         resp.set_header("Vary", "Accept")
+        resp.set_header("Cache-Control", "private, no-cache")
+        if _wants_lines(req):
+            await self._stream(resp, reading)
+        elif not await self._unchanged(req, resp, reading):
+            await self._send_page(req, resp, reading)
+
+    async def _send_page(self, req: Request, resp: Response, reading: Reading) -> None:
         answer = await self._search.find(reading.query, reading.wanted, strong=reading.strong)
-        describe(resp, answer.provenance)
-        if answer.total is not None:
-            resp.set_header("X-Total-Count", str(answer.total))
+        describe(resp, answer)
+        provenance = answer.provenance
+        if provenance.settled and provenance.moment is not None:
+            resp.set_header("ETag", reading.etag(provenance.moment))
         last = answer.events[-1].position if answer.more else None
-        resp.set_header("Link", links(req, reading.next_cursor(last, answer.provenance.moment) if last else None))
+        resp.set_header("Link", links(req, reading.next_cursor(last, provenance.moment) if last else None))
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps([pick(event, reading.fields) for event in answer.events])
 
+    async def _unchanged(self, req: Request, resp: Response, reading: Reading) -> bool:
+        """Answer 304 if nothing has changed since the client's copy; the query itself is not run."""
+        known = req.get_header("If-None-Match")
+        if known is None or not reading.strong:
+            return False
+        etag = reading.etag(await self._search.state())
+        if etag not in known:
+            return False
+        resp.set_header("ETag", etag)
+        resp.status = falcon.HTTP_304
+        return True
 
-def describe(resp: Response, provenance: Provenance) -> None:
-    """Say in the headers what the answer was made from and how far the index is."""
+    async def _stream(self, resp: Response, reading: Reading) -> None:
+        most = reading.wanted.limit if "limit" in reading.given else None
+        wanted = replace(reading.wanted, limit=most or ndjson.PAGE)
+        first = await self._search.find(reading.query, wanted, strong=reading.strong, keep=False)
+        describe(resp, first)
+        resp.content_type = ndjson.MEDIA_TYPE
+        resp.stream = ndjson.Lines(self._search, reading, first, most)
+
+
+def _wants_lines(req: Request) -> bool:
+    return req.client_prefers((falcon.MEDIA_JSON, ndjson.MEDIA_TYPE)) == ndjson.MEDIA_TYPE
+
+
+def describe(resp: Response, answer: Answer) -> None:
+    """Say in the headers how many events there are, what the answer was made from and how far the index is."""
+    if answer.total is not None:
+        resp.set_header("X-Total-Count", str(answer.total))
+    describe_source(resp, answer.provenance)
+
+
+def describe_source(resp: Response, provenance: Provenance) -> None:
+    """Say in the headers what an answer was made from and how far the index is."""
     resp.set_header("Eventsvc-Source", provenance.source)
     if provenance.reason:
         resp.set_header("Eventsvc-Reason", provenance.reason)

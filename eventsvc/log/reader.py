@@ -131,8 +131,15 @@ class Reader:
 
     async def moment(self) -> Moment:
         """Give the state of the log alone."""
-        rows = await self.whole(Filter("false"), Slice(1))
-        return rows.moment
+        ((*_, header),) = await self._pool.run(lambda connection: _fetch(connection, _HEADER, None))
+        return msgspec.json.decode(header, type=Moment)
+
+    async def span(self, matching: Filter, *, after: int, upto: int, limit: int) -> tuple[Event, ...]:
+        """Give matching events with after < seq ≤ upto, in seq order; the bounds must lie below the horizon."""
+        statement = _SPAN.format(columns=_COLUMNS, where=sql.SQL(matching.text))
+        parameters = (*matching.parameters, after, upto, limit)
+        rows = await self._pool.run(lambda connection: _fetch(connection, statement, parameters))
+        return tuple(Event(*row) for row in rows)
 
     def _tail(self, connection: Connection, matching: Filter, wanted: Slice, floor: int | None) -> Rows:
         for _ in range(_ATTEMPTS):
@@ -220,7 +227,9 @@ def _compose(matching: Filter, wanted: Slice) -> tuple[sql.Composed, list[Any]]:
     return sql.SQL(" UNION ALL ").join(parts), parameters
 
 
-def _fetch(connection: Connection, statement: sql.Composable, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+def _fetch(
+    connection: Connection, statement: sql.Composable, parameters: Sequence[Any] | None
+) -> Sequence[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
@@ -234,6 +243,7 @@ _COLUMNS = sql.SQL(
     "seq, id, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data"
 )
 _BY_ID = sql.SQL("SELECT {} FROM event WHERE id = %s").format(_COLUMNS)
+_SPAN = sql.SQL("SELECT {columns} FROM event WHERE ({where}) AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s")
 
 _DRAWN = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS drawn FROM event_seq_seq")
 
@@ -253,7 +263,7 @@ _HEADER = sql.SQL(
     " 'erased', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM erased),"
     " 'failed', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM index_failure),"
     " 'indexes', (SELECT coalesce(jsonb_agg(index_name ORDER BY month), '[]') FROM index_month),"
-    " 'drawn', ({}), 'layout', (SELECT format('%%s.%%s', count(*), sum(inhrelid::bigint)) FROM pg_inherits"
+    " 'drawn', ({}), 'layout', (SELECT concat_ws('.', count(*), sum(inhrelid::bigint)) FROM pg_inherits"
     " WHERE inhparent = 'event'::regclass))"
 ).format(_DRAWN)
 _COUNT = sql.SQL("SELECT 1, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM event WHERE {where}")

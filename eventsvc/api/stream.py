@@ -1,0 +1,174 @@
+"""GET /event/stream: the live tail as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import struct
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from eventsvc.api.page import plain_parameters, read_query
+from eventsvc.api.problems import DOCS
+from eventsvc.errors import EventsvcError, InvalidParameter
+from eventsvc.event import Event
+from eventsvc.live import Listener, Live, Topic
+from eventsvc.query.to_predicate import to_predicate
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+    from eventsvc.log.reader import Reader
+    from eventsvc.search import Compiled
+
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT = 15.0  # seconds without an event
+GRACE = 10.0  # seconds for a slow client to take the message that it is cut off
+_RETRY = 2000  # ms until a client comes back
+_CATCH_UP = 500  # events at a time
+
+_TOKEN = struct.Struct(">Bq")
+_VERSION = 1
+_DIGEST = 6
+
+
+def render(event: Event) -> bytes:
+    """Write an event as a server-sent event; JSON has no line break to worry about."""
+    return b"id: %s\ndata: %s\n\n" % (make_token(event.seq), orjson.dumps(event.to_json()))
+
+
+def make_token(seq: int) -> bytes:
+    """Write a position in the log as an event id: opaque, so that nobody reads gaps between seqs as losses."""
+    content = _TOKEN.pack(_VERSION, seq)
+    return urlsafe_b64encode(content + _digest(content))
+
+
+def read_token(text: str) -> int:
+    """Read what ``make_token`` wrote.
+
+    Raises:
+        InvalidParameter: it did not.
+    """
+    try:
+        raw = urlsafe_b64decode(text.encode("ascii"))
+        content, digest = raw[: _TOKEN.size], raw[_TOKEN.size :]
+        version, seq = _TOKEN.unpack(content)
+    except (UnicodeEncodeError, Base64Error, struct.error) as exc:
+        raise InvalidParameter("Last-Event-ID", "it is not an id of this stream") from exc
+    if version != _VERSION or digest != _digest(content) or seq < 0:
+        raise InvalidParameter("Last-Event-ID", "it is not an id of this stream")
+    return int(seq)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST, person=b"eventsvc stream").digest()
+
+
+class Stream:
+    """The resource."""
+
+    def __init__(self, live: Live, reader: Reader, *, heartbeat: float = HEARTBEAT, grace: float = GRACE) -> None:
+        self._live, self._reader = live, reader
+        self._heartbeat, self._grace = heartbeat, grace
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Send events as they are stored, and first those that came since Last-Event-ID."""
+        given = plain_parameters(req, ("q", "tz", "lastEventId"))
+        query = read_query(given, round(time.time() * 1000))
+        token = req.get_header("Last-Event-ID") or given.get("lastEventId")
+        after = read_token(token) if token else None
+        if after is not None and after > (await self._reader.moment()).drawn:
+            raise InvalidParameter("Last-Event-ID", "it is from another log: start again without it")
+        await self._live.follow()
+        resp.content_type = MEDIA_TYPE
+        resp.set_header("Cache-Control", "no-store")
+        resp.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
+        resp.stream = Sender(self._live, self._reader, query, after, heartbeat=self._heartbeat, grace=self._grace)
+
+
+class Sender:
+    """The body of one client's answer; the log must be followed already.
+
+    Falcon calls ``close`` when the client has gone away, or when there is nothing more to send.
+    """
+
+    def __init__(
+        self, live: Live, reader: Reader, query: Compiled, after: int | None, *, heartbeat: float, grace: float
+    ) -> None:
+        self._live, self._reader, self._query = live, reader, query
+        self._heartbeat, self._grace = heartbeat, grace
+        self._topic = Topic(query.text, _everything if query.node is None else to_predicate(query.node))
+        self._position = live.position if after is None else after
+        self._listener: Listener | None = None
+        self._cut: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._steps = self._send()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._task = asyncio.current_task()
+        return await anext(self._steps)
+
+    async def close(self) -> None:
+        """Stop listening, and following the log if nobody else does."""
+        await self._steps.aclose()
+        if self._cut is not None:
+            self._cut.cancel()
+        if self._listener is not None:
+            self._live.leave(self._listener)
+        await self._live.unfollow()
+
+    async def _send(self) -> AsyncGenerator[bytes, None]:
+        # The id comes before any event: a client that is cut off at once loses nothing either.
+        yield b"retry: %d\nid: %s\n\n" % (_RETRY, make_token(self._position))
+        try:
+            while self._listener is None and not self._live.closing:
+                yield await self._catch_up()
+            while self._listener is not None and not self._live.closing and not self._listener.lost:
+                yield await self._take(self._listener)
+        except EventsvcError as exc:
+            yield _message("unavailable", f"{exc}; come back with the Last-Event-ID")
+            return
+        if self._live.closing:
+            yield b": the service stops; come back in a moment\n\n"
+        else:
+            yield _message("too-slow", "events came faster than they were taken; come back with the Last-Event-ID")
+
+    async def _catch_up(self) -> bytes:
+        """Give what came while the client was away; start listening once there is nothing left of that."""
+        await self._live.reach(self._position)
+        self._listener = self._live.listen(self._topic, self._position)
+        if self._listener is not None:
+            self._listener.on_lost = self._cut_off
+            return b": live\n\n"
+        upto = self._live.position
+        events = await self._reader.span(self._query.log, after=self._position, upto=upto, limit=_CATCH_UP)
+        self._position = events[-1].seq if len(events) == _CATCH_UP else upto
+        return b"".join(map(render, events)) or self._beat(self._position)
+
+    async def _take(self, listener: Listener) -> bytes:
+        return await listener.take(self._heartbeat) or self._beat(listener.position)
+
+    def _beat(self, position: int) -> bytes:
+        """A sign of life that is no event, but moves the client's Last-Event-ID on."""
+        return b": heartbeat\nid: %s\n\n" % make_token(position)
+
+    def _cut_off(self) -> None:
+        """Give the client some time to take the message, then end the connection."""
+        if self._task is not None:
+            self._cut = asyncio.get_running_loop().call_later(self._grace, self._task.cancel)
+
+
+def _everything(_event: Event) -> bool:
+    return True
+
+
+def _message(slug: str, detail: str) -> bytes:
+    return b"event: error\ndata: %s\n\n" % orjson.dumps({"type": f"{DOCS}#{slug}", "detail": detail})
