@@ -1,0 +1,68 @@
+"""The documents say what the code does: tables, routes, commands, links."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from falcon import inspect
+
+from eventsvc.app import create_app
+from eventsvc.query.check import OPERATORS
+from eventsvc.settings import load
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_tables", Path(__file__).parent / "docs_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["settings", "commands"])
+def test_readme_tables_are_those_of_the_code(name: str, readme: str, tables: ModuleType) -> None:
+    """Run ``make docs`` when this fails."""
+    found = tables.block(name).search(readme)
+
+    assert found is not None
+    assert f"<!-- {name} -->\n{tables.TABLES[name]()}\n<!-- /{name} -->" == found[0]
+
+
+def test_every_route_has_a_row_in_the_readme(readme: str) -> None:
+    app = create_app(load({}))
+    routes = {
+        f"`{method.method} {route.path}`"
+        for route in inspect.inspect_routes(app)
+        for method in route.methods
+        if not method.internal
+    }
+
+    assert [] == sorted(route for route in routes if route not in readme)
+
+
+def test_every_operator_has_an_example_in_the_readme(readme: str) -> None:
+    examples = " ".join(re.findall(r"`([^`]+)`", readme))
+
+    assert [] == [name for name in OPERATORS if not re.search(rf"\b{name}\b", examples)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]
+
+    assert [] == [target for target in targets if target and not (document.parent / target).exists()]
