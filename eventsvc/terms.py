@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventsvc import case
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # ---------------------------------------------------------------------------------------------- folding
 

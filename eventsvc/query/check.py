@@ -5,22 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from lark import Token
 
 from eventsvc.errors import QueryError
-from eventsvc.fields import FIELDS, Kind
+from eventsvc.fields import FIELDS, Field, Kind
 from eventsvc.query import ast
 from eventsvc.query.literals import WrongLiteral, read_number, read_path, read_string
+from eventsvc.query.mistakes import OPERATORS
 from eventsvc.query.times import NotATime, Span, read_time
-
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
-    from lark import Token
-
-    from eventsvc.fields import Field
-
-OPERATORS = ("eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "in", "exists")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME_FORMS = ("a date: '2018-01-31'", "a time: '2018-01-31T10:00:00Z'", "now, or 'now-15m' (s, m, h, d, w)")
@@ -104,14 +98,12 @@ class Checker:
     def _value(self, field: Field, literal: Token) -> ast.Value:
         if field.kind is Kind.JSON:
             return self._json_value(literal)
-        if literal.type != "STRING":
-            raise self._error(
-                f"{field.name} is text", literal, expected=("a string in quotes",), hint=f"write '{literal}'"
-            )
-        text = self._string(literal)
         if field.kind is Kind.UUID:
-            return self._uuid(text, literal)
-        return ast.Text(text)
+            return self._uuid(literal)
+        if literal.type != "STRING":
+            hint = f"no event is without {field.name}" if literal.type == "NULL" else f"write '{literal}'"
+            raise self._error(f"{field.name} is text", literal, expected=("a string in quotes",), hint=hint)
+        return ast.Text(self._string(literal))
 
     def _json_value(self, literal: Token) -> ast.Value:
         match literal.type:
@@ -130,12 +122,12 @@ class Checker:
             case _:
                 return ast.Boolean(literal.type == "TRUE")
 
-    def _uuid(self, text: str, literal: Token) -> ast.Text:
-        if not _UUID.fullmatch(text.lower()):
-            raise self._error(
-                "id is a UUID", literal, expected=("a UUID in quotes: '1b4e28ba-2fa1-41d2-883f-0016d3cca427'",)
-            )
-        return ast.Text(text.lower())
+    def _uuid(self, literal: Token) -> ast.Text:
+        text = self._string(literal).lower() if literal.type == "STRING" else ""
+        if not _UUID.fullmatch(text):
+            example = "a UUID in quotes: '1b4e28ba-2fa1-41d2-883f-0016d3cca427'"
+            raise self._error("id is a UUID", literal, expected=(example,))
+        return ast.Text(text)
 
     def _string(self, literal: Token) -> str:
         try:
@@ -147,26 +139,18 @@ class Checker:
         try:
             return read_number(literal)
         except WrongLiteral as exc:
-            raise self._wrong(exc, literal) from exc
+            expected = ("a number such as 10, -0.5 or 1e3", "a string in quotes")
+            raise self._wrong(exc, literal, expected) from exc
 
     def _on_time(self, operator: Token, values: list[Token]) -> ast.Node:
         spans = [self._span(value) for value in values]
         start, end = spans[0].start, spans[0].end
-        match str(operator):
-            case "in":
-                return ast.disjunction(dict.fromkeys(ast.Created(span.start, span.end) for span in spans))
-            case "gt":
-                return ast.Created(end, None)
-            case "gte":
-                return ast.Created(start, None)
-            case "lt":
-                return ast.Created(None, start)
-            case "lte":
-                return ast.Created(None, end)
-            case "ne":
-                return ast.Not(ast.Created(start, end))
-            case _:
-                return ast.Created(start, end)
+        if operator == "in":
+            return ast.disjunction(dict.fromkeys(ast.Created(span.start, span.end) for span in spans))
+        if operator == "ne":
+            return ast.Not(ast.Created(start, end))
+        bounds = {"eq": (start, end), "gt": (end, None), "gte": (start, None), "lt": (None, start), "lte": (None, end)}
+        return ast.Created(*bounds[operator])
 
     def _span(self, literal: Token) -> Span:
         if literal.type not in ("STRING", "NOW"):
@@ -175,11 +159,11 @@ class Checker:
         try:
             return read_time(text, now=self.now, tz=self.zone)
         except NotATime as exc:
-            raise self._error(f"{_clipped(literal)} {exc}", literal, expected=_TIME_FORMS) from exc
+            raise self._error(str(exc), literal, expected=_TIME_FORMS) from exc
 
-    def _wrong(self, exc: WrongLiteral, token: Token) -> QueryError:
+    def _wrong(self, exc: WrongLiteral, token: Token, expected: tuple[str, ...] = ()) -> QueryError:
         offset = (token.start_pos or 0) + exc.offset
-        return QueryError(str(exc), text=self.text, offset=offset, width=exc.width, hint=exc.hint)
+        return QueryError(str(exc), text=self.text, offset=offset, width=exc.width, expected=expected, hint=exc.hint)
 
     def _error(
         self, reason: str, token: Token, *, width: int = 0, expected: tuple[str, ...] = (), hint: str = ""
@@ -205,7 +189,3 @@ def _shown(field: Field) -> str:
 
 def _time_hint(literal: Token) -> str:
     return f"write '{literal}'" if "-" in literal else ""
-
-
-def _clipped(literal: Token) -> str:
-    return literal if len(literal) <= 40 else f"{literal[:39]}…"  # noqa: PLR2004

@@ -1,31 +1,219 @@
-"""What went wrong in a query that the grammar refuses: the place, what could stand there, and a hint."""
+"""What went wrong in a query that the grammar refuses: the place, what could stand there, and a hint.
+
+Runs on the way to an error only, so it may read the text a second time.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import unicodedata
+from typing import Any
 
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput
 
 from eventsvc.errors import QueryError
-
-if TYPE_CHECKING:
-    pass
+from eventsvc.fields import FIELDS
 
 COMPARISON = ("a comparison such as message ct 'text'",)
+OPERATORS = ("eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "in", "exists")
+_VALUES = ("a string in quotes", "a number", "true", "false", "null", "now")
+
+_FIELDS = (f"a field ({', '.join(FIELDS)}.path)",)
+
+# What may come next, by a token that only this place accepts: the place's name and what to say.
+_PLACES = {
+    "FIELD": ("start", (*_FIELDS, "NOT", "an opening bracket")),
+    "OPERATOR": ("operator", OPERATORS),
+    "STRING": ("value", _VALUES),
+    "COMMA": ("list", ("a comma", "a closing bracket")),
+    "LPAR": ("in", ("an opening bracket",)),
+    "AND": ("end", ("AND", "OR", "the end of the query")),
+}
+_CLOSING = ("AND", "OR", "a closing bracket")
+
+# Hints by place: a pattern for what stands there, and what to say. The first that fits is taken.
+_EVERYWHERE = (
+    (r"[\u2018\u2019\u201a\u201b\u2032\u00b4`]", "use the plain quote ' (a typographic one was pasted)"),
+    (r"[\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb]", 'use the plain quote " (a typographic one was pasted)'),
+    (r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]", "replace it by a plain space"),
+    (r"[\u200b-\u200f\u2060\ufeff\u00ad]", "delete it: it is invisible, and was probably pasted along"),
+    (r"[\uff08\uff09]", "use the plain brackets ( and )"),
+    (r"\uff0c", "use the plain comma ,"),
+    (r"--\s|/\*|//|#", "comments cannot be written in a query"),
+)
+_START = (
+    (r"(?i:not)\b", "keywords are upper case: NOT"),
+    (r"!", "write NOT"),
+    (r"(?i:and|or)\b", "AND and OR stand between two comparisons"),
+    (r"""['"]|[-+.\d]""", "a comparison begins with a field: message ct 'text'"),
+    (r"\)", "a comparison is missing before this bracket"),
+    (r"$", "a comparison is missing"),
+    (r"[\[{]", "use the plain brackets ( and )"),
+    (
+        r"(?:eq|ne|ct|sw|gte?|lte?|in|exists|true|false|null|now)\b",
+        "a comparison begins with a field: message ct 'text'",
+    ),
+)
+_OPERATOR = (
+    (r"!=|<>|\u2260|!", "write ne"),
+    (r">=|=>|\u2265", "write gte"),
+    (r"<=|=<|\u2264", "write lte"),
+    (r">", "write gt"),
+    (r"<", "write lt"),
+    (r"\^=", "write sw (starts with)"),
+    (r"[~*%]=?|=~|@>|\?", "write ct (contains)"),
+    (r"={1,3}|:", "write eq"),
+    (r"(?i:not\s+(?:in|like|exists|contains|ct|sw|eq)\b)", "write NOT before the comparison: NOT email in ('a', 'b')"),
+    (r"(?i:is\s+not|isnt|neq|not_equals?|unequal)\b", "write ne"),
+    (r"(?i:is|equals?|equal_to)\b", "write eq"),
+    (r"(?i:i?like|contains?|has|includes?|matche?s?|regexp?|substring)\b", "write ct (contains)"),
+    (r"(?i:starts?_?\s*with|begins?_?\s*(?:with)?|prefix)\b", "write sw (starts with)"),
+    (r"(?i:ends?_?\s*with)\b", "there is no ends with; ct finds the text anywhere"),
+    (r"(?i:between)\b", "write two comparisons: data.n gte 1 AND data.n lte 9"),
+    (r"(?i:ge|after|since|greater)\b", "write gte, or gt"),
+    (r"(?i:le|before|until|less)\b", "write lte, or lt"),
+    (r"(?i:eq|ne|ct|sw|gte?|lte?|in|exists)\b", "operators are lower case: {lower}"),
+    (r"\.\s*['\"]", "the quote of this key is never closed"),
+    (r"\[", "leave the index out: a path looks at every element of an array"),
+    (r"\.", "a key of other characters goes in quotes: data.'user id'"),
+    (r"->", "a path is written with dots: data.user.id"),
+    (r"-", "a key of other characters goes in quotes: data.'user id'"),
+    (r"(?:AND|OR|\)|$)", "an operator and a value are missing, or exists"),
+    (r"""['"\d]""", "an operator is missing between field and value"),
+)
+_VALUE = (
+    (r"(?i:true|false|null)\b", "values are lower case: {lower}"),
+    (r"(?i:none|nil|undefined)\b", "write null"),
+    (r"(?i:nan|inf|infinity)\b", "data holds no such number"),
+    (r"(?i:now)\b", "write now, or now-15m (s, m, h, d, w)"),
+    (r"(?:AND|OR)\b|\)|$", "a value is missing"),
+    (r"(?:eq|ne|ct|sw|gte?|lte?|in|exists|NOT)\b", "one operator is enough; a value is missing"),
+    (r"[\[({]", "for several values write in: email in ('a', 'b')"),
+    (r"[=<>~!]", "one operator is enough; a value is missing"),
+    (r"[^\s'\"(),]+", "put text in quotes: '{found}'"),
+)
+_END = (
+    (r"(?i:and|or)\b", "keywords are upper case: {upper}"),
+    (r"&&?|\u2227", "write AND"),
+    (r"\|\|?|\u2228", "write OR"),
+    (r"[,;+]", "comparisons are joined by AND or OR"),
+    (r"\)", "there is no opening bracket for this one"),
+    (r"(?i:xor)\b", "there is no XOR; write it with AND, OR and NOT"),
+    (
+        r"""(?i:order|sort|limit|group|offset)\b""",
+        "a query only says which events; limit and the like are parameters of their own",
+    ),
+    (r"(?i:not)\b", "write AND NOT, or OR NOT"),
+    (r"[\]}]", "use the plain brackets ( and )"),
+    (r"[^\W\d]|\(", "AND or OR is missing here"),
+)
+_LIST = (
+    (r"(?:AND|OR)\b", "the list of values is not closed: a bracket ) is missing"),
+    (r"$", "the list of values is not closed: a bracket ) is missing"),
+    (r"[^)]", "values are separated by commas: ('a', 'b')"),
+)
+_IN = ((r"", "in takes its values in brackets: in ('a', 'b')"),)
+_HINTS = {"start": _START, "operator": _OPERATOR, "value": _VALUE, "end": _END, "list": _LIST, "in": _IN}
+
+# Letters and what belongs to them, or signs, but not both.
+_WORD = re.compile(r"[\w.@+-]+|[=<>!&|~^:*%]+")
+_UNQUOTED = re.compile(r"[\w.@+%:/*-]+|[=<>!&|~^]+")
+_KEY_HINT = "a key of other characters goes in quotes: data.'user id'"
 
 
 def explain(text: str, grammar: Lark) -> QueryError:
     """Say what is wrong with text, which grammar has refused."""
-    parser = grammar.parse_interactive(text)
+    tokens, offset, refused = _read_as_far_as_possible(text, grammar)
+    # A second parser, because the first has already acted on the token that it then refused.
+    parser: Any = grammar.parse_interactive("")
+    for token in tokens:
+        parser.feed_token(token)
+    brackets = _open_brackets(tokens)
+    place, expected = _place(parser.accepts(), brackets)
+    previous = tokens[-1] if tokens else Token("START", "")
+    if place == "operator" and previous.partition(".")[0] not in FIELDS:
+        return _no_field(text, previous)
+    found = str(refused) if refused and place != "value" else _unreadable(text, offset, place)
+    hint = _quote_hint(text, offset, previous, refused) or _hint(text, offset, place, found)
+    if not hint and place == "operator" and previous.startswith("data."):
+        hint = _KEY_HINT
+    if place == "end" and brackets and offset == len(text):
+        hint = f"the bracket at position {brackets[-1].start_pos} is not closed"
+    return QueryError(
+        _reason(text, offset, found), text=text, offset=offset, width=len(found), expected=expected, hint=hint
+    )
+
+
+def _unreadable(text: str, offset: int, place: str) -> str:
+    """What to point at where no token fits: a word, a few signs, or a single odd character."""
+    word = (_UNQUOTED if place == "value" else _WORD).match(text, offset)
+    return word[0] if word else text[offset : offset + 1]
+
+
+def _quote_hint(text: str, offset: int, previous: Token, refused: Token | None) -> str:
+    """Hints about quotes, which depend on more than what stands at the fault."""
+    if text[offset : offset + 1] not in {"'", '"'}:
+        return ""
+    if previous.type == "STRING" and previous.end_pos == offset:
+        return f"write a quote inside a string as \\{text[offset]}"
+    return "" if refused else "the quote that opens here is never closed"
+
+
+def _read_as_far_as_possible(text: str, grammar: Lark) -> tuple[list[Token], int, Token | None]:
+    """The tokens before the fault, where the fault is, and the token that the grammar refused, if it is one."""
+    parser: Any = grammar.parse_interactive(text)
+    tokens: list[Token] = []
     try:
-        for _ in parser.iter_parse():
-            pass
-        parser.feed_eof()
+        # The parser gives a token away before it looks at it, so the last one is the one it refuses.
+        tokens.extend(parser.iter_parse())
     except UnexpectedCharacters as exc:
-        return QueryError("cannot be read", text=text, offset=exc.pos_in_stream)
-    except UnexpectedInput as exc:
-        token = getattr(exc, "token", None)
-        if isinstance(token, Token) and token.type != "$END":
-            return QueryError(f"unexpected {token}", text=text, offset=token.start_pos or 0, width=len(token))
-    return QueryError("the query ends too early", text=text, offset=len(text))
+        return tokens, exc.pos_in_stream or 0, None
+    except UnexpectedInput:
+        return tokens[:-1], tokens[-1].start_pos or 0, tokens[-1]
+    return tokens, len(text), None
+
+
+def _open_brackets(tokens: list[Token]) -> list[Token]:
+    brackets: list[Token] = []
+    for token in tokens:
+        if token.type == "LPAR":
+            brackets.append(token)
+        elif token.type == "RPAR":
+            brackets.pop()
+    return brackets
+
+
+def _place(accepted: set[str], brackets: list[Token]) -> tuple[str, tuple[str, ...]]:
+    for token, (name, expected) in _PLACES.items():
+        if token in accepted:
+            return name, _CLOSING if name == "end" and brackets else expected
+    raise AssertionError(accepted)
+
+
+def _no_field(text: str, token: Token) -> QueryError:
+    """What is wrong if a word where a field should be is none."""
+    name = token.partition(".")[0]
+    offset = token.start_pos or 0
+    hint = _hint(text, offset, "start", token) or f"to look for a word: message ct '{name}'"
+    return QueryError(
+        f"there is no field {name}", text=text, offset=offset, width=len(name), expected=_FIELDS, hint=hint
+    )
+
+
+def _hint(text: str, offset: int, place: str, found: str) -> str:
+    for pattern, hint in _EVERYWHERE + _HINTS[place]:
+        if match := re.compile(pattern).match(text, offset):
+            shown = match[0] or found
+            return hint.format(found=found, lower=shown.lower(), upper=shown.upper()) if "{" in hint else hint
+    return ""
+
+
+def _reason(text: str, offset: int, found: str) -> str:
+    if offset >= len(text.rstrip()):
+        return "the query ends too early"
+    char = text[offset]
+    if not char.isprintable() or not char.isascii():
+        name = unicodedata.name(char, "a control character")
+        return f"unexpected {name.lower()} (U+{ord(char):04X})"
+    return f"unexpected {found if len(found) <= 40 else found[:39] + '…'}"  # noqa: PLR2004

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from lark import Lark, Token, Tree
+from lark import Lark, Token
 from lark.exceptions import UnexpectedInput
 
 from eventsvc.errors import QueryError
 from eventsvc.query import ast, mistakes, times
 from eventsvc.query.check import Checker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LONGEST = 8192  # characters
 DEEPEST = 64  # brackets and NOTs within each other
@@ -37,11 +35,11 @@ def parse(text: str, *, now: int, tz: str = "UTC") -> ast.Node:
     zone = times.zone(tz)
     _check_text(text)
     try:
-        tree = _GRAMMAR.parse(text)
+        tree: Any = _GRAMMAR.parse(text)
     except UnexpectedInput as exc:
         raise mistakes.explain(text, _GRAMMAR) from exc
     except _TooLarge as exc:
-        raise QueryError(exc.reason, text=text, offset=exc.token.start_pos, width=len(exc.token)) from exc
+        raise QueryError(exc.reason, text=text, offset=exc.token.start_pos or 0, width=len(exc.token)) from exc
     return _node(tree.children[0], Checker(text, now, zone))
 
 
@@ -95,7 +93,7 @@ _GRAMMAR = Lark.open(
 )
 
 
-def _node(tree: Tree[Any], checker: Checker) -> ast.Node:
+def _node(tree: Any, checker: Checker) -> ast.Node:
     match tree.data:
         case "or":
             return ast.disjunction([_node(child, checker) for child in tree.children])

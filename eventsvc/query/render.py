@@ -34,7 +34,7 @@ def _bracketed(node: ast.Node, *kinds: type[ast.Or | ast.And]) -> str:
     return f"({render(node)})" if isinstance(node, kinds) else render(node)
 
 
-def _comparison(node: ast.Comparison) -> str:
+def _comparison(node: ast.Comparison) -> str:  # noqa: PLR0911  (one for each node)
     match node:
         case ast.Equal(subject, value):
             return f"{_subject(subject)} eq {_value(value)}"

@@ -25,7 +25,7 @@ _TIME = re.compile(
 
 
 class NotATime(Exception):
-    """The literal cannot be read; its text says why."""
+    """A literal that cannot be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ def _read_one(text: str, now: int, tz: ZoneInfo) -> Span:
 
 def _step(sign: str, count: str, unit: str) -> int:
     if len(count) > 12:  # noqa: PLR2004  (digits: beyond every year there is)
-        raise NotATime("lies outside the years 1 to 9999")
+        raise NotATime("the time lies outside the years 1 to 9999")
     return int(sign + count) * _UNITS[unit]
 
 
 def _instant(milliseconds: int) -> Span:
     if not EARLIEST <= milliseconds <= LATEST:
-        raise NotATime("lies outside the years 1 to 9999")
+        raise NotATime("the time lies outside the years 1 to 9999")
     return Span(milliseconds, milliseconds + 1)
 
 
@@ -140,7 +140,7 @@ def _read_offset(text: str) -> int:
 def _why_not(text: str) -> str:
     if text.startswith("now"):
         return "after now comes + or -, a whole number and a unit: s, m, h, d or w"
-    return "is not a time"
+    return "this is not a time"
 
 
 def format_instant(milliseconds: int) -> str:

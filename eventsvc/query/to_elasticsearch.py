@@ -94,7 +94,7 @@ def _bool(
     return {"bool": body}
 
 
-def _comparison(node: ast.Comparison) -> Query:
+def _comparison(node: ast.Comparison) -> Query:  # noqa: PLR0911  (one for each node)
     match node:
         case ast.Equal() | ast.In():
             return _terms(_exact_field(node.subject), _exact_terms(node))
@@ -138,7 +138,7 @@ def _exact_terms(node: ast.Equal | ast.In) -> list[str]:
 
 def _plain(value: ast.Value) -> str:
     if not isinstance(value, ast.Text):
-        raise AssertionError("only data holds anything but text")
+        raise TypeError("only data holds anything but text")
     return value.value
 
 

@@ -90,7 +90,7 @@ _TEXT = "CASE WHEN jsonb_typeof(value) = 'string' THEN (value #>> '{{}}') {} END
 _FOLDED = "CASE WHEN jsonb_typeof(value) = 'string' THEN lower((value #>> '{}') COLLATE \"pg_c_utf8\") LIKE %s END"
 
 
-def _data_test(node: ast.Equal | ast.In | ast.Contains | ast.StartsWith | ast.Range | ast.Exists) -> Sql:
+def _data_test(node: ast.Equal | ast.In | ast.Contains | ast.StartsWith | ast.Range | ast.Exists) -> Sql:  # noqa: PLR0911  (one for each node)
     match node:
         case ast.Equal(_, value):
             return _any_of((value,))
