@@ -164,6 +164,8 @@ class Term:
         Raises:
             Fenced: always; the next term starts from where the watermark fell back to.
         """
+        if watermark.read(self._connection).fence != self._fence:
+            raise Fenced("the indexes were changed")  # by a rebuild, or because the month was dropped
         lost = self._indexes[month]
         index = index_months.create(
             self._client,

@@ -80,6 +80,18 @@ def _list_names(client: Elasticsearch, prefix: str) -> list[str]:
     return list(answer.body)
 
 
+def month_of_name(name: str) -> date:
+    """Give the month of an index that ``list_all`` has named."""
+    year, month = re.findall(r"-(\d{4})\.(\d{2})", name)[-1]
+    return date(int(year), int(month), 1)
+
+
+def generation_of_name(name: str) -> int:
+    """Give the generation of an index of ours."""
+    match = re.search(r"-g(\d+)$", name)
+    return int(match[1]) if match else 1
+
+
 def list_all(client: Elasticsearch, prefix: str) -> list[str]:
     """List every index whose name is one of ours, in use or not."""
     ours = re.compile(re.escape(prefix) + r"-v\d+-\d{4}\.\d{2}(?:-g\d+)?")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, transaction
@@ -62,3 +63,19 @@ def read_batch(
             if len(rows) < _FETCH:
                 return Batch(tuple(events), to if len(events) < most else events[-1].seq, size)
     return Batch(tuple(events), events[-1].seq, size)
+
+
+def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
+    """Read single events; those that do not exist are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {COLUMNS} FROM event WHERE seq = ANY (%s) ORDER BY seq", (list(seqs),))  # noqa: S608
+        return [Event(*row) for row in cursor]
+
+
+def seq_at(connection: Connection, moment: datetime, *, at_end: bool) -> int:
+    """Give the first seq from a moment on, or the last one before it; times and seqs run alike, but not strictly."""
+    condition = "max(seq) FROM event WHERE created_at < %s" if at_end else "min(seq) FROM event WHERE created_at >= %s"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {condition}", (moment,))
+        ((seq,),) = cursor.fetchall()
+    return int(seq) if seq is not None else (0 if at_end else 2**62)

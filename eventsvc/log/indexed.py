@@ -60,24 +60,35 @@ def add_index(connection: Connection, fence: int, month: date, name: str, uuid: 
     return IndexMonth(month, name, uuid, 0)
 
 
-def replace_lost_index(connection: Connection, fence: int, month: date, name: str, uuid: str) -> None:
+def replace_lost_index(connection: Connection, fence: int | None, month: date, name: str, uuid: str) -> None:
     """Put an empty index in the place of a lost one; the watermark falls back to before the month's first event.
 
-    So the whole month is tail, answered by SQL, until it is filled again. The other months' events in that
-    range are in their indexes; filled_to says so.
+    So the whole month is tail, answered by SQL, until the indexer has filled it again. The other months' events
+    in that range are in their indexes; filled_to says so.
+
+    Args:
+        connection: of the log.
+        fence: the leader's; None for others, who only make a running leader start again.
+        month: whose index is lost.
+        name: of the new one.
+        uuid: of the new one.
 
     Raises:
         Fenced: another fence was drawn meanwhile.
     """
     with transaction(connection) as cursor:
-        watermark.hold(cursor, fence)
+        if fence is None:
+            watermark.draw_fence_within(cursor)
+        else:
+            watermark.hold(cursor, fence)
         cursor.execute(
             "UPDATE index_month SET filled_to = greatest(filled_to, (SELECT seq FROM watermark)) WHERE month <> %s",
             (month,),
         )
         cursor.execute(
-            "UPDATE index_month SET index_name = %s, index_uuid = %s, filled_to = 0 WHERE month = %s",
-            (name, uuid, month),
+            "INSERT INTO index_month (month, index_name, index_uuid) VALUES (%s, %s, %s) ON CONFLICT (month)"
+            " DO UPDATE SET index_name = excluded.index_name, index_uuid = excluded.index_uuid, filled_to = 0",
+            (month, name, uuid),
         )
         cursor.execute("DELETE FROM index_failure WHERE month = %s", (month,))
         cursor.execute("SELECT min(seq) FROM event WHERE created_at >= %s AND created_at < %s", bounds(month))

@@ -40,6 +40,19 @@ def try_lead(connection: Connection) -> bool:
     return bool(taken)
 
 
+def find_leader(connection: Connection) -> int | None:
+    """Give the process id, within PostgreSQL, of the session that leads; None if nobody does."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (classid::bigint << 32) | objid::bigint = %s",
+            (_LEADER_LOCK,),
+        )
+        rows = cursor.fetchall()
+    return int(rows[0][0]) if rows else None
+
+
 def read(connection: Connection) -> Mark:
     """Read without changing anything."""
     with connection.cursor() as cursor:

@@ -1,0 +1,104 @@
+"""What the doctor looks at in Elasticsearch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from eventsvc.admin.retention import list_unused
+from eventsvc.admin.stores import Stores
+from eventsvc.index import months as index_months
+from eventsvc.index.client import translate_errors
+from eventsvc.index.mapping import MAPPING_VERSION
+from eventsvc.log import indexed
+
+Line = tuple[Literal["ok", "warning", "error"], str, str, str]
+
+# Elasticsearch's own defaults: at 85 % it puts no more shards on a disk, at 95 % it stops writing.
+_DISK_HIGH, _DISK_FLOOD = 85.0, 95.0  # per cent
+
+
+def examine(stores: Stores, *, fix: bool) -> Iterator[Line]:
+    """Look at cluster, disks and indexes.
+
+    Raises:
+        IndexUnavailable: Elasticsearch does not answer.
+    """
+    yield from _cluster(stores)
+    yield from _disks(stores)
+    yield from _indexes(stores)
+    yield from _unused(stores, fix=fix)
+
+
+def _cluster(stores: Stores) -> Iterator[Line]:
+    with translate_errors():
+        client = stores.client.options(request_timeout=5)
+        status = client.cluster.health()["status"]
+        nodes = client.nodes.info(filter_path="nodes.*.version").body.get("nodes", {})
+    versions = ", ".join(sorted({node["version"] for node in nodes.values()}))
+    found = f"version {versions}, {len(nodes)} node(s), status {status}"
+    if status == "red":
+        yield "error", "Elasticsearch", found, "a shard is missing: searches go to PostgreSQL until it is back"
+    elif status == "yellow":
+        advice = "replicas have no place: add a node, or set EVENTSVC_INDEX_REPLICAS=0 and reindex"
+        yield "warning", "Elasticsearch", found, advice
+    else:
+        yield "ok", "Elasticsearch", found, ""
+
+
+def _disks(stores: Stores) -> Iterator[Line]:
+    with translate_errors():
+        stats = stores.client.nodes.stats(metric="fs", filter_path="nodes.*.name,nodes.*.fs.total")
+    for name, node in stats.body.get("nodes", {}).items():
+        total = node["fs"]["total"]
+        used = 100.0 * (1 - total["available_in_bytes"] / total["total_in_bytes"])
+        found = f"{used:.0f} % used"
+        if used >= _DISK_FLOOD:
+            yield "error", f"disk of {node.get('name', name)}", found, "Elasticsearch refuses to write: make room"
+        elif used >= _DISK_HIGH:
+            yield "warning", f"disk of {node.get('name', name)}", found, "make room before it stops writing at 95 %"
+        else:
+            yield "ok", f"disk of {node.get('name', name)}", found, ""
+
+
+def _indexes(stores: Stores) -> Iterator[Line]:
+    known = indexed.list_indexes(stores.connection)
+    found = index_months.uuids(stores.client, [index.name for index in known.values()])
+    lost = [index.name for index in known.values() if found.get(index.name) != index.uuid]
+    old = [index.name for index in known.values() if f"-v{MAPPING_VERSION}-" not in index.name]
+    if lost:
+        yield "error", "indexes", f"gone or replaced: {', '.join(lost)}", "the indexer fills them again: is it running?"
+    if old:
+        yield "warning", "indexes", f"{len(old)} with an older mapping", "run `eventsvc admin reindex`"
+    if not lost and not old:
+        yield "ok", "indexes", f"{len(known)}, all there", ""
+    yield from _blocked(stores, list(found))
+
+
+def _blocked(stores: Stores, names: list[str]) -> Iterator[Line]:
+    with translate_errors():
+        answer = stores.client.indices.get_settings(
+            index=f"{stores.settings.index_prefix}-v*", name="index.blocks.*", flat_settings=True
+        )
+    blocked = sorted(name for name, found in answer.body.items() if name in names and found["settings"])
+    if blocked:
+        advice = "make room on the disk, then remove the block (index.blocks.read_only_allow_delete: null)"
+        yield "error", "blocked indexes", ", ".join(blocked), advice
+
+
+def _unused(stores: Stores, *, fix: bool) -> Iterator[Line]:
+    unused = list_unused(stores)
+    if fix:
+        for name in unused:
+            if _is_empty(stores, name):
+                index_months.delete(stores.client, name)
+        unused = list_unused(stores)
+    if unused:
+        advice = "left by a killed reindex, or not ours: --fix removes empty ones; look before you delete others"
+        yield "warning", "unused indexes", ", ".join(unused), advice
+
+
+def _is_empty(stores: Stores, name: str) -> bool:
+    index_months.refresh(stores.client, [name])
+    with translate_errors():
+        return bool(stores.client.count(index=name)["count"] == 0)

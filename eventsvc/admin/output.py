@@ -1,0 +1,38 @@
+"""What the admin commands print: a table for people, JSON for scripts; always on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; columns whose name begins with # are numbers."""
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Not on a terminal nothing is folded: the reader may be grep.
+    Console(width=None if sys.stdout.isatty() else 400).print(table)
+
+
+def size(number: int | None) -> str:
+    """Write bytes as people read them."""
+    if number is None:
+        return "-"
+    value, units = float(number), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":  # noqa: PLR2004
+        value, unit = value / 1024, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,83 @@
+"""What the admin commands work on: a session of PostgreSQL, a client of Elasticsearch, and the settings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from elasticsearch import Elasticsearch
+
+from eventsvc.errors import LogError, SetupError
+from eventsvc.index import client as index_client
+from eventsvc.log import connection as log_connection
+from eventsvc.log import schema
+from eventsvc.log.connection import Connection
+from eventsvc.settings import Settings
+
+# Any constant will do, as long as every admin command that changes indexes takes the same one.
+_CHANGE_LOCK = 0x61646D696E
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Both stores of one service.
+
+    Attributes:
+        stop: set it to make what runs give up at the next safe point.
+    """
+
+    settings: Settings
+    connection: Connection
+    elasticsearch: Elasticsearch | None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def client(self) -> Elasticsearch:
+        """The client of Elasticsearch.
+
+        Raises:
+            SetupError: none is configured.
+        """
+        if self.elasticsearch is None:
+            raise SetupError("there is no index: EVENTSVC_ELASTICSEARCH_URL is not set")
+        return self.elasticsearch
+
+    def connect(self) -> Connection:
+        """Open one more session of PostgreSQL; the caller closes it."""
+        return log_connection.connect(self.settings.database_url.get_secret_value(), application_name="eventsvc admin")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Let no other admin command change the indexes meanwhile; a killed one is no hindrance.
+
+        Raises:
+            LogError: another one is at it.
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_CHANGE_LOCK,))
+            if not cursor.fetchall()[0][0]:
+                raise LogError("another admin command is changing the indexes: wait until it has finished")
+            yield
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (_CHANGE_LOCK,))
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """Connect to both.
+
+    Raises:
+        LogUnavailable: PostgreSQL is away.
+        SchemaError: a migration is missing.
+    """
+    connection = log_connection.connect(settings.database_url.get_secret_value(), application_name="eventsvc admin")
+    client = index_client.connect(settings) if settings.elasticsearch_url else None
+    try:
+        with log_connection.translate_errors():
+            schema.check(connection)
+            yield Stores(settings, connection, client)
+    finally:
+        connection.close()
+        if client is not None:
+            client.close()

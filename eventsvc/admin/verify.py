@@ -1,0 +1,236 @@
+"""Proving that the index holds what the log says, and making it so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any
+
+from eventsvc.admin.compare import (
+    Difference,
+    IndexSide,
+    Kind,
+    Range,
+    Sums,
+    compare,
+    differing,
+    read_side,
+)
+from eventsvc.admin.stores import Stores
+from eventsvc.event import Event
+from eventsvc.index import bulk
+from eventsvc.index import months as index_months
+from eventsvc.log import indexed
+from eventsvc.log import months as partitions
+from eventsvc.log.batches import read_events
+from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.indexed import IndexMonth, Refusal
+from eventsvc.log.months import month_of
+
+_REPAIR_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class MonthReport:
+    """What was found in one month.
+
+    Attributes:
+        index: its name; "" when the month has none.
+        lost: the index is gone or was replaced, so that all events are missing.
+        refused: events that the index refused: searches find them in the log.
+    """
+
+    month: date
+    index: str
+    events: int
+    refused: int = 0
+    lost: bool = False
+    differences: tuple[Difference, ...] = field(default=())
+
+    @property
+    def equal(self) -> bool:
+        """Whether the index holds exactly what the log says."""
+        return not self.lost and not self.differences
+
+    def count(self, kind: Kind) -> int:
+        """Count the differences of a kind."""
+        if self.lost:
+            return self.events if kind == "missing" else 0
+        return sum(difference.kind == kind for difference in self.differences)
+
+
+def to_json(report: MonthReport, *, most: int = 1_000) -> dict[str, Any]:
+    """Give a report for scripts, with the first differences."""
+    counts: dict[str, Any] = {kind: report.count(kind) for kind in ("missing", "extra", "different")}
+    listed = [{"kind": d.kind, "seq": d.seq, "document": d.document} for d in report.differences[:most]]
+    return {
+        "month": f"{report.month:%Y-%m}",
+        "index": report.index,
+        "events": report.events,
+        **counts,
+        "refused": report.refused,
+        "lost": report.lost,
+        "equal": report.equal,
+        "differences": listed,
+    }
+
+
+def count_events(connection: Connection, month: date) -> int:
+    """Count a month's events."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", indexed.bounds(month))
+        ((count,),) = cursor.fetchall()
+    return int(count)
+
+
+def list_months(connection: Connection) -> list[date]:
+    """List the months that have events up to the watermark, or an index."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default"
+            " UNION SELECT month FROM index_month ORDER BY 1"
+        )
+        found = {month for (month,) in cursor}
+        for month in partitions.list_months(connection):
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM event WHERE created_at >= %s AND created_at < %s)", indexed.bounds(month)
+            )
+            if cursor.fetchall()[0][0]:
+                found.add(month)
+    return sorted(found)
+
+
+def verify(
+    stores: Stores,
+    months: Iterable[date],
+    *,
+    wanted: Range | None = None,
+    quick: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[MonthReport]:
+    """Compare each month, up to the watermark.
+
+    Args:
+        stores: both of them.
+        months: which.
+        wanted: only these seqs.
+        quick: trust the checksums that the documents were written with instead of reading every document.
+        advance: told how many more documents were read.
+    """
+    indexes = indexed.list_indexes(stores.connection)
+    existing = index_months.uuids(stores.client, [index.name for index in indexes.values()])
+    for month in months:
+        index = indexes.get(month)
+        if index is None or existing.get(index.name) != index.uuid:
+            yield _report_lost(stores, month, index, wanted or Range())
+        else:
+            yield verify_index(stores, month, index.name, wanted=wanted, quick=quick, advance=advance)
+
+
+def _report_lost(stores: Stores, month: date, index: IndexMonth | None, wanted: Range) -> MonthReport:
+    side = read_side(stores.connection, month, wanted)
+    return MonthReport(month, index.name if index else "", side.events, lost=bool(side.events or index))
+
+
+def verify_index(
+    stores: Stores,
+    month: date,
+    name: str,
+    *,
+    wanted: Range | None = None,
+    quick: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> MonthReport:
+    """Compare a month with one index, in use or about to be.
+
+    Raises:
+        IndexUnavailable: Elasticsearch gives no whole answer.
+    """
+    wanted = wanted or Range()
+    side = read_side(stores.connection, month, wanted)
+    wanted = replace(wanted, to=min(wanted.to, side.watermark))
+    index = IndexSide(stores.client, name)
+    sums: Sums = index.stored_sums(wanted, side.excluded) if quick else index.read_sums(wanted, side.excluded, advance)
+    found: list[Difference] = []
+    for bucket in differing(side.sums, sums):
+        found += _compare_twice(stores, index, month, wanted.bucket(bucket), side.excluded)
+    if wanted.after == 0:
+        found += [Difference("extra", None, document) for document in index.strangers()]
+    return MonthReport(month, name, side.events, refused=len(side.excluded), differences=tuple(found))
+
+
+def _compare_twice(
+    stores: Stores, index: IndexSide, month: date, wanted: Range, excluded: frozenset[int]
+) -> list[Difference]:
+    """Compare, and once more what differs: an event may have been erased between the looks at either side."""
+    first = set(compare(stores.connection, index, month, wanted, excluded))
+    if not first:
+        return []
+    excluded = read_side(stores.connection, month, wanted).excluded
+    return [found for found in compare(stores.connection, index, month, wanted, excluded) if found in first]
+
+
+def repair(stores: Stores, report: MonthReport, kinds: Sequence[Kind] = ("missing", "extra", "different")) -> int:
+    """Make a month's index what the log says; return how many documents were written or removed."""
+    if report.lost:
+        return _replace_lost(stores, report)
+    done = 0
+    differences = [difference for difference in report.differences if difference.kind in kinds]
+    for start in range(0, len(differences), _REPAIR_AT_ONCE):
+        done += _repair_some(stores, report, differences[start : start + _REPAIR_AT_ONCE])
+    if done:
+        index_months.refresh(stores.client, [report.index])
+        forget_answers(stores.connection)
+    return done
+
+
+def _repair_some(stores: Stores, report: MonthReport, differences: Sequence[Difference]) -> int:
+    name = report.index
+    removals = [
+        bulk.delete_item(name, difference.seq or 0, difference.document)
+        for difference in differences
+        if difference.kind == "extra"
+    ]
+    bulk.send(stores.client, removals, stores.stop)
+    seqs = [difference.seq for difference in differences if difference.kind != "extra" and difference.seq is not None]
+    # A stranger of that id, if there was one, is gone by now; whose event it was needs its document again.
+    seqs += [int(d.document) for d in differences if d.kind == "extra" and d.document.isdigit()]
+    events = [event for event in read_events(stores.connection, seqs) if month_of(event.created_at) == report.month]
+    write_events(stores, name, events)
+    return len(differences)
+
+
+def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Refusal]:
+    """Write documents beside the indexer; record which of them are refused."""
+    items = [bulk.write_item(event, name) for event in events]
+    months = {event.seq: month_of(event.created_at) for event in events}
+    refused = bulk.send(stores.client, items, stores.stop)
+    refusals = [Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused]
+    if refusals:
+        with transaction(stores.connection) as cursor:
+            indexed.insert_refusals(cursor, refusals)
+    # Events that were erased since they were read must not come back.
+    left = {event.seq for event in read_events(stores.connection, list(months))}
+    gone = [bulk.delete_item(name, seq) for seq in months if seq not in left]
+    bulk.send(stores.client, gone, stores.stop)
+    return refusals
+
+
+def forget_answers(connection: Connection) -> None:
+    """Make every kept answer of the index void, by drawing the next erasure epoch."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")
+
+
+def _replace_lost(stores: Stores, report: MonthReport) -> int:
+    settings = stores.settings
+    index = index_months.create(
+        stores.client,
+        settings.index_prefix,
+        report.month,
+        replicas=settings.index_replicas,
+        after=report.index,
+    )
+    indexed.replace_lost_index(stores.connection, None, report.month, index.name, index.uuid)
+    return report.events
