@@ -15,6 +15,7 @@ from eventsvc.api.lifecycle import Lifespan, Measure
 from eventsvc.index import client
 from eventsvc.index.hits import Hits
 from eventsvc.joined import Joined
+from eventsvc.log.bulk_writer import BulkWriter
 from eventsvc.log.connection import Pool
 from eventsvc.log.reader import Reader
 from eventsvc.log.replica import Replicas
@@ -37,6 +38,7 @@ class _Service:
         replicas = settings.replica_urls.replace(",", " ").split()
         self.replicas = Replicas(replicas, size=size, statement_timeout=patience)
         self.writer = Writer(dsn, queue_size=settings.write_queue)
+        self.bulk_writer = BulkWriter(dsn, concurrency=settings.bulk_concurrency)
         self.index = client.connect_async(settings) if settings.elasticsearch_url else None
         self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
         self.joined = Joined(self.hits, alias=settings.index_prefix, cache_size=settings.search_cache * 2**20)
@@ -47,7 +49,7 @@ class _Service:
 
     async def stop(self) -> None:
         """Let the writer drain first: what it has accepted matters most."""
-        await self.writer.close()
+        await asyncio.gather(self.writer.close(), self.bulk_writer.close())
         await self.joined.close()
         if self.index is not None:
             await self.index.close()
@@ -66,7 +68,7 @@ def create_app(settings: Settings) -> App[Request, Response]:
     app: App[Request, Response] = App(middleware=middleware)
     problems.install(app)
     find = Find(service.search)
-    app.add_route("/event", Events(Ingest(service.writer), find))
+    app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))
     app.add_route("/event/{event_id}", Event(find))
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))

@@ -5,8 +5,11 @@ EventsvcError
 │   ├── QueryError           a query that cannot be read or makes no sense
 │   ├── InvalidEvents        one or more events that break a rule
 │   ├── InvalidBody          a body that cannot be read at all (syntax, encoding, type, size)
-│   └── InvalidParameter     a query parameter or header with an impossible value
+│   ├── InvalidParameter     a query parameter or header with an impossible value
+│   └── KeyReused            an Idempotency-Key that came before with another body
+├── KeyRunning               a request with the same Idempotency-Key is still running
 ├── EventNotFound            no event of that id
+├── EventGone                it was stored once, and has been erased since
 ├── LogError                 PostgreSQL
 │   ├── LogUnavailable       it cannot be reached, or the connection broke
 │   ├── LogTimeout           a statement ran into its time limit
@@ -103,6 +106,18 @@ class InvalidParameter(InvalidInput):
     def __init__(self, name: str, detail: str) -> None:
         self.name, self.detail = name, detail
         super().__init__(f"{name}: {detail}")
+
+
+class KeyReused(InvalidInput):
+    """An Idempotency-Key that came before with another body."""
+
+
+class KeyRunning(EventsvcError):
+    """A request with the same Idempotency-Key is still running."""
+
+
+class EventGone(EventsvcError):
+    """It was stored once, and has been erased since."""
 
 
 class EventNotFound(EventsvcError):

@@ -71,13 +71,13 @@ def parse_time(text: str) -> int:
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as sent, checked, not yet stored; ``data`` is JSON text, as in Event."""
+    """One event as sent, checked, not yet stored; ``data`` is compact JSON in UTF-8."""
 
     email: str
     environment: str
     component: str
     message: str
-    data: str
+    data: bytes
 
 
 class _Sent(msgspec.Struct, forbid_unknown_fields=True):
@@ -113,7 +113,7 @@ class EventParser:
             data = msgspec.json.encode(_spell_floats(sent.data))
             if len(data) > limits.DATA_BYTES:
                 raise InvalidEvents((Fault("/data", faults.data_too_large(len(data))),))
-        return NewEvent(sent.email, sent.environment, sent.component, sent.message, data.decode())
+        return NewEvent(sent.email, sent.environment, sent.component, sent.message, data)
 
     def _is_suspicious(self, raw: bytes, sent: _Sent, data: bytes) -> bool:
         """Tell whether a rule may be broken; never False when one is (the tests try to prove otherwise)."""

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     dev_heap: str = Field(
         "512m", pattern=r"^[0-9]+[kmgKMG]$", description="heap of the Elasticsearch that `eventsvc dev` starts"
     )
+    body_bytes: int = Field(1024**2, ge=1024, description="largest body of one event")
+    bulk_bytes: int = Field(64 * 1024**2, ge=1024, description="largest body of many events, packed or unpacked")
+    bulk_events: int = Field(100_000, ge=1, description="most events in one request")
+    bulk_concurrency: int = Field(2, ge=1, le=32, description="bulk requests written at the same time, per process")
     log_format: Literal["console", "json"] = Field("console", description="form of our own log lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
 

@@ -1,39 +1,121 @@
-"""Bytes ↔ objects: JSON, NDJSON, limits while reading."""
+"""Bytes in: content types, encodings, and limits that hold while reading, whatever Content-Length says."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tempfile
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
 
-from eventsvc.errors import BodyTooLarge, UnsupportedMediaType
+from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from falcon.asgi import Request
 
-BODY_LIMIT = 1024 * 1024
+JSON = "application/json"
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+ENCODINGS = ("gzip", "zstd")
+
+_IN_MEMORY = 1024 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
 
 
-async def read_body(req: Request, *, limit: int) -> bytes:
-    """Read the whole body.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What kind of body comes.
+
+    Attributes:
+        lines: one JSON object per line; else one JSON value.
+        encoding: "", "gzip" or "zstd".
+    """
+
+    lines: bool
+    encoding: str
+
+
+_PLAIN = Form(lines=False, encoding="")
+
+
+def read_form(req: Request) -> Form:
+    """Look at Content-Type and Content-Encoding.
 
     Raises:
-        BodyTooLarge: beyond the limit; noticed while reading, whatever Content-Length says.
-        UnsupportedMediaType: it is not JSON.
+        UnsupportedMediaType: we do not read this.
     """
-    _check_type(req)
+    content_type = req.content_type
+    encoding = req.get_header("Content-Encoding")
+    if content_type == JSON and encoding is None:
+        return _PLAIN
+    return Form(_is_lines(content_type or ""), _check_encoding(encoding or ""))
+
+
+def _is_lines(content_type: str) -> bool:
+    media_type, _, parameters = content_type.lower().partition(";")
+    media_type = media_type.strip()
+    if media_type != JSON and media_type not in NDJSON:
+        sent = f"Content-Type is {media_type}" if media_type else "Content-Type is missing"
+        raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8", "us-ascii"}:
+            raise UnsupportedMediaType(f"charset is {value.strip()}; JSON is UTF-8 (RFC 8259)")
+    return media_type != JSON
+
+
+def _check_encoding(encoding: str) -> str:
+    name = encoding.strip().lower().removeprefix("x-")
+    if name in {"", "identity"}:
+        return ""
+    if name not in ENCODINGS:
+        raise UnsupportedMediaType(f"Content-Encoding is {encoding}; {' and '.join(ENCODINGS)} are understood")
+    return name
+
+
+async def read_small(req: Request, limit: int) -> bytes:
+    """Read the whole body into memory.
+
+    Raises:
+        BodyTooLarge: beyond the limit.
+    """
+    _check_length(req, limit)
+    chunks: list[bytes] = []
+    await _copy_body(req, limit, chunks.append)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def spool(req: Request, limit: int) -> IO[bytes]:
+    """Read the whole body, the larger part of it into a temporary file; the caller closes it.
+
+    Only then is a transaction begun: a client that sends slowly must not hold one open, for the horizon
+    waits for it.
+
+    Raises:
+        BodyTooLarge: beyond the limit.
+    """
+    _check_length(req, limit)
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (the caller's)
+    try:
+        await _copy_body(req, limit, file.write)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def _check_length(req: Request, limit: int) -> None:
     length = req.content_length
     if length is not None and length > limit:
         raise BodyTooLarge(f"the body is {length:,} bytes; at most {limit:,} are allowed")
-    chunks: list[bytes] = []
+
+
+async def _copy_body(req: Request, limit: int, take: Callable[[bytes], Any]) -> None:
     size = 0
     async for chunk in req.stream:
-        chunks.append(chunk)
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge(f"the body is larger than {limit:,} bytes")
-    return b"".join(chunks)
-
-
-def _check_type(req: Request) -> None:
-    media_type = (req.content_type or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType(f"Content-Type is {media_type or 'missing'}; send application/json")
+        take(chunk)
+    length = req.content_length
+    if length is not None and size < length:
+        raise InvalidBody(f"the body ends after {size:,} of {length:,} bytes")

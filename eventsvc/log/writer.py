@@ -6,104 +6,107 @@ import asyncio
 import queue
 import threading
 import time
-import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import psycopg2
 import structlog
 
-from eventsvc.errors import CommitUnknown, LogError, LogUnavailable, WriteQueueFull
-from eventsvc.event import Event, NewEvent
-from eventsvc.log.connection import Connection, connect
+from eventsvc.errors import EventsvcError, LogError, WriteQueueFull
+from eventsvc.event import Event
+from eventsvc.log.group import GroupStore, Outcome, Replay, Single
+from eventsvc.telemetry import EVENTS_STORED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eventsvc.event import NewEvent
+    from eventsvc.log.idempotency import Key
+
 _log = structlog.get_logger(__name__)
 
-_NAME = "eventsvc writer"
-_BATCH = 1_000  # events in one transaction at most
-_STATEMENT_TIMEOUT = 10.0  # seconds
-_RETRY_CONNECT = 0.5  # seconds during which a database that could not be reached is not asked again
-
-# PERF: one JSON parameter costs a third of the quoting of six values per event.
-_INSERT = """
-BEGIN;
-INSERT INTO event (id, email, environment, component, message, data)
-SELECT id, email, environment, component, message, coalesce(data, 'null')
-FROM json_to_recordset(%s) AS sent (id uuid, email text, environment text, component text, message text, data jsonb)
-RETURNING id::text, seq, (extract(epoch FROM created_at) * 1000)::bigint, data::text
-"""
+_GROUP = 1_000  # events in one transaction at most
+_PATIENCE = 10.0  # seconds until a server that hangs is given up
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    new: NewEvent
-    answer: asyncio.Future[Event]
+    single: Single
+    answer: asyncio.Future[Event | Replay]
 
 
 class Writer:
     """The one that writes single events: a thread with a connection of its own.
 
-    It takes what has queued up, writes it in one transaction, and answers all. A failed batch fails its
+    It takes what has queued up, writes it in one transaction, and answers all. A failed group fails its
     callers, never the writer.
     """
 
     def __init__(self, dsn: str, *, queue_size: int) -> None:
-        self._dsn, self._queue_size = dsn, queue_size
+        self._store, self._queue_size = GroupStore(dsn), queue_size
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._accepted = 0
         self._closing = False
-        self._connection: Connection | None = None
-        self._down_until = 0.0
+        self._writing_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
         """Start the thread; call it in the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+        self._watchdog = self._loop.call_later(1.0, self._watch)
 
     async def close(self) -> None:
         """Write what was accepted, then stop."""
-        self._closing = True
-        self._queue.put(None)
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+        self._watchdog.cancel()
 
-    async def append(self, new: NewEvent) -> Event:
-        """Store one event; returns after the COMMIT.
+    async def append(self, new: NewEvent, key: Key | None = None) -> Event | Replay:
+        """Store one event, or find what its key stands for; returns after the COMMIT.
 
         Raises:
             WriteQueueFull: too many wait already, or the service is stopping.
             LogUnavailable: PostgreSQL cannot be reached; the event is not stored.
             CommitUnknown: the connection broke during the COMMIT.
             LogError: PostgreSQL refused this event.
+            KeyReused, KeyRunning, EventGone: the key stands for something else.
         """
         if self._accepted >= self._queue_size:
             raise WriteQueueFull(f"{self._accepted:,} events wait to be written")
         if self._closing:
             raise WriteQueueFull("the service is stopping")
-        waiting = _Waiting(new, self._loop.create_future())
+        answer: asyncio.Future[Event | Replay] = self._loop.create_future()
         self._accepted += 1
-        self._queue.put(waiting)
-        return await waiting.answer
+        self._queue.put(_Waiting(Single(new, key), answer))
+        return await answer
+
+    def _watch(self) -> None:
+        """Look once a second whether the server hangs."""
+        since = self._writing_since
+        if since is not None and time.monotonic() - since > _PATIENCE:
+            _log.warning("PostgreSQL hangs: the writer's connection is broken off")
+            self._store.interrupt()
+        self._watchdog = self._loop.call_later(1.0, self._watch)
 
     def _run(self) -> None:
-        while batch := self._take():
+        while group := self._take():
+            self._writing_since = time.monotonic()
             try:
-                self._write(batch)
-            except Exception as exc:  # noqa: BLE001  (the writer outlives whatever happens to a batch)
-                _log.exception("a batch of events could not be written")
-                self._fail(batch, LogError(f"the event could not be written: {type(exc).__name__}"))
-        if self._connection is not None:
-            self._connection.close()
+                self._write(group)
+            except Exception:  # noqa: BLE001  (the writer outlives whatever happens to a group)
+                _log.exception("a group of events could not be written")
+                self._answer(group, [LogError("the event could not be written")] * len(group))
+            self._writing_since = None
+        self._store.close()
 
     def _take(self) -> list[_Waiting]:
         """Wait for an event, then take all that are there; nothing once the writer is closed and drained."""
         first = self._queue.get()
-        batch = [] if first is None else [first]
-        while batch and len(batch) < _BATCH:
+        group = [] if first is None else [first]
+        while group and len(group) < _GROUP:
             try:
                 waiting = self._queue.get_nowait()
             except queue.Empty:
@@ -111,104 +114,37 @@ class Writer:
             if waiting is None:
                 self._queue.put(None)
                 break
-            batch.append(waiting)
-        return batch
+            group.append(waiting)
+        return group
 
-    def _write(self, batch: list[_Waiting]) -> None:
-        """Write a batch; in halves when PostgreSQL refuses it, so that one event cannot fail its neighbours."""
+    def _write(self, group: list[_Waiting]) -> None:
+        """Write a group; in halves when PostgreSQL refuses it, so that one event cannot fail its neighbours."""
+        outcomes: Sequence[Outcome]
         try:
-            events = self._store_with_retry([waiting.new for waiting in batch])
-        except LogError as exc:
-            self._fail(batch, exc)
+            outcomes = self._store.store([waiting.single for waiting in group])
+        except EventsvcError as exc:
+            outcomes = [type(exc)(str(exc)) for _ in group]  # raised once each
         except psycopg2.Error as exc:
-            if len(batch) == 1:
-                _log.error("PostgreSQL refused an event", sqlstate=exc.pgcode)
-                self._fail(batch, LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})"))
+            if len(group) > 1:
+                middle = len(group) // 2
+                self._write(group[:middle])
+                self._write(group[middle:])
                 return
-            middle = len(batch) // 2
-            self._write(batch[:middle])
-            self._write(batch[middle:])
-        else:
-            self._loop.call_soon_threadsafe(self._answer, batch, events)
+            _log.exception("PostgreSQL refused an event", sqlstate=exc.pgcode)
+            outcomes = [LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})")]
+        self._answer(group, outcomes)
 
-    def _store_with_retry(self, news: list[NewEvent]) -> list[Event]:
-        """Store; once more on a new connection if the old one broke before the COMMIT was sent."""
-        try:
-            return self._store(news)
-        except LogUnavailable:
-            return self._store(news)
+    def _answer(self, group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
+        """Hand out the outcomes: one hop into the event loop for the whole group."""
+        self._loop.call_soon_threadsafe(self._hand_out, group, outcomes)
 
-    def _store(self, news: list[NewEvent]) -> list[Event]:
-        connection = self._connected()
-        with connection.cursor() as cursor:
-            try:
-                events = _insert(cursor, news)
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-                self._drop_connection()
-                raise LogUnavailable("the connection to PostgreSQL broke; nothing was stored") from exc
-            except psycopg2.Error:
-                cursor.execute("ROLLBACK")
-                raise
-            self._commit(cursor)
-        return events
-
-    def _commit(self, cursor: Any) -> None:
-        try:
-            cursor.execute("COMMIT")
-        except psycopg2.Error as exc:
-            self._drop_connection()
-            raise CommitUnknown("the connection to PostgreSQL broke during the COMMIT") from exc
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            if time.monotonic() < self._down_until:
-                raise LogUnavailable("PostgreSQL cannot be reached")
-            try:
-                self._connection = connect(
-                    self._dsn, statement_timeout=_STATEMENT_TIMEOUT, application_name="eventsvc writer"
-                )
-            except LogUnavailable:
-                self._down_until = time.monotonic() + _RETRY_CONNECT
-                raise
-        return self._connection
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _fail(self, batch: list[_Waiting], exc: LogError) -> None:
-        self._loop.call_soon_threadsafe(self._answer, batch, [exc] * len(batch))
-
-    def _answer(self, batch: list[_Waiting], results: Sequence[Event | LogError]) -> None:
-        """Hand out the results; in the event loop, one hop for the whole batch."""
-        self._accepted -= len(batch)
-        for waiting, result in zip(batch, results, strict=True):
+    def _hand_out(self, group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
+        self._accepted -= len(group)
+        EVENTS_STORED.inc(sum(isinstance(outcome, Event) for outcome in outcomes))
+        for waiting, outcome in zip(group, outcomes, strict=True):
             if waiting.answer.done():
-                continue  # the client went away
-            if isinstance(result, LogError):
-                waiting.answer.set_exception(result)
+                continue  # its client went away
+            if isinstance(outcome, EventsvcError):
+                waiting.answer.set_exception(outcome)
             else:
-                waiting.answer.set_result(result)
-
-
-def _insert(cursor: Any, news: list[NewEvent]) -> list[Event]:
-    ids = [str(uuid.uuid4()) for _ in news]
-    rows = [
-        {
-            "id": new_id,
-            "email": new.email,
-            "environment": new.environment,
-            "component": new.component,
-            "message": new.message,
-            "data": msgspec.Raw(new.data),
-        }
-        for new_id, new in zip(ids, news, strict=True)
-    ]
-    cursor.execute(_INSERT, (msgspec.json.encode(rows).decode(),))
-    stored = {row[0]: row[1:] for row in cursor}
-    return [_event(new_id, new, *stored[new_id]) for new_id, new in zip(ids, news, strict=True)]
-
-
-def _event(new_id: str, new: NewEvent, seq: int, created_at: int, data: str) -> Event:
-    return Event(seq, new_id, created_at, new.email, new.environment, new.component, new.message, data)
+                waiting.answer.set_result(outcome)

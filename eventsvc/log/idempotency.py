@@ -1,0 +1,112 @@
+"""Idempotency-Key: what was stored under one, in the same transaction as the events themselves.
+
+The table knows hashes, a seed and a time, never content. The ids of all events of a request follow from its
+seed, so the first answer can be read again from the log, however many events it had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eventsvc.log.connection import Connection
+
+KEPT_HOURS = 24
+
+_LOCK = "SELECT lock, pg_try_advisory_xact_lock(lock) FROM unnest(%s::bigint[]) AS lock"
+# A statement of its own, after the lock: its snapshot sees what the lock's last holder committed.
+_FIND = f"""
+SELECT key_hash, fingerprint, seed, count, (extract(epoch FROM created_at) * 1000)::bigint
+FROM idempotency_key WHERE key_hash = ANY(%s) AND kept_at > now() - interval '{KEPT_HOURS} hours'
+"""  # noqa: S608  (a constant)
+_KEEP = """
+INSERT INTO idempotency_key (key_hash, fingerprint, seed, count, created_at)
+SELECT decode(key_hash, 'hex'), decode(fingerprint, 'hex'), decode(seed, 'hex'), count,
+       to_timestamp(created_at / 1000.0)
+FROM json_to_recordset(%s) AS kept (key_hash text, fingerprint text, seed text, count integer, created_at bigint)
+ON CONFLICT (key_hash) DO UPDATE SET
+    fingerprint = excluded.fingerprint, seed = excluded.seed, count = excluded.count,
+    created_at = excluded.created_at, kept_at = excluded.kept_at
+"""
+_PRUNE = f"DELETE FROM idempotency_key WHERE kept_at <= now() - interval '{KEPT_HOURS} hours'"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An Idempotency-Key with the fingerprint of the request that carries it."""
+
+    hash: bytes
+    fingerprint: bytes
+
+    @property
+    def lock(self) -> int:
+        """Its advisory lock, held while a request with it is running."""
+        return int.from_bytes(self.hash[:8], "big", signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was stored under a key."""
+
+    fingerprint: bytes
+    seed: bytes
+    count: int
+    created_at: int
+
+
+def key_hash(key: str) -> bytes:
+    """Hash what the client sent; the key itself is not kept."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def new_seed() -> bytes:
+    """Draw the seed that a request's ids follow from."""
+    return os.urandom(16)
+
+
+def derive_id(seed: bytes, number: int) -> bytes:
+    """Give the id of a request's event by its number, from 0: a UUID4, as random as its seed."""
+    digest = bytearray(hashlib.blake2b(number.to_bytes(8, "big"), key=seed, digest_size=16).digest())
+    digest[6] = digest[6] & 0x0F | 0x40
+    digest[8] = digest[8] & 0x3F | 0x80
+    return bytes(digest)
+
+
+def format_id(raw: bytes) -> str:
+    """Write 16 bytes as a canonical UUID."""
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def lock(cursor: Any, locks: list[int]) -> set[int]:
+    """Try to take the keys' locks until the transaction ends; return those that we hold now."""
+    cursor.execute(_LOCK, (locks,))
+    return {number for number, taken in cursor if taken}
+
+
+def find(cursor: Any, hashes: Iterable[bytes]) -> dict[bytes, Kept]:
+    """Look up keys, by hash; call it in a statement after ``lock``."""
+    cursor.execute(_FIND, (list(hashes),))
+    return {bytes(row[0]): Kept(bytes(row[1]), bytes(row[2]), row[3], row[4]) for row in cursor}
+
+
+def keep(cursor: Any, kept: dict[bytes, Kept]) -> None:
+    """Note what was stored, by the keys' hashes; expired keys are written over."""
+    rows = [
+        f'{{"key_hash":"{name.hex()}","fingerprint":"{one.fingerprint.hex()}","seed":"{one.seed.hex()}",'
+        f'"count":{one.count},"created_at":{one.created_at}}}'
+        for name, one in kept.items()
+    ]
+    cursor.execute(_KEEP, (f"[{','.join(rows)}]",))
+
+
+def prune(connection: Connection) -> int:
+    """Forget keys older than a day; return how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PRUNE)
+        return int(cursor.rowcount)
