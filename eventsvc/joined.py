@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
-from eventsvc.log.reader import Moment
+from eventsvc.log.question import Moment
 from eventsvc.search_cache import Cache, Kept, Key, Weighty
 
 # A kept answer is no longer worth it when so many seqs have come since.

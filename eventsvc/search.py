@@ -13,7 +13,9 @@ from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.hits import Hits, Page, PageRequest, Scope
 from eventsvc.joined import Both, Joined
-from eventsvc.log.reader import Filter, Moment, Reader, Rows, Slice
+from eventsvc.log.question import Filter, Moment
+from eventsvc.log.reader import Reader
+from eventsvc.log.slices import Rows, Slice
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch

@@ -15,14 +15,14 @@ from urllib.parse import urlencode
 
 from eventsvc.errors import InvalidParameter
 from eventsvc.fields import FIELDS
-from eventsvc.log.reader import Position, Slice
+from eventsvc.log.slices import Position, Slice
 from eventsvc.query.parse import parse
 from eventsvc.search import EVERYTHING, Compiled, compile_query
 
 if TYPE_CHECKING:
     from falcon.asgi import Request
 
-    from eventsvc.log.reader import Moment
+    from eventsvc.log.question import Moment
 
 LIMIT, MOST = 100, 1000
 

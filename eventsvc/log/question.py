@@ -1,0 +1,96 @@
+"""What can be asked of the log in one statement, together with the state of the log at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from psycopg2 import sql
+
+Row = tuple[Any, ...]  # (part, and the nine columns that every part has)
+Part = tuple[sql.Composed, list[Any]]
+
+PART_HEADER = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A boolean expression over the columns of table event, with %s placeholders."""
+
+    text: str = "true"
+    parameters: tuple[Any, ...] = ()
+
+    def __and__(self, other: Filter) -> Filter:
+        return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters)
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What one statement saw of the log's state, beside what it was asked.
+
+    Attributes:
+        watermark: every event up to this seq is in the index, save those in ``failed``.
+        epoch: the erasure epoch.
+        erased: seqs that are gone from the log but perhaps not yet from the index.
+        failed: seqs that the index refused.
+        indexes: the names of the indexes that hold the log up to the watermark, by month.
+        drawn: the highest seq drawn, by events committed, under way or given up.
+        layout: changes when months are made or dropped.
+    """
+
+    watermark: int
+    epoch: int
+    erased: tuple[int, ...]
+    failed: tuple[int, ...]
+    indexes: tuple[str, ...]
+    drawn: int
+    layout: str
+
+    @property
+    def lag(self) -> int:
+        """How many seqs the index is behind."""
+        return max(0, self.drawn - self.watermark)
+
+
+class Answered(Protocol):
+    """What every answer says beside itself."""
+
+    @property
+    def moment(self) -> Moment:
+        """The state of the log that it is an answer about."""
+
+    @property
+    def settled(self) -> bool:
+        """No seq up to ``moment.drawn`` was still under way.
+
+        The answer can then only change when ``drawn``, ``epoch`` or ``layout`` do.
+        """
+
+
+AnswerT_co = TypeVar("AnswerT_co", bound=Answered, covariant=True)
+
+
+class Question(Protocol[AnswerT_co]):
+    """One kind of question: its part of the statement, and what to make of the rows."""
+
+    def compose(self, matching: Filter) -> list[Part]:
+        """Give SELECTs of a part number > 0 and the nine columns, and their parameters."""
+
+    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> AnswerT_co:
+        """Make the answer out of the rows of those parts, which come in any order."""
+
+
+DRAWN = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS drawn FROM event_seq_seq")
+COLUMNS = sql.SQL(
+    "seq, id, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data"  # Event's
+)
+HEADER = sql.SQL(
+    "SELECT 0 AS part, NULL::bigint, NULL::uuid, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
+    "'watermark', (SELECT seq FROM watermark), 'epoch', (SELECT epoch FROM erasure_epoch),"
+    " 'erased', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM erased),"
+    " 'failed', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM index_failure),"
+    " 'indexes', (SELECT coalesce(jsonb_agg(index_name ORDER BY month), '[]') FROM index_month),"
+    " 'drawn', ({}), 'layout', (SELECT concat_ws('.', count(*), sum(inhrelid::bigint)) FROM pg_inherits"
+    " WHERE inhparent = 'event'::regclass))"
+).format(DRAWN)
