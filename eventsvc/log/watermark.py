@@ -40,6 +40,20 @@ def try_lead(connection: Connection) -> bool:
     return bool(taken)
 
 
+def depose_hung_leader(connection: Connection, silence: float) -> None:
+    """End the leader's session if it has said nothing for so many seconds: its process hangs, or its machine is gone.
+
+    Leaders are never silent for longer than a second (see ``indexer``). One that wakes up again finds its session
+    broken and everything that it might still move fenced.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle' AND pid = %s"
+            " AND state_change < clock_timestamp() - make_interval(secs => %s)",
+            (find_leader(connection), silence),
+        )
+
+
 def find_leader(connection: Connection) -> int | None:
     """Give the process id, within PostgreSQL, of the session that leads; None if nobody does."""
     with connection.cursor() as cursor:

@@ -1,0 +1,203 @@
+"""A leader's term: from the checkpoint that it finds to the first thing that goes wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import date
+
+import structlog
+from elasticsearch import Elasticsearch
+
+from eventsvc import telemetry
+from eventsvc.errors import Fenced
+from eventsvc.event import Event
+from eventsvc.index import bulk
+from eventsvc.index import months as index_months
+from eventsvc.log import erasing, indexed, watermark
+from eventsvc.log.batches import read_batch
+from eventsvc.log.connection import Connection
+from eventsvc.log.erasing import Erased, list_erased
+from eventsvc.log.horizon import Horizon
+from eventsvc.log.months import month_of
+from eventsvc.pipeline import Done, Pipeline
+from eventsvc.settings import Settings
+
+_logger = structlog.get_logger()
+
+POLL = 0.05  # seconds between looks at the horizon
+REFRESH_EVERY = 0.5  # seconds at least between refreshes
+ERASE_EVERY = 0.5  # seconds between looks for erased events
+ERASE_AT_ONCE = 2_000
+CHECK_EVERY = 3.0  # seconds between looks at whether the indexes are still those that we filled
+
+
+class Term:
+    """One term; not for use after it has raised."""
+
+    def __init__(
+        self, settings: Settings, connection: Connection, client: Elasticsearch, stop: threading.Event
+    ) -> None:
+        self._settings, self._connection, self._client, self._stop = settings, connection, client, stop
+        mark = watermark.draw_fence(connection)
+        self._fence, self._cursor = mark.fence, mark.checkpoint
+        self._done_to, self._visible_to = mark.checkpoint, mark.seq
+        self._indexes = indexed.list_indexes(connection)
+        self._horizon = Horizon(connection)
+        self._pipeline = Pipeline(client)
+        # What was written before this term may not have been refreshed.
+        self._touched = {index.name for index in self._indexes.values()}
+        self._errands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="errand")
+        self._refresh: tuple[Future[None], int] | None = None
+        self._refreshed_at = 0.0
+        self._check: Future[list[date]] | None = None
+        self._checked_at = time.monotonic()
+        self._erasing: list[Erased] = []
+        self._erased_at = 0.0
+        _logger.info("leading", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
+
+    def check_indexes(self) -> None:
+        """See that every index is still the one that was filled.
+
+        Raises:
+            Fenced: one was not, and was replaced.
+            IndexUnavailable: Elasticsearch cannot say.
+        """
+        for month in self._find_lost(list(self._indexes.values())):
+            self.replace_lost(month)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._pipeline.close()
+        self._errands.shutdown(wait=False, cancel_futures=True)
+
+    def step(self) -> None:
+        """Do what can be done now, and wait a moment if that is nothing."""
+        horizon = self._horizon.poll()
+        telemetry.HORIZON.set(horizon)
+        self._erase_if_due()
+        # What was read before the erasing may hold the event: it must have arrived before it is removed.
+        if not self._erasing:
+            self._read_ahead(horizon)
+        for done in self._pipeline.collect():
+            self._settle(done)
+        self._refresh_if_due()
+        self._check_if_due()
+        if self._pipeline.full or self._cursor >= horizon:
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._pipeline.idle:
+            time.sleep(POLL)
+        else:
+            self._pipeline.wait(POLL)
+
+    def _read_ahead(self, horizon: int) -> None:
+        while not self._pipeline.full and self._cursor < horizon:
+            batch = read_batch(self._connection, after=self._cursor, to=horizon)
+            events = [event for event in batch.events if event.seq > self._filled_to(event)]
+            names = {month: index.name for month, index in self._indexes.items()}
+            self._pipeline.submit(events, batch.reached, names)
+            self._cursor = batch.reached
+
+    def _filled_to(self, event: Event) -> int:
+        month = month_of(event.created_at)
+        if month not in self._indexes:
+            self._indexes[month] = self._add_index(month)
+        return self._indexes[month].filled_to
+
+    def _add_index(self, month: date) -> indexed.IndexMonth:
+        index = self._create_index(month)
+        _logger.info("index made", index=index.name)
+        return indexed.add_index(self._connection, self._fence, month, index.name, index.uuid)
+
+    def _create_index(self, month: date) -> index_months.Index:
+        settings = self._settings
+        return index_months.create(self._client, settings.index_prefix, month, replicas=settings.index_replicas)
+
+    def _settle(self, done: Done) -> None:
+        if done.refusals:
+            indexed.record_refusals(self._connection, self._fence, done.refusals)
+            telemetry.INDEX_FAILURES.inc(len(done.refusals))
+            _logger.error("events refused by the index", events=len(done.refusals), reason=done.refusals[0].reason)
+        telemetry.EVENTS_INDEXED.inc(done.events)
+        self._done_to = done.reached
+        self._touched |= done.touched
+
+    def _refresh_if_due(self) -> None:
+        if self._refresh is not None:
+            self._finish_refresh(*self._refresh)
+        due = self._done_to > self._visible_to and time.monotonic() - self._refreshed_at >= REFRESH_EVERY
+        if self._refresh is None and due:
+            self._refreshed_at = time.monotonic()
+            touched, self._touched = self._touched, set()
+            self._refresh = (self._errands.submit(self._refresh_indexes, touched), self._done_to)
+
+    def _refresh_indexes(self, names: set[str]) -> None:
+        if names:
+            index_months.refresh(self._client, names)
+
+    def _finish_refresh(self, refresh: Future[None], reached: int) -> None:
+        if refresh.done():
+            refresh.result()
+            watermark.move(self._connection, self._fence, checkpoint=self._done_to, seq=reached)
+            self._visible_to, self._refresh = reached, None
+            telemetry.WATERMARK.set(reached)
+
+    def _erase_if_due(self) -> None:
+        if self._erasing:
+            if self._pipeline.idle:
+                self._erase(self._erasing)
+                self._erasing = []
+        elif time.monotonic() - self._erased_at >= ERASE_EVERY:
+            self._erased_at = time.monotonic()
+            self._erasing = list_erased(self._connection, ERASE_AT_ONCE)
+
+    def _erase(self, erased: list[Erased]) -> None:
+        items = [
+            bulk.delete_item(self._indexes[one.month].name, one.seq) for one in erased if one.month in self._indexes
+        ]
+        bulk.send(self._client, items, self._stop)
+        index_months.refresh(self._client, {item.index for item in items})
+        erasing.forget(self._connection, self._fence, erased)
+        _logger.info("documents of erased events removed", events=len(erased))
+
+    def _check_if_due(self) -> None:
+        if self._check is not None and self._check.done():
+            lost = self._check.result()
+            self._check = None
+            for month in lost:
+                self.replace_lost(month)
+        elif self._check is None and time.monotonic() - self._checked_at >= CHECK_EVERY:
+            self._checked_at = time.monotonic()
+            self._check = self._errands.submit(self._find_lost, list(self._indexes.values()))
+
+    def _find_lost(self, indexes: list[indexed.IndexMonth]) -> list[date]:
+        found = index_months.uuids(self._client, [index.name for index in indexes])
+        return [index.month for index in indexes if found.get(index.name) != index.uuid]
+
+    def replace_lost(self, month: date) -> None:
+        """Put an empty index in the place of a lost one, and end the term.
+
+        Raises:
+            Fenced: always; the next term starts from where the watermark fell back to.
+        """
+        if watermark.read(self._connection).fence != self._fence:
+            raise Fenced("the indexes were changed")  # by a rebuild, or because the month was dropped
+        lost = self._indexes[month]
+        index = index_months.create(
+            self._client,
+            self._settings.index_prefix,
+            month,
+            replicas=self._settings.index_replicas,
+            after=lost.name,
+        )
+        indexed.replace_lost_index(self._connection, self._fence, month, index.name, index.uuid)
+        _logger.error("an index is gone; its month is filled again", lost=lost.name, index=index.name)
+        raise Fenced("an index was replaced")
+
+    def lose(self, name: str) -> None:
+        """Replace the index of that name; see ``replace_lost``."""
+        for month in [month for month, index in self._indexes.items() if index.name == name]:
+            self.replace_lost(month)
