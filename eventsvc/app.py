@@ -12,15 +12,19 @@ from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.lifecycle import Lifespan, Measure
+from eventsvc.api.stats import StatsResource
+from eventsvc.api.stream import Stream, render
 from eventsvc.index import client
 from eventsvc.index.hits import Hits
 from eventsvc.joined import Joined
+from eventsvc.live import Live
 from eventsvc.log.bulk_writer import BulkWriter
 from eventsvc.log.connection import Pool
 from eventsvc.log.reader import Reader
 from eventsvc.log.replica import Replicas
 from eventsvc.log.writer import Writer
 from eventsvc.search import Search
+from eventsvc.stats import Stats
 
 if TYPE_CHECKING:
     from eventsvc.settings import Settings
@@ -42,7 +46,9 @@ class _Service:
         self.index = client.connect_async(settings) if settings.elasticsearch_url else None
         self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
         self.joined = Joined(self.hits, alias=settings.index_prefix, cache_size=settings.search_cache * 2**20)
-        self.search = Search(Reader(self.pool, self.replicas), self.joined)
+        self.reader = Reader(self.pool, self.replicas)
+        self.search = Search(self.reader, self.joined)
+        self.live = Live(dsn, render)
 
     async def start(self) -> None:
         self.writer.start()
@@ -70,6 +76,8 @@ def create_app(settings: Settings) -> App[Request, Response]:
     find = Find(service.search)
     app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))
     app.add_route("/event/{event_id}", Event(find))
+    app.add_route("/event/stats", StatsResource(Stats(service.reader, service.joined)))
+    app.add_route("/event/stream", Stream(service.live, service.reader))
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))
     app.add_route("/metrics", ops.Metrics())

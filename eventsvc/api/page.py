@@ -17,6 +17,7 @@ from eventsvc.errors import InvalidParameter
 from eventsvc.fields import FIELDS
 from eventsvc.log.slices import Position, Slice
 from eventsvc.query.parse import parse
+from eventsvc.query.times import zone
 from eventsvc.search import EVERYTHING, Compiled, compile_query
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
 def read_query(given: Mapping[str, str], now: int) -> Compiled:
     """Parse and compile q; none, or nothing but blanks, matches every event."""
     tz = given.get("tz", "UTC")
+    zone(tz)
     text = given.get("q", "")
     return compile_query(parse(text, now=now, tz=tz)) if text.strip() else EVERYTHING
 
@@ -139,7 +141,7 @@ def choice(given: Mapping[str, str], name: str, options: tuple[str, ...]) -> str
     """Read one of some words; the first is the default."""
     value = given.get(name, options[0])
     if value not in options:
-        raise InvalidParameter(name, f"it must be {' or '.join(options)}")
+        raise InvalidParameter(name, f"it must be {' or '.join(option for option in options if option)}")
     return value
 
 

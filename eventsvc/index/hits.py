@@ -68,6 +68,23 @@ class PageRequest:
     upto: int | None = None
 
 
+class Inexact(IndexUnavailable):
+    """Elasticsearch could answer, but not exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """How many documents match, and aggregations over them."""
+
+    total: int
+    found: dict[str, Any]
+
+    def buckets(self, name: str) -> list[dict[str, Any]]:
+        """Give an aggregation's buckets; none if it was not asked for."""
+        buckets: list[dict[str, Any]] = self.found.get(name, {}).get("buckets", [])
+        return buckets
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
     """Asks through a client that never retries by itself."""
@@ -87,15 +104,21 @@ class Hits:
         total = answer["hits"]["total"]["value"] if wanted.count else None
         return Page(tuple(from_hit(hit["_source"]) for hit in answer["hits"]["hits"]), total)
 
-    async def aggregate(self, scope: Scope, query: dict[str, Any], aggregations: dict[str, Any]) -> dict[str, Any]:
-        """Give the aggregations, and the total as ``count``.
+    async def aggregate(self, scope: Scope, query: dict[str, Any], aggregations: dict[str, Any]) -> Aggregated:
+        """Give aggregations over all matching documents.
 
         Raises:
+            Inexact: a terms aggregation has more values than it was allowed.
             IndexUnavailable: there is no whole answer.
         """
+        if not scope.indexes:
+            return Aggregated(0, {})
         body = {"query": scope.narrow(query), "size": 0, "track_total_hits": True, "aggs": aggregations}
         answer = await self._search(scope, body)
-        return {"count": answer["hits"]["total"]["value"], **answer.get("aggregations", {})}
+        found = answer.get("aggregations", {})
+        if any(one.get("sum_other_doc_count") or one.get("doc_count_error_upper_bound") for one in found.values()):
+            raise Inexact("a field has too many values to be counted exactly")
+        return Aggregated(answer["hits"]["total"]["value"], found)
 
     async def probe(self, alias: str) -> None:
         """See whether searches are answered, within two seconds.
