@@ -1,0 +1,197 @@
+"""The sending half of the client: a thread, a bounded queue, and requests that are tried until they are answered."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import queue
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+import urllib3
+
+_NDJSON = "application/x-ndjson"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between tries
+_LAST_MOMENT = 0.2  # seconds; a request that hangs is left behind
+_BATCH_BYTES = 1024 * 1024
+_TOO_LARGE = 413
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to send, and how."""
+
+    url: str
+    api_key: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int  # 0: none
+    retry_after: float
+    body: bytes
+
+
+class Delivery:
+    """Takes encoded events from any thread and sends them in batches, in order."""
+
+    def __init__(self, endpoint: Endpoint, capacity: int, capacity_bytes: int, *, batch: int, interval: float) -> None:
+        self._endpoint, self._batch, self._interval = endpoint, batch, interval
+        self._capacity, self._capacity_bytes = capacity, capacity_bytes
+        # SimpleQueue may be put into from a signal handler, or a __del__ that interrupts a put.
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._taken = self._taken_bytes = 0  # written by whoever offers, under the handler's lock
+        self._done = self._done_bytes = 0  # written by the sending thread
+        self._hurry = threading.Event()
+        self._closing = threading.Event()
+        self._progress = threading.Condition()
+        self._warned = False
+        self._thread: threading.Thread | None = None
+        self.sent = self.dropped = 0
+
+    @property
+    def thread_id(self) -> int | None:
+        """The thread that sends, once it has started."""
+        return self._thread.ident if self._thread else None
+
+    def offer(self, event: bytes) -> None:
+        """Take an event, or drop it when there is no room."""
+        waiting, waiting_bytes = self._taken - self._done, self._taken_bytes - self._done_bytes
+        if self._closing.is_set() or waiting >= self._capacity or waiting_bytes + len(event) > self._capacity_bytes:
+            self.dropped += 1
+            return
+        self._taken += 1
+        self._taken_bytes += len(event)
+        self._queue.put(event)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="eventsvc-delivery", daemon=True)
+            self._thread.start()
+
+    def hurry(self) -> None:
+        """Send what waits now."""
+        self._hurry.set()
+        self._queue.put(b"")  # wakes the thread
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until everything taken so far was sent or given up."""
+        goal = self._taken
+        self.hurry()
+        with self._progress:
+            return self._progress.wait_for(lambda: self._done >= goal, timeout)
+
+    def close(self, timeout: float) -> None:
+        """Send what is left, as long as there is time; count the rest as dropped."""
+        if self._closing.is_set():
+            return
+        self.wait(timeout)
+        self._closing.set()
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(_LAST_MOMENT)
+        self.dropped += self._taken - self._done
+
+    def _run(self) -> None:
+        with urllib3.PoolManager(maxsize=1, timeout=self._endpoint.timeout, retries=False) as pool:
+            while not self._closing.is_set():
+                batch = self._collect()
+                if batch:
+                    self._deliver(pool, batch)
+                    with self._progress:
+                        self._done += len(batch)
+                        self._done_bytes += sum(map(len, batch))
+                        self._progress.notify_all()
+
+    def _collect(self) -> list[bytes]:
+        """Wait for an event, then for others until the batch is full or the interval is over."""
+        batch: list[bytes] = []
+        size = 0
+        deadline: float | None = None
+        while len(batch) < self._batch and size < _BATCH_BYTES:
+            patience = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                event = self._queue.get(timeout=0 if self._hurry.is_set() and batch else patience)
+            except queue.Empty:
+                break
+            if event is None:
+                break
+            if event:
+                batch.append(event)
+                size += len(event)
+                deadline = deadline or time.monotonic() + self._interval
+            elif not batch:
+                break
+        if self._queue.empty():
+            self._hurry.clear()
+        return batch
+
+    def _deliver(self, pool: urllib3.PoolManager, batch: list[bytes]) -> None:
+        """Try until the service has answered for good, or the program ends."""
+        key, body = str(uuid.uuid4()), gzip.compress(b"\n".join(batch), 1)
+        pause = _FIRST_PAUSE
+        while True:
+            answer = self._post(pool, key, body)
+            if not _worth_another_try(answer.status):
+                break
+            self._warn(f"no answer from {self._endpoint.url}" if not answer.status else f"HTTP {answer.status}")
+            if self._closing.wait(max(pause, answer.retry_after)):
+                self.dropped += len(batch)
+                return
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        if answer.status == _TOO_LARGE and len(batch) > 1:
+            middle = len(batch) // 2
+            self._deliver(pool, batch[:middle])
+            self._deliver(pool, batch[middle:])
+        else:
+            self._count(answer, len(batch))
+
+    def _post(self, pool: urllib3.PoolManager, key: str, body: bytes) -> _Answer:
+        headers = {"Content-Type": _NDJSON, "Content-Encoding": "gzip", "Idempotency-Key": f'"{key}"'}
+        if self._endpoint.api_key:
+            headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
+        try:
+            # partial: one bad event must not cost its neighbours.
+            url = f"{self._endpoint.url}/event?partial=true"
+            answer = pool.request("POST", url, body=body, headers=headers)
+        except (urllib3.exceptions.HTTPError, OSError):
+            return _Answer(0, 0.0, b"")
+        return _Answer(answer.status, _seconds(answer.headers.get("Retry-After")), answer.data)
+
+    def _count(self, answer: _Answer, size: int) -> None:
+        stored = 0
+        if answer.status in {200, 201}:
+            stored = _stored(answer.body, size)
+        if stored < size:
+            self._warn(f"{size - stored} of {size} events were refused (HTTP {answer.status})")
+        self.sent += stored
+        self.dropped += size - stored
+
+    def _warn(self, reason: str) -> None:
+        """Say it once, on stderr: through logging it might come back to us."""
+        if not self._warned and sys.stderr is not None:
+            self._warned = True
+            print(f"eventsvc.client: {reason}; further trouble is only counted", file=sys.stderr)  # noqa: T201
+
+
+def _worth_another_try(status: int) -> bool:
+    return status in {0, 408, 409, 425, 429} or status >= 500  # noqa: PLR2004
+
+
+def _seconds(text: str | None) -> float:
+    """Read Retry-After; a date is rare enough to be taken for the longest pause."""
+    if not text:
+        return 0.0
+    try:
+        return min(float(text), _LONGEST_PAUSE)
+    except ValueError:
+        return _LONGEST_PAUSE
+
+
+def _stored(body: bytes, size: int) -> int:
+    try:
+        return int(json.loads(body)["count"])
+    except (ValueError, KeyError, TypeError):
+        return size
