@@ -7,25 +7,27 @@ that are inside are accepted and served; only then is the socket closed.
 
 from __future__ import annotations
 
-import ctypes
+import asyncio
+import select
 import socket
-import struct
 import sys
+from typing import Any
 
-from gunicorn.workers.gasgi import ASGIWorker
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers import gasgi
 
-# Long enough for a handshake under way to end and for the event loop to accept what waits.
-_SETTLE = 0.25  # seconds
+# A handshake under way ends within a round trip or two.
+_SETTLE = 0.2  # seconds
+_BETWEEN_LOOKS = 0.01  # seconds
 
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
-# Classic BPF over the TCP header (linux/filter.h): drop what has SYN and not ACK among its flags, let all else pass.
-_DROP_SYN = (
-    (0x30, 0, 0, 13),  # A = flags
-    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
-    (0x15, 0, 1, 0x02),  # if A == SYN
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFF_FFFF),  # else pass
-)
+# Packets that have less hops left than this are dropped (ip(7), for RFC 5082). Nobody starts with as many as 255 but
+# some routers: nothing gets through any more, except what the kernel knows as the end of a handshake.
+_IP_MINTTL = 21  # linux/in.h; Python has no name for them
+_IPV6_MINHOPCOUNT = 73
+_FAMILIES = {
+    socket.AF_INET: (socket.IPPROTO_IP, _IP_MINTTL),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT),
+}
 
 
 def turn_away(listener: socket.socket) -> bool:
@@ -34,23 +36,55 @@ def turn_away(listener: socket.socket) -> bool:
     Whoever tries is neither let in nor refused; he asks again after a second, when the socket is closed, and is
     refused then, which tells a balancer to ask the next process. Tell whether the system can do this.
     """
-    if sys.platform != "linux" or listener.family not in (socket.AF_INET, socket.AF_INET6):
+    return _set_hops(listener, 255)
+
+
+def let_in(connection: socket.socket) -> None:
+    """Take back what a connection inherited from a listener that turns others away."""
+    _set_hops(connection, 0)
+
+
+def _set_hops(sock: socket.socket, least: int) -> bool:
+    if sys.platform != "linux" or sock.family not in _FAMILIES:
         return False
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
-    header = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(program))
     try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+        sock.setsockopt(*_FAMILIES[sock.family], least)
     except OSError:  # a sandbox may forbid it: then as gunicorn does it by itself
         return False
     return True
 
 
-class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
+def _is_waiting(listener: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Protocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
+    def connection_made(self, transport: Any) -> None:
+        if self.worker.leaving is not None:
+            let_in(transport.get_extra_info("socket"))
+        super().connection_made(transport)
+
+
+# gunicorn has no setting for it.
+gasgi.ASGIProtocol = _Protocol
+
+
+class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     """Turns new connections away before it stops listening."""
+
+    leaving: asyncio.Task[None] | None = None
 
     def handle_exit_signal(self) -> None:
         """Stop gracefully (SIGTERM)."""
-        if all([turn_away(listener.sock) for listener in self.sockets]):  # noqa: C419  (every one of them)
-            self.loop.call_later(_SETTLE, super().handle_exit_signal)
-        else:
-            super().handle_exit_signal()
+        if self.leaving is None:
+            self.leaving = self.loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        listeners = [listener.sock for listener in self.sockets if turn_away(listener.sock)]
+        if listeners:
+            await asyncio.sleep(_SETTLE)
+        while any(map(_is_waiting, listeners)):  # noqa: ASYNC110  (the kernel tells nobody when the queue is empty)
+            await asyncio.sleep(_BETWEEN_LOOKS)
+        super().handle_exit_signal()

@@ -41,7 +41,7 @@ events_reader:
     - names: ["events*"]
       privileges: [read, view_index_metadata]
 """
-_USERS_ROLES = "eventsvc:eventsvc\nkibana_system:kibana\nkibana_admin:events\nevents_reader:events\n"
+_USERS_ROLES = "eventsvc:eventsvc\nkibana_system:kibana_server\nkibana_admin:events\nevents_reader:events\n"
 
 _IMPORT_TIMEOUT = 60.0  # seconds
 
@@ -79,7 +79,8 @@ def _make_passwords(store: _Store) -> None:
     store.secret("kibana/encryption_key", _ELASTIC)
     store.secret("elasticsearch/elastic_password", _ELASTIC)
     # Elasticsearch's file realm: three users with the least they need; `elastic`, who may all, is used by nobody.
-    passwords = {"eventsvc": service, "kibana": kibana, "events": people}
+    # (A user called just `kibana` is taken: it is built in.)
+    passwords = {"eventsvc": service, "kibana_server": kibana, "events": people}
     users = "".join(f"{name}:{_hash(password)}\n" for name, password in passwords.items())
     store.put("elasticsearch/users", _ELASTIC, users)
     store.put("elasticsearch/users_roles", _ELASTIC, _USERS_ROLES)

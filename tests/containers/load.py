@@ -1,0 +1,91 @@
+"""Writers that note what was acknowledged, through the balancer, while things are killed around them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Outcome:
+    """What became of the requests; written by all threads, under the lock."""
+
+    acknowledged: dict[str, str] = field(default_factory=dict)  # our own number of the event → its id
+    failures: list[str] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    slowest: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Load:
+    """A context manager: threads that POST one event after the other from entry to exit."""
+
+    def __init__(self, port: int, *, threads: int = 8, run: str = "", keys: bool = False) -> None:
+        self.run = run or uuid.uuid4().hex[:12]
+        self.outcome = Outcome()
+        self._port, self._keys = port, keys
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(threads)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(120)
+
+    def event(self, number: str) -> dict[str, Any]:
+        return {
+            "email": "load@example.com",
+            "environment": "load",
+            "component": self.run,
+            "message": f"event {number} of {self.run}",
+            "data": {"number": number, "run": self.run},
+        }
+
+    def _write(self, thread: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        count = 0
+        while not self._stop.is_set():
+            number = f"{thread}-{count}"
+            count += 1
+            began = time.monotonic()
+            try:
+                status, body = self._post(connection, number)
+            except (OSError, http.client.HTTPException) as exc:
+                connection.close()
+                self._note(number, 0, repr(exc), began)
+            else:
+                self._note(number, status, body, began)
+                if status >= 500:
+                    self._stop.wait(0.05)
+        with suppress(OSError):
+            connection.close()
+
+    def _post(self, connection: http.client.HTTPConnection, number: str) -> tuple[int, str]:
+        headers = {"Content-Type": "application/json"}
+        if self._keys:
+            headers["Idempotency-Key"] = f'"{self.run}-{number}"'
+        connection.request("POST", "/event", json.dumps(self.event(number)), headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+    def _note(self, number: str, status: int, body: str, began: float) -> None:
+        outcome = self.outcome
+        with outcome.lock:
+            outcome.statuses[status] += 1
+            outcome.slowest = max(outcome.slowest, time.monotonic() - began)
+            if status == 201:
+                outcome.acknowledged[number] = json.loads(body)["id"]
+            else:
+                outcome.failures.append(f"{status}: {body[:300]}")
