@@ -13,11 +13,10 @@ from eventsvc.errors import QueryError
 from eventsvc.fields import FIELDS, Field, Kind
 from eventsvc.query import ast
 from eventsvc.query.literals import WrongLiteral, read_number, read_path, read_string
-from eventsvc.query.mistakes import OPERATORS
+from eventsvc.query.mistakes import OPERATORS, TIMES, UUIDS
 from eventsvc.query.times import NotATime, Span, read_time
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TIME_FORMS = ("a date: '2018-01-31'", "a time: '2018-01-31T10:00:00Z'", "now, or 'now-15m' (s, m, h, d, w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +124,7 @@ class Checker:
     def _uuid(self, literal: Token) -> ast.Text:
         text = self._string(literal).lower() if literal.type == "STRING" else ""
         if not _UUID.fullmatch(text):
-            example = "a UUID in quotes: '1b4e28ba-2fa1-41d2-883f-0016d3cca427'"
-            raise self._error("id is a UUID", literal, expected=(example,))
+            raise self._error("id is a UUID", literal, expected=UUIDS)
         return ast.Text(text)
 
     def _string(self, literal: Token) -> str:
@@ -154,12 +152,12 @@ class Checker:
 
     def _span(self, literal: Token) -> Span:
         if literal.type not in ("STRING", "NOW"):
-            raise self._error("createdAt is a time", literal, expected=_TIME_FORMS, hint=_time_hint(literal))
+            raise self._error("createdAt is a time", literal, expected=TIMES, hint=_time_hint(literal))
         text = self._string(literal) if literal.type == "STRING" else str(literal)
         try:
             return read_time(text, now=self.now, tz=self.zone)
         except NotATime as exc:
-            raise self._error(str(exc), literal, expected=_TIME_FORMS) from exc
+            raise self._error(str(exc), literal, expected=TIMES) from exc
 
     def _wrong(self, exc: WrongLiteral, token: Token, expected: tuple[str, ...] = ()) -> QueryError:
         offset = (token.start_pos or 0) + exc.offset

@@ -13,19 +13,26 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput
 
 from eventsvc.errors import QueryError
-from eventsvc.fields import FIELDS
+from eventsvc.fields import FIELDS, Kind
 
 COMPARISON = ("a comparison such as message ct 'text'",)
 OPERATORS = ("eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "in", "exists")
-_VALUES = ("a string in quotes", "a number", "true", "false", "null", "now")
+TIMES = ("a date: '2018-01-31'", "a time: '2018-01-31T10:00:00Z'", "now, or 'now-15m' (s, m, h, d, w)")
+UUIDS = ("a UUID in quotes: '1b4e28ba-2fa1-41d2-883f-0016d3cca427'",)
+_VALUES = {
+    Kind.UUID: UUIDS,
+    Kind.TEXT: ("a string in quotes",),
+    Kind.TIME: TIMES,
+    Kind.JSON: ("a string in quotes", "a number", "true", "false", "null"),
+}
 
 _FIELDS = (f"a field ({', '.join(FIELDS)}.path)",)
 
 # What may come next, by a token that only this place accepts: the place's name and what to say.
 _PLACES = {
     "FIELD": ("start", (*_FIELDS, "NOT", "an opening bracket")),
-    "OPERATOR": ("operator", OPERATORS),
-    "STRING": ("value", _VALUES),
+    "OPERATOR": ("operator", ()),
+    "STRING": ("value", ()),
     "COMMA": ("list", ("a comma", "a closing bracket")),
     "LPAR": ("in", ("an opening bracket",)),
     "AND": ("end", ("AND", "OR", "the end of the query")),
@@ -70,7 +77,7 @@ _OPERATOR = (
     (r"(?i:i?like|contains?|has|includes?|matche?s?|regexp?|substring)\b", "write ct (contains)"),
     (r"(?i:starts?_?\s*with|begins?_?\s*(?:with)?|prefix)\b", "write sw (starts with)"),
     (r"(?i:ends?_?\s*with)\b", "there is no ends with; ct finds the text anywhere"),
-    (r"(?i:between)\b", "write two comparisons: data.n gte 1 AND data.n lte 9"),
+    (r"(?i:between)\b", "write two comparisons: createdAt gte now-2d AND createdAt lt now-1d"),
     (r"(?i:ge|after|since|greater)\b", "write gte, or gt"),
     (r"(?i:le|before|until|less)\b", "write lte, or lt"),
     (r"(?i:eq|ne|ct|sw|gte?|lte?|in|exists)\b", "operators are lower case: {lower}"),
@@ -134,6 +141,8 @@ def explain(text: str, grammar: Lark) -> QueryError:
     previous = tokens[-1] if tokens else Token("START", "")
     if place == "operator" and previous.partition(".")[0] not in FIELDS:
         return _no_field(text, previous)
+    if place in {"operator", "value"}:
+        expected = _expected_of(tokens, place)
     found = str(refused) if refused and place != "value" else _unreadable(text, offset, place)
     hint = _quote_hint(text, offset, previous, refused) or _hint(text, offset, place, found)
     if not hint and place == "operator" and previous.startswith("data."):
@@ -143,6 +152,15 @@ def explain(text: str, grammar: Lark) -> QueryError:
     return QueryError(
         _reason(text, offset, found), text=text, offset=offset, width=len(found), expected=expected, hint=hint
     )
+
+
+def _expected_of(tokens: list[Token], place: str) -> tuple[str, ...]:
+    """What may follow depends on the field that the comparison is about."""
+    name = next(token.partition(".")[0] for token in reversed(tokens) if token.type == "FIELD")
+    if name not in FIELDS:
+        return ()
+    field = FIELDS[name]
+    return _VALUES[field.kind] if place == "value" else tuple(name for name in OPERATORS if name in field.operators)
 
 
 def _unreadable(text: str, offset: int, place: str) -> str:
