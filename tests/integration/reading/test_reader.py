@@ -1,0 +1,226 @@
+"""The one statement: tail, watermark, and whether anything is under way."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import psycopg2
+import pytest
+
+from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable
+from eventsvc.log.connection import connect
+from eventsvc.log.question import Filter
+from eventsvc.log.slices import Slice
+
+ALL = Filter()
+
+
+def move_watermark(world: Any, seq: int) -> None:
+    world.execute("UPDATE watermark SET seq = %s, checkpoint = %s", (seq, seq))
+
+
+def test_an_event_is_found_by_its_id_as_it_was_stored(world: Any) -> None:
+    world.store("hello", data='{"n": 12345678901234567890, "x": 1.50}')
+    reader = world.reader()
+    ((event_id,),) = world.execute("SELECT id FROM event")
+    event = world.run(reader.by_id(event_id))
+    assert ("hello", '{"n": 12345678901234567890, "x": 1.50}') == (event.message, event.data)
+
+
+def test_an_unknown_id_is_an_error_of_its_own(world: Any) -> None:
+    with pytest.raises(EventNotFound):
+        world.run(world.reader().by_id("00000000-0000-4000-8000-000000000000"))
+
+
+def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> None:
+    seqs = world.store(*"abcdef")
+    move_watermark(world, seqs[3])
+    rows = world.run(world.reader().tail(ALL, Slice(10, count=True)))
+    assert (["f", "e"], 2) == ([event.message for event in rows.events], rows.total)
+
+
+def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
+    seqs = world.store(*"abcdef")
+    move_watermark(world, seqs[4])
+    world.execute("INSERT INTO index_failure VALUES (%s, '2026-11-01', 'test')", (seqs[1],))
+    reader = world.reader()
+    for _ in range(2):  # the first statement did not know of it yet
+        rows = world.run(reader.tail(ALL, Slice(10, count=True)))
+        assert (["f", "b"], 2) == ([event.message for event in rows.events], rows.total)
+    world.execute("DELETE FROM index_failure")
+    assert ["f"] == [event.message for event in world.run(reader.tail(ALL, Slice(10))).events]
+
+
+def test_a_watermark_that_falls_back_hides_nothing(world: Any) -> None:
+    """An index was lost: the reader must forget the higher watermark that it has seen."""
+    seqs = world.store(*"abcdef")
+    move_watermark(world, seqs[5])
+    reader = world.reader()
+    assert () == world.run(reader.tail(ALL, Slice(10))).events
+    move_watermark(world, seqs[0])
+    assert 5 == len(world.run(reader.tail(ALL, Slice(10))).events)
+
+
+def test_a_floor_below_the_watermark_is_where_the_tail_begins(world: Any) -> None:
+    seqs = world.store(*"abcdef")
+    move_watermark(world, seqs[5])
+    rows = world.run(world.reader().tail(ALL, Slice(10), floor=seqs[2]))
+    assert (["f", "e", "d"], seqs[5]) == ([event.message for event in rows.events], rows.moment.watermark)
+
+
+def test_pages_go_on_after_a_position_also_among_equal_times(world: Any) -> None:
+    world.store(*"abcdefgh", at=1_700_000_000_123)
+    reader = world.reader()
+    for newest_first in (True, False):
+        seen: list[str] = []
+        after = None
+        while rows := world.run(reader.whole(ALL, Slice(3, after, newest_first=newest_first))).events:
+            seen += [event.message for event in rows]
+            after = rows[-1].position
+        assert (list("hgfedcba") if newest_first else list("abcdefgh")) == seen
+
+
+def test_the_moment_holds_all_that_a_merge_must_know(world: Any) -> None:
+    seqs = world.store(*"abc")
+    world.execute("INSERT INTO erased VALUES (%s, '2026-11-01')", (seqs[0],))
+    world.execute("UPDATE erasure_epoch SET epoch = 7")
+    world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-11-01', 'b', 'x')")
+    world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-10-01', 'a', 'y')")
+    moment = world.run(world.reader().moment())
+    assert (7, (seqs[0],), (), ("a", "b"), seqs[2]) == (
+        moment.epoch, moment.erased, moment.failed, moment.indexes, moment.drawn,
+    )  # fmt: skip
+
+
+def test_nothing_is_settled_while_a_writer_is_under_way(world: Any, database: str) -> None:
+    reader = world.reader()
+    world.store("a")
+    assert world.run(reader.whole(ALL, Slice(1))).settled
+    late = connect(database)
+    with late.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "INSERT INTO event (id, email, environment, component, message, data)"
+            " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', 'late', '{}')"
+        )
+        world.store("b")
+        assert not world.run(reader.whole(ALL, Slice(1))).settled
+        cursor.execute("COMMIT")
+    late.close()
+    rows = world.run(reader.whole(ALL, Slice(9)))
+    assert (True, {"a", "b", "late"}) == (rows.settled, {event.message for event in rows.events})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_states_mean_equal_answers_whatever_commits_late(world: Any, database: str, seed: int) -> None:
+    """What ETags are made of: two settled answers with the same (drawn, epoch, layout) hold the same events."""
+    numbers = random.Random(seed)
+    reader = world.reader()
+    writers = [connect(database) for _ in range(4)]
+    open_ones: set[int] = set()
+    answers: dict[Any, Any] = {}
+    for _ in range(120):
+        place = numbers.randrange(4)
+        with writers[place].cursor() as cursor:
+            if place in open_ones:
+                open_ones.discard(place)
+                cursor.execute(numbers.choice(["COMMIT", "ROLLBACK"]))
+            elif numbers.random() < 0.6:
+                open_ones.add(place)
+                cursor.execute("BEGIN")
+                cursor.execute(
+                    "INSERT INTO event (id, email, environment, component, message, data)"
+                    " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', 'm', '{}')"
+                )
+        rows = world.run(reader.whole(ALL, Slice(1000)))
+        if rows.settled:
+            state = (rows.moment.drawn, rows.moment.epoch, rows.moment.layout)
+            assert answers.setdefault(state, rows.events) == rows.events
+    for writer in writers:
+        writer.close()
+    assert answers
+
+
+def test_a_statement_that_takes_too_long_is_a_timeout(world: Any, database: str) -> None:
+    reader = world.reader(statement_timeout=0.2)
+    blocker = psycopg2.connect(database)
+    with blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LogTimeout):
+            world.run(reader.whole(ALL, Slice(1)))
+    blocker.close()
+    assert () == world.run(reader.whole(ALL, Slice(1))).events
+
+
+def test_a_server_that_is_away_is_said_to_be(world: Any) -> None:
+    with pytest.raises(LogUnavailable):
+        world.run(world.reader("postgresql://postgres@127.0.0.1:1/none").whole(ALL, Slice(1)))
+
+
+def explain(world: Any, reader: Any, ask: str) -> Any:
+    """Give the plan of the statement by which the reader answers a question."""
+    pool = reader._pool
+
+    def plan(connection: Any) -> Any:
+        statements: list[str] = []
+        original = connection.cursor
+
+        class Recorder(psycopg2.extensions.cursor):
+            def execute(self, statement: Any, parameters: Any = None) -> None:
+                statements.append(self.mogrify(statement, parameters).decode())
+                super().execute(statement, parameters)
+
+        connection.cursor_factory = Recorder
+        try:
+            if ask == "tail":
+                reader._tail(connection, Filter("message = %s", ("m7",)), Slice(100), None)
+            else:
+                reader._read(connection, ALL, Slice(100))
+        finally:
+            connection.cursor_factory = None
+        with original() as cursor:
+            cursor.execute("EXPLAIN (FORMAT JSON) " + statements[-1])
+            return cursor.fetchall()[0][0]
+
+    found = world.run(pool.run(plan))
+    return json.loads(found) if isinstance(found, str) else found
+
+
+def nodes(plan: Any) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
+
+
+def month(world: Any) -> str:
+    """The only table that is not empty; the others may well be scanned."""
+    return str(world.execute("SELECT DISTINCT tableoid::regclass::text FROM event")[0][0])
+
+
+def fill(world: Any) -> None:
+    world.execute(
+        "INSERT INTO event (id, email, environment, component, message, data)"
+        " SELECT gen_random_uuid(), 'a@b.c', 'e', 'c', 'm' || i, '{}' FROM generate_series(1, 20000) AS i"
+    )
+    world.execute("ANALYZE event")
+
+
+def test_the_tail_is_read_by_the_index_on_seq_and_estimated_right(world: Any) -> None:
+    fill(world)
+    move_watermark(world, 19_900)
+    reader = world.reader()
+    world.run(reader.tail(ALL, Slice(1)))  # the reader gets to know the watermark
+    found = nodes(explain(world, reader, "tail")[0]["Plan"])
+    scans = [node for node in found if node.get("Relation Name") == month(world)]
+    assert scans
+    for node in scans:
+        assert node["Node Type"] in ("Index Scan", "Bitmap Heap Scan"), node
+    assert max(node["Plan Rows"] for node in scans) < 1000
+
+
+def test_the_newest_page_is_read_backwards_along_the_index_on_time(world: Any) -> None:
+    fill(world)
+    found = nodes(explain(world, world.reader(), "whole")[0]["Plan"])
+    backward = [node for node in found if node.get("Scan Direction") == "Backward"]
+    assert backward
+    assert not [n for n in found if n["Node Type"] == "Seq Scan" and n["Relation Name"] == month(world)]
