@@ -38,9 +38,13 @@ SILENCE = 3.5  # seconds of silence after which it is taken for hung
 class Indexer:
     """Stands by, leads, and goes on by itself when a server was away."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
-        self._settings, self._stop = settings, stop
+    def __init__(self, settings: Settings, stop: threading.Event | None = None) -> None:
+        self._settings, self._stop = settings, stop or threading.Event()
         self._failures = 0
+
+    def stop(self) -> None:
+        """Ask ``run`` to return."""
+        self._stop.set()
 
     def run(self) -> None:
         """Work until told to stop."""
