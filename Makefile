@@ -18,7 +18,7 @@ lint: setup ## all but the tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m mypy
-	$(BIN)/python -c 'import sys; from importlinter.cli import lint_imports_command as run; run()' --no-logo
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 
 format: setup ## what the linters can repair by themselves
