@@ -12,6 +12,7 @@ from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.lifecycle import Lifespan, Measure
+from eventsvc.api.query import Query
 from eventsvc.api.stats import StatsResource
 from eventsvc.api.stream import Stream, render
 from eventsvc.index import client
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> App[Request, Response]:
     app.add_route("/event/{event_id}", Event(find))
     app.add_route("/event/stats", StatsResource(Stats(service.reader, service.joined)))
     app.add_route("/event/stream", Stream(service.live, service.reader))
+    app.add_route("/query", Query())
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))
     app.add_route("/metrics", ops.Metrics())

@@ -10,6 +10,7 @@ import orjson
 import structlog
 
 from eventsvc import errors
+from eventsvc.query.excerpt import render_excerpt
 
 if TYPE_CHECKING:
     from falcon.asgi import App, Request, Response
@@ -131,6 +132,7 @@ def _query_place(exc: errors.QueryError) -> dict[str, Any]:
         "offset": exc.offset,
         "line": exc.line,
         "column": exc.column,
+        "excerpt": render_excerpt(exc),
         "expected": list(exc.expected),
         "hint": exc.hint,
     }

@@ -1,0 +1,88 @@
+"""GET /query: what a query means, and what each store is asked."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, assert_never
+
+import falcon
+import orjson
+from falcon.asgi import Request, Response
+
+from eventsvc.api.page import plain_parameters
+from eventsvc.query import ast
+from eventsvc.query.parse import parse
+from eventsvc.query.render import render
+from eventsvc.query.times import format_instant
+from eventsvc.query.to_elasticsearch import to_elasticsearch
+from eventsvc.query.to_sql import to_sql
+
+_PARAMETERS = ("q", "tz")
+
+
+class Query:
+    """The resource."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Explain q."""
+        given = plain_parameters(req, _PARAMETERS)
+        now = round(time.time() * 1000)
+        node = parse(given.get("q", ""), now=now, tz=given.get("tz", "UTC"))
+        resp.set_header("Cache-Control", "no-store")
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = orjson.dumps(explain(node, now=now, tz=given.get("tz", "UTC")))
+
+
+def explain(node: ast.Node, *, now: int, tz: str) -> dict[str, Any]:
+    """Everything there is to say about a query; times are resolved, as seen at ``now`` in the zone ``tz``.
+
+    ``elasticsearch`` is null if no query on the index has exactly this meaning: it runs in PostgreSQL then.
+    """
+    text, parameters = to_sql(node)
+    return {
+        "query": render(node),
+        "now": format_instant(now),
+        "tz": tz,
+        "tree": tree(node),
+        "elasticsearch": to_elasticsearch(node),
+        "sql": {"text": text, "parameters": parameters},
+    }
+
+
+def tree(node: ast.Node) -> dict[str, Any]:  # noqa: PLR0911  (one for each node)
+    """The AST as JSON."""
+    match node:
+        case ast.And(operands):
+            return {"and": [tree(operand) for operand in operands]}
+        case ast.Or(operands):
+            return {"or": [tree(operand) for operand in operands]}
+        case ast.Not(operand):
+            return {"not": tree(operand)}
+        case ast.Created(start, end):
+            bounds = {"from": start, "before": end}
+            given = {name: format_instant(bound) for name, bound in bounds.items() if bound is not None}
+            return {"field": "createdAt", **given}
+        case ast.Equal(subject, value):
+            return _comparison(subject, "eq", _plain(value))
+        case ast.In(subject, values):
+            return _comparison(subject, "in", [_plain(value) for value in values])
+        case ast.Contains(subject, needle):
+            return _comparison(subject, "ct", needle)
+        case ast.StartsWith(subject, needle):
+            return _comparison(subject, "sw", needle)
+        case ast.Range(path, order, bound):
+            return _comparison(path, str(order), bound.value)
+        case ast.Exists(subject):
+            return _comparison(subject, "exists", True)
+        case _:
+            assert_never(node)
+
+
+def _comparison(subject: ast.Subject, operator: str, value: Any) -> dict[str, Any]:
+    if isinstance(subject, ast.Name):
+        return {"field": subject.name, operator: value}
+    return {"field": "data", "path": list(subject.keys), operator: value}
+
+
+def _plain(value: ast.Value) -> Any:
+    return None if isinstance(value, ast.Null) else value.value
