@@ -87,9 +87,7 @@ class World:
             settings = settings.model_copy(update={"elasticsearch_url": elasticsearch})
         client = connect_async(settings)
         self.opened.append(client.close)
-        joined = Joined(
-            Hits(client, timeout) if index else None, alias=self.settings.index_prefix, cache_size=cache
-        )
+        joined = Joined(Hits(client, timeout) if index else None, alias=self.settings.index_prefix, cache_size=cache)
         self.opened.append(joined.close)
         return joined
 
@@ -111,7 +109,10 @@ class World:
             found = execute_values(
                 cursor,
                 "INSERT INTO event (id, created_at, email, environment, component, message, data) VALUES %s RETURNING seq",
-                [(moment, values["email"], values["environment"], values["component"], m, values["data"]) for m in messages],
+                [
+                    (moment, values["email"], values["environment"], values["component"], m, values["data"])
+                    for m in messages
+                ],
                 template="(gen_random_uuid(), coalesce(%s, date_trunc('milliseconds', clock_timestamp())),"
                 " %s, %s, %s, %s, %s)",
                 fetch=True,

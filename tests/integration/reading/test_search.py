@@ -1,0 +1,291 @@
+"""Index and tail as one answer; PostgreSQL alone when the index cannot give a whole one."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import urllib.request
+from typing import Any
+
+import psycopg2
+import pytest
+
+from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
+from eventsvc.index.hits import PageRequest, Scope
+from eventsvc.log.connection import connect
+from eventsvc.log.slices import Slice
+from eventsvc.search import Source
+
+DEAD = "postgresql://postgres@127.0.0.1:1/none"
+
+
+def messages(answer: Any) -> list[str]:
+    return [event.message for event in answer.events]
+
+
+def request(world: Any, method: str, path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    url = f"{world.settings.elasticsearch_url}/{path}"
+    headers = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as response:
+        return json.load(response)
+
+
+def index_of(world: Any) -> str:
+    return str(world.execute("SELECT index_name FROM index_month")[0][0])
+
+
+def test_an_answer_holds_both_sides_in_order(world: Any) -> None:
+    world.store("one buyer", "two", "three buyers")
+    world.index_all()
+    world.store("four buyers", "five")
+    search = world.search()
+    answer = world.find(search, "message ct 'BUYER'", count=True)
+    assert (["four buyers", "three buyers", "one buyer"], 3) == (messages(answer), answer.total)
+    assert Source.INDEX_AND_TAIL == answer.provenance.source
+    assert ["one buyer", "three buyers"] == messages(world.find(search, "message ct 'buyer'", 2, newest_first=False))
+
+
+def test_old_events_that_come_late_lie_where_their_time_says(world: Any) -> None:
+    now = 1_790_000_000_000
+    world.store("b", at=now)
+    world.index_all()
+    world.store("a", at=now - 5)
+    world.store("c", at=now + 5)
+    search = world.search()
+    assert ["c", "b", "a"] == messages(world.find(search, "environment eq 'test'"))
+    assert ["c", "b"] == messages(world.find(search, "environment eq 'test'", 2))
+
+
+def test_pages_hold_each_event_once_across_both_sides(world: Any) -> None:
+    numbers = random.Random(1)
+    times = [1_790_000_000_000 + numbers.randrange(20) for _ in range(60)]
+    for moment in times[:40]:
+        world.store("m", at=moment)
+    world.index_all()
+    for moment in times[40:]:
+        world.store("m", at=moment)
+    search = world.search()
+    for newest_first in (True, False):
+        seen, after, more = [], None, True
+        while more:
+            page = world.find(search, "message eq 'm'", 7, after=after, newest_first=newest_first)
+            seen += [event.position for event in page.events]
+            after, more = seen[-1], page.more
+        assert sorted(seen, reverse=newest_first) == seen
+        assert 60 == len(set(seen)) == len(seen)
+
+
+def test_what_the_index_refused_is_found_and_never_twice(world: Any) -> None:
+    seqs = world.store("a", "b", "c")
+    world.index_all()
+    # Refused once, taken later: it is in the index, and the note of the refusal is still there.
+    world.execute("INSERT INTO index_failure VALUES (%s, '2026-11-01', 'test')", (seqs[1],))
+    answer = world.find(world.search(), "environment eq 'test'", count=True)
+    assert (["c", "b", "a"], 3) == (messages(answer), answer.total)
+
+
+def test_an_erased_event_is_gone_at_once(world: Any) -> None:
+    seqs = world.store(*"abcdef")
+    world.index_all()
+    search = world.search(cache=1_000_000)
+    assert 6 == len(world.find(search, "environment eq 'test'").events)
+    world.execute(
+        "BEGIN; DELETE FROM event WHERE seq = %s; INSERT INTO erased VALUES (%s, '2026-11-01');"
+        " UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT",
+        (seqs[4], seqs[4]),
+    )
+    for strong in (True, False):
+        answer = world.find(search, "environment eq 'test'", 3, count=True, strong=strong)
+        assert (["f", "d", "c"], 5) == (messages(answer), answer.total)
+
+
+def test_tail_and_index_joined_in_one_snapshot_lose_and_double_no_rows_while_the_indexer_flushes(world: Any) -> None:
+    """The trap that other stores were in for years: rows on their way from one side to the other."""
+    database = world.settings.database_url.get_secret_value()
+    stop, lock = threading.Event(), threading.Lock()
+    acknowledged: list[str] = []
+
+    def write(number: int) -> None:
+        connection = connect(database)
+        count = 0
+        with connection.cursor() as cursor:
+            while not stop.is_set():
+                names = [f"w{number}-{count + place}" for place in range(5)]
+                count += 5
+                cursor.execute(
+                    "INSERT INTO event (id, email, environment, component, message, data)"
+                    " SELECT gen_random_uuid(), 'a@b.c', 'race', 'c', name, '{}' FROM unnest(%s) AS name",
+                    (names,),
+                )
+                with lock:
+                    acknowledged.extend(names)
+                time.sleep(0.005)
+        connection.close()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    search = world.search(cache=10_000_000)
+    sources: set[str] = set()
+    with world.indexing():
+        for writer in writers:
+            writer.start()
+        deadline = time.monotonic() + 6
+        try:
+            while time.monotonic() < deadline:
+                with lock:
+                    expected = list(acknowledged)
+                answer = world.find(search, "environment eq 'race'", 100_000 if len(expected) < 9000 else 9000)
+                sources.add(answer.provenance.source)
+                found = messages(answer)
+                assert len(found) == len(set(found))
+                if not answer.more:
+                    assert set(expected) <= set(found)
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
+    assert Source.INDEX_AND_TAIL in sources
+    assert world.watermark() > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kept_answer_with_a_fresh_tail_equals_the_answer_without_a_cache(world: Any, seed: int) -> None:
+    numbers = random.Random(seed)
+    texts = ["message ct 'a'", "environment eq 'test'", "component eq 'x' OR message sw 'b'"]
+    reader = world.reader()
+    kept, plain = world.search(reader, cache=1_000_000), world.search(reader)
+    used = set()
+    for _ in range(25):
+        action = numbers.random()
+        if action < 0.5:
+            world.store(*(numbers.choice("abc") * 3 for _ in range(numbers.randrange(1, 4))))
+        elif action < 0.6:
+            world.index_all()
+        elif action < 0.7:
+            erase_any(world, numbers)
+        for text in texts:
+            wanted: dict[str, Any] = {"count": True, "newest_first": numbers.random() < 0.7}
+            limit = numbers.choice([1, 3, 50])
+            ours, theirs = world.find(kept, text, limit, **wanted), world.find(plain, text, limit, **wanted)
+            sql = world.run(reader.whole(world.compiled(text).log, Slice(limit, **wanted)))
+            used.add(ours.provenance.source)
+            assert (theirs.events, theirs.more, theirs.total) == (ours.events, ours.more, ours.total)
+            assert (sql.events, sql.total) == (ours.events, ours.total)
+    assert {Source.INDEX_AND_TAIL, Source.CACHE_AND_TAIL} <= used
+
+
+def erase_any(world: Any, numbers: random.Random) -> None:
+    seqs = [seq for (seq,) in world.execute("SELECT seq FROM event ORDER BY seq")]
+    if seqs:
+        seq = numbers.choice(seqs)
+        world.execute(
+            "BEGIN; DELETE FROM event WHERE seq = %s; INSERT INTO erased VALUES (%s, '2026-11-01');"
+            " UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT",
+            (seq, seq),
+        )
+
+
+def test_a_missing_index_sends_the_search_to_postgresql(world: Any) -> None:
+    world.store("a", "b")
+    world.index_all()
+    request(world, "DELETE", index_of(world))
+    answer = world.find(world.search(), "environment eq 'test'", count=True)
+    assert (["b", "a"], 2) == (messages(answer), answer.total)
+    assert (Source.SQL, "index away") == (answer.provenance.source, answer.provenance.reason)
+
+
+def test_a_shard_that_is_nowhere_sends_the_search_to_postgresql(world: Any) -> None:
+    """A month whose shard is not assigned: the others would answer, in part."""
+    world.store("a", at=1_790_000_000_000)
+    world.store("b", at=1_795_000_000_000)
+    world.index_all()
+    red = f"{world.settings.index_prefix}-red"
+    settings = {"index.routing.allocation.require._name": "nowhere", "number_of_shards": 1, "number_of_replicas": 0}
+    request(world, "PUT", f"{red}?wait_for_active_shards=0&timeout=1s", {"settings": settings})
+    world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2020-01-01', %s, 'x')", (red,))
+    answer = world.find(world.search(), "environment eq 'test'")
+    assert (["b", "a"], Source.SQL) == (messages(answer), answer.provenance.source)
+
+
+def test_a_closed_index_sends_the_search_to_postgresql(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    request(world, "POST", f"{index_of(world)}/_close")
+    answer = world.find(world.search(), "environment eq 'test'")
+    assert (["a"], Source.SQL) == (messages(answer), answer.provenance.source)
+
+
+def test_an_index_that_hangs_costs_its_time_out_once_and_is_used_again_when_it_is_back(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    proxy = world.proxy_to_elasticsearch()
+    search = world.search(elasticsearch=proxy.url, timeout=0.5)
+    assert Source.INDEX_AND_TAIL == world.find(search, "message eq 'a'").provenance.source
+    proxy.hanging.set()
+    first = time.monotonic()
+    assert Source.SQL == world.find(search, "message eq 'a'").provenance.source
+    second = time.monotonic()
+    for _ in range(5):
+        answer = world.find(search, "message eq 'a'")
+        assert (["a"], "index away") == (messages(answer), answer.provenance.reason)
+    assert time.monotonic() - second < 0.4 < second - first
+    proxy.hanging.clear()
+    world.wait_until(lambda: world.find(search, "message eq 'a'").provenance.source == Source.INDEX_AND_TAIL)
+
+
+def test_an_index_that_refuses_connections_is_asked_again_at_once(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    answer = world.find(world.search(elasticsearch="http://127.0.0.1:1"), "message eq 'a'")
+    assert (["a"], Source.SQL) == (messages(answer), answer.provenance.source)
+
+
+def test_without_an_index_postgresql_answers_and_says_why(world: Any) -> None:
+    world.store("a")
+    answer = world.find(world.search(index=False), "message eq 'a'")
+    assert (["a"], Source.SQL, "no index") == (
+        messages(answer), answer.provenance.source, answer.provenance.reason,
+    )  # fmt: skip
+
+
+def test_with_both_too_slow_the_error_says_that_it_is_time(world: Any) -> None:
+    reader = world.reader(statement_timeout=0.2)
+    blocker = psycopg2.connect(world.settings.database_url.get_secret_value())
+    with blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LogTimeout):
+            world.find(world.search(reader, elasticsearch="http://127.0.0.1:1"), "message eq 'a'")
+    blocker.close()
+
+
+def test_without_postgresql_eventual_reads_are_answered_and_strong_ones_refused(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    search = world.search(world.reader(DEAD))
+    answer = world.find(search, "message eq 'a'", strong=False, count=True)
+    assert (["a"], 1, Source.INDEX) == (messages(answer), answer.total, answer.provenance.source)
+    with pytest.raises(LogUnavailable):
+        world.find(search, "message eq 'a'")
+
+
+def test_eventual_reads_leave_the_tail_out(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    world.store("b")
+    assert ["a"] == messages(world.find(world.search(), "environment eq 'test'", strong=False))
+
+
+def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    joined = world.joined()
+    name = index_of(world)
+    wanted = PageRequest(10)
+    everything = {"match_all": {}}
+    page = world.run(joined._hits.page(Scope((name,) * 400, 10), everything, wanted))
+    assert 1 == len(page.events)
+    missing = tuple(f"{name}-{number}" for number in range(400))
+    with pytest.raises(IndexUnavailable, match="404"):
+        world.run(joined._hits.page(Scope((name, *missing), 10), everything, wanted))
