@@ -60,6 +60,11 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         for name, value in self._options().items():
             self.cfg.set(name, value)
 
+    def run(self) -> None:
+        from eventsvc.worker import Arbiter
+
+        Arbiter(self).run()
+
     def load(self) -> Any:
         from eventsvc.app import create_app
 

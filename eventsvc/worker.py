@@ -1,8 +1,11 @@
-"""gunicorn's ASGI worker, made to stop without a failed request.
+"""gunicorn's arbiter and ASGI worker, made to stop without a failed request.
 
 A listening socket that is closed resets the connections that nobody has accepted yet, and their requests fail although
 the balancer could have sent them elsewhere. So new connections are turned away first, at the door of the kernel; those
 that are inside are accepted and served; only then is the socket closed.
+
+All workers share the listening sockets, so it is the arbiter that turns connections away, and only when all of the
+service stops: a worker that ends alone leaves its part to the others.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import asyncio
 import select
 import socket
 import sys
+import time
 from typing import Any
 
+from gunicorn.arbiter import Arbiter as _Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
@@ -39,6 +44,11 @@ def turn_away(listener: socket.socket) -> bool:
     return _set_hops(listener, 255)
 
 
+def is_turned_away(sock: socket.socket) -> bool:
+    """Tell whether a listener turns others away, or a connection inherited that from one that does."""
+    return sys.platform == "linux" and sock.family in _FAMILIES and sock.getsockopt(*_FAMILIES[sock.family]) != 0
+
+
 def let_in(connection: socket.socket) -> None:
     """Take back what a connection inherited from a listener that turns others away."""
     _set_hops(connection, 0)
@@ -60,10 +70,21 @@ def _is_waiting(listener: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-class _Protocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
+class Arbiter(_Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Turns new connections away before it tells the workers to stop."""
+
+    def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  (the base class's signature)
+        """Stop all workers."""
+        if graceful and any([turn_away(listener.sock) for listener in self.LISTENERS]):  # noqa: C419  (all of them)
+            time.sleep(_SETTLE)
+        super().stop(graceful)
+
+
+class _Protocol(ASGIProtocol):  # type: ignore[misc]
     def connection_made(self, transport: Any) -> None:
-        if self.worker.leaving is not None:
-            let_in(transport.get_extra_info("socket"))
+        connection = transport.get_extra_info("socket")
+        if is_turned_away(connection):
+            let_in(connection)
         super().connection_made(transport)
 
 
@@ -72,7 +93,7 @@ gasgi.ASGIProtocol = _Protocol
 
 
 class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
-    """Turns new connections away before it stops listening."""
+    """Accepts the connections that are waiting before it stops listening, when nobody else will."""
 
     leaving: asyncio.Task[None] | None = None
 
@@ -82,9 +103,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
             self.leaving = self.loop.create_task(self._leave())
 
     async def _leave(self) -> None:
-        listeners = [listener.sock for listener in self.sockets if turn_away(listener.sock)]
-        if listeners:
-            await asyncio.sleep(_SETTLE)
+        listeners = [listener.sock for listener in self.sockets if is_turned_away(listener.sock)]
         while any(map(_is_waiting, listeners)):  # noqa: ASYNC110  (the kernel tells nobody when the queue is empty)
             await asyncio.sleep(_BETWEEN_LOOKS)
         super().handle_exit_signal()
