@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventsvc import limits
-from eventsvc.api.split import Item, split_array, split_lines
 from eventsvc.errors import BodyTooLarge, Fault, InvalidBody, InvalidEvents
+from eventsvc.split import Item, split_array, split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eventsvc.api.unpack import Unpacked
     from eventsvc.event import EventParser, NewEvent
+    from eventsvc.unpack import Unpacked
 
 _FAULTS_PER_EVENT = 5
 _REPORTED_WHEN_PARTIAL = 10_000  # lines; the answer must not outgrow memory either

@@ -13,11 +13,11 @@ import orjson
 
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents
-from eventsvc.api.unpack import Unpacked
 from eventsvc.errors import BodyTooLarge, InvalidParameter
 from eventsvc.event import Event, EventParser, format_time
 from eventsvc.log.group import Replay
 from eventsvc.log.idempotency import Key, key_hash
+from eventsvc.unpack import Unpacked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

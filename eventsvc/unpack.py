@@ -24,7 +24,7 @@ class Unpacked:
         if encoding == "gzip":
             self._file = gzip.GzipFile(fileobj=packed, mode="rb")
         elif encoding == "zstd":
-            self._file = _ZstdFile(packed)
+            self._file = ZstdFile(packed)
         self._digest = hashlib.blake2b(digest_size=32) if digest else None
 
     def read(self, size: int) -> bytes:
@@ -50,7 +50,7 @@ class Unpacked:
         return self._digest.digest() if self._digest is not None else b""
 
 
-class _ZstdFile:
+class ZstdFile:
     """Frames of zstd, read as one file; unlike the library's own, it notices an end that comes too soon."""
 
     def __init__(self, packed: IO[bytes]) -> None:
@@ -59,6 +59,12 @@ class _ZstdFile:
         self._frame: Any = None
 
     def read(self, size: int) -> bytes:
+        """Give up to ``size`` bytes; nothing at the end.
+
+        Raises:
+            EOFError: the last frame is not whole.
+            zstandard.ZstdError: this is not zstd.
+        """
         parts, length = [self._ready], len(self._ready)
         while length < size and (piece := self._packed_piece()):
             if self._frame is None:

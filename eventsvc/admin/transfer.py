@@ -1,0 +1,227 @@
+"""Events from and to files: import, which can be killed and run again, and export."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+import zstandard
+
+from eventsvc.admin.imported import Imported, ImportParser
+from eventsvc.errors import Fault, InvalidBody, InvalidEvents, LogError
+from eventsvc.event import Event
+from eventsvc.log.connection import Connection, transaction, translate_errors
+from eventsvc.log.copy_rows import COPY, CopySource, pack_row
+from eventsvc.log.months import ensure_months, list_months, month_of
+from eventsvc.query.to_sql import to_sql
+from eventsvc.split import Item, split_lines
+from eventsvc.unpack import Unpacked
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from eventsvc.query import ast
+
+_BATCH = 2_000  # events in one transaction
+_LONGEST_LINE = 1024 * 1024
+_SHOWN = 20  # bad lines in the report
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+_LOCK = "SELECT pg_try_advisory_lock(%s)"
+_UNLOCK = "SELECT pg_advisory_unlock(%s)"
+# The table's lock first: see log/horizon.py.
+_BEGIN = """
+LOCK TABLE event IN ROW EXCLUSIVE MODE;
+SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+"""
+# PERF: the array comes as a subquery, unknown to the planner, or it might read whole tables for that many ids.
+_PRESENT = "SELECT id::text FROM event WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
+_EXPORT = """
+DECLARE export NO SCROLL CURSOR FOR
+SELECT seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data
+FROM event WHERE {} ORDER BY seq
+"""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import did, line by line added up.
+
+    Attributes:
+        lines: read, blank ones left out.
+        stored: events stored by this run.
+        present: events that were there already, from an earlier run or under the same id.
+        refused: lines that break a rule.
+        faults: of the first refused lines.
+    """
+
+    lines: int = 0
+    stored: int = 0
+    present: int = 0
+    refused: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form for scripts."""
+        faults = [{"line": one.line, "pointer": one.pointer, "detail": one.detail} for one in self.faults]
+        return {
+            "lines": self.lines,
+            "stored": self.stored,
+            "alreadyPresent": self.present,
+            "refused": self.refused,
+            "errors": faults,
+        }
+
+
+def import_events(connection: Connection, packed: IO[bytes], source: str, advance: Advance) -> Report:
+    """Store the events of a stream of NDJSON, plain, gzip or zstd, in batches.
+
+    Killed at any moment and run again with the same source name, it stores what is missing, and nothing twice.
+
+    Args:
+        connection: in autocommit mode.
+        packed: what is read.
+        source: names the stream: ids of events that bring none follow from it.
+        advance: told how many lines are done.
+
+    Raises:
+        LogError: another import of this source is running, or PostgreSQL is away; run it again.
+        InvalidBody: the stream is not whole gzip or zstd.
+    """
+    report = Report()
+    parser = ImportParser(source)
+    with _alone(connection, source), _unpack(packed) as unpacked:
+        months = set(list_months(connection))
+        items = split_lines(unpacked, _LONGEST_LINE)
+        while batch := list(islice(items, _BATCH)):
+            events = list(_parse(parser, batch, report))
+            _make_months(connection, events, months)
+            stored = _store(connection, events)
+            report.lines += len(batch)
+            report.stored += stored
+            report.present += len(events) - stored
+            advance(len(batch))
+    return report
+
+
+@contextmanager
+def _alone(connection: Connection, source: str) -> Iterator[None]:
+    """Keep a second import of the same source out: both would find that an event is missing."""
+    digest = hashlib.blake2b(b"import " + source.encode(errors="replace"), digest_size=8).digest()
+    lock = int.from_bytes(digest, "big", signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, (lock,))
+        ((taken,),) = cursor.fetchall()
+        if not taken:
+            raise LogError(f"another import of {source} is running")
+        try:
+            yield
+        finally:
+            if not connection.closed:
+                cursor.execute(_UNLOCK, (lock,))
+
+
+@contextmanager
+def _unpack(packed: IO[bytes]) -> Iterator[Unpacked]:
+    stream = io.BufferedReader(packed, 1024 * 1024)  # type: ignore[type-var]
+    begin = stream.peek(4)[:4]
+    encoding = "gzip" if begin.startswith(_GZIP) else "zstd" if begin.startswith(_ZSTD) else ""
+    try:
+        yield Unpacked(stream, encoding, sys.maxsize)
+    finally:
+        stream.detach()  # or it would close what is the caller's
+
+
+def _parse(parser: ImportParser, batch: list[Item], report: Report) -> Iterator[Imported]:
+    for number, raw in batch:
+        try:
+            if isinstance(raw, InvalidEvents):
+                raise raw
+            yield parser.parse(number, raw)
+        except InvalidEvents as exc:
+            _refuse(report, number, exc.faults[0])
+        except InvalidBody as exc:
+            _refuse(report, number, Fault("", str(exc)))
+
+
+def _refuse(report: Report, number: int, fault: Fault) -> None:
+    report.refused += 1
+    if len(report.faults) < _SHOWN:
+        report.faults.append(Fault(fault.pointer, fault.detail, number))
+
+
+def _make_months(connection: Connection, events: list[Imported], known: set[date]) -> None:
+    needed = {month_of(one.created_at) for one in events if one.created_at is not None}
+    for month in sorted(needed - known):
+        ensure_months(connection, month, month)
+        known.add(month)
+
+
+def _store(connection: Connection, events: list[Imported]) -> int:
+    """Store what is not there yet; return how many that were."""
+    by_id = {one.id: one for one in reversed(events)}  # the first of several wins
+    with translate_errors(), transaction(connection) as cursor:
+        cursor.execute(_BEGIN)
+        ((now,),) = cursor.fetchall()
+        cursor.execute(_PRESENT, ([name.hex() for name in by_id],))
+        for (text,) in cursor:
+            del by_id[bytes.fromhex(text.replace("-", ""))]
+        rows = CopySource(pack_row(one.id, one.created_at or now, one.new) for one in reversed(by_id.values()))
+        cursor.copy_expert(COPY, rows)
+        if rows.failure is not None:
+            raise rows.failure
+    return len(by_id)
+
+
+def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes], advance: Advance) -> int:
+    """Write matching events, oldest first, one JSON object a line, as of one moment; return how many."""
+    condition, parameters = to_sql(node) if node is not None else ("%s", [True])
+    count = 0
+    with translate_errors(), transaction(connection) as cursor:
+        cursor.execute(_EXPORT.format(condition), parameters)
+        while rows := _fetch(cursor):
+            lines = [orjson.dumps(Event(*row).to_json(), option=orjson.OPT_APPEND_NEWLINE) for row in rows]
+            out.write(b"".join(lines))
+            count += len(rows)
+            advance(len(rows))
+    return count
+
+
+def _fetch(cursor: Any) -> list[tuple[Any, ...]]:
+    cursor.execute(f"FETCH {_BATCH} FROM export")
+    return list(cursor.fetchall())
+
+
+@contextmanager
+def open_output(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name only when it is whole; .gz and .zst are packed."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("wb") as file, _pack(file, path.suffix) as packed:
+            yield packed
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _pack(file: IO[bytes], suffix: str) -> Iterator[IO[bytes]]:
+    if suffix == ".gz":
+        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6) as packed:
+            yield packed  # type: ignore[misc]
+    elif suffix == ".zst":
+        with zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False) as writer:
+            yield writer
+    else:
+        yield file
