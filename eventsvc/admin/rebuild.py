@@ -63,6 +63,8 @@ class Pace:
 
     def __init__(self, rate: float | None) -> None:
         self._rate, self._next = rate, time.monotonic()
+        # A slow pace is kept evenly, and a killed run repeats little.
+        self.most = 5_000 if rate is None else max(1, min(5_000, int(rate / 2)))
 
     def wait(self, events: int) -> None:
         """Wait until so many more may go."""
@@ -91,10 +93,10 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
     return list_rebuilds(stores.connection)[month]
 
 
-def remove_old(stores: Stores, rebuilds: list[Rebuild]) -> None:
+def remove_old(stores: Stores, rebuilds: list[Rebuild], *, grace: float = GRACE) -> None:
     """Remove replaced indexes once no search under way can still ask for them."""
     if rebuilds:
-        time.sleep(GRACE)
+        time.sleep(grace)
     for state in rebuilds:
         if state.old_name is None:
             continue
@@ -154,7 +156,7 @@ def _fill(
     try:
         while cursor < to or not pipeline.idle:
             while not pipeline.full and cursor < to:
-                batch = read_batch(reading, after=cursor, to=to, month=state.month)
+                batch = read_batch(reading, after=cursor, to=to, month=state.month, most=pace.most)
                 pace.wait(len(batch.events))
                 pipeline.submit(batch.events, batch.reached, {state.month: state.name})
                 cursor = batch.reached
