@@ -17,7 +17,7 @@ _GROUPS = sql.SQL(
     "SELECT 10 + GROUPING(bucket, value) AS part, bucket, value, count(*) AS number,"
     " row_number() OVER (PARTITION BY GROUPING(bucket, value) ORDER BY count(*) DESC, value) AS place"
     ' FROM (SELECT {bucket} AS bucket, {value} COLLATE "C" AS value FROM event WHERE {where}) AS found'
-    " GROUP BY GROUPING SETS ({sets})) AS groups WHERE place <= %s"
+    " GROUP BY GROUPING SETS ((), (bucket), (value))) AS groups WHERE place <= %s"
 )
 _MILLISECONDS = "(extract(epoch FROM created_at) * 1000)::bigint"
 _BY_STEP = f"floor({_MILLISECONDS} / %s::numeric)::bigint * %s"
@@ -72,12 +72,10 @@ class Grouping:
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
         bucket = self._bucket()
-        sets = ["()", *(["(bucket)"] if self.interval else []), *(["(value)"] if self.column else [])]
         statement = _GROUPS.format(
             bucket=sql.SQL(bucket.text),
             value=sql.Identifier(self.column) if self.column else sql.SQL("NULL::text"),
             where=sql.SQL(matching.text),
-            sets=sql.SQL(", ".join(sets)),
         )
         return [(statement, [*bucket.parameters, *matching.parameters, self.most])]
 
@@ -86,8 +84,9 @@ class Grouping:
         return Tally(
             moment,
             total=sum(row[3] for row in rows if row[0] == _PART_TOTAL),
-            buckets={row[1]: row[3] for row in rows if row[0] == _PART_BUCKET},
-            values={row[4]: row[3] for row in rows if row[0] == _PART_VALUE},
+            # What was not asked for is one group, of NULL.
+            buckets={row[1]: row[3] for row in rows if row[0] == _PART_BUCKET and row[1] is not None},
+            values={row[4]: row[3] for row in rows if row[0] == _PART_VALUE and row[4] is not None},
             settled=settled,
         )
 

@@ -108,7 +108,8 @@ class World:
         with self.connection.cursor() as cursor:
             found = execute_values(
                 cursor,
-                "INSERT INTO event (id, created_at, email, environment, component, message, data) VALUES %s RETURNING seq",
+                "INSERT INTO event (id, created_at, email, environment, component, message, data)"
+                " VALUES %s RETURNING seq",
                 [
                     (moment, values["email"], values["environment"], values["component"], m, values["data"])
                     for m in messages

@@ -26,7 +26,7 @@ def test_an_event_is_found_by_its_id_as_it_was_stored(world: Any) -> None:
     reader = world.reader()
     ((event_id,),) = world.execute("SELECT id FROM event")
     event = world.run(reader.by_id(event_id))
-    assert ("hello", '{"n": 12345678901234567890, "x": 1.50}') == (event.message, event.data)
+    assert (event.message, event.data) == ("hello", '{"n": 12345678901234567890, "x": 1.50}')
 
 
 def test_an_unknown_id_is_an_error_of_its_own(world: Any) -> None:
@@ -38,7 +38,7 @@ def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> No
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[3])
     rows = world.run(world.reader().tail(ALL, Slice(10, count=True)))
-    assert (["f", "e"], 2) == ([event.message for event in rows.events], rows.total)
+    assert ([event.message for event in rows.events], rows.total) == (["f", "e"], 2)
 
 
 def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
@@ -48,9 +48,9 @@ def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
     reader = world.reader()
     for _ in range(2):  # the first statement did not know of it yet
         rows = world.run(reader.tail(ALL, Slice(10, count=True)))
-        assert (["f", "b"], 2) == ([event.message for event in rows.events], rows.total)
+        assert ([event.message for event in rows.events], rows.total) == (["f", "b"], 2)
     world.execute("DELETE FROM index_failure")
-    assert ["f"] == [event.message for event in world.run(reader.tail(ALL, Slice(10))).events]
+    assert [event.message for event in world.run(reader.tail(ALL, Slice(10))).events] == ["f"]
 
 
 def test_a_watermark_that_falls_back_hides_nothing(world: Any) -> None:
@@ -58,9 +58,9 @@ def test_a_watermark_that_falls_back_hides_nothing(world: Any) -> None:
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[5])
     reader = world.reader()
-    assert () == world.run(reader.tail(ALL, Slice(10))).events
+    assert world.run(reader.tail(ALL, Slice(10))).events == ()
     move_watermark(world, seqs[0])
-    assert 5 == len(world.run(reader.tail(ALL, Slice(10))).events)
+    assert len(world.run(reader.tail(ALL, Slice(10))).events) == 5
 
 
 def test_a_floor_below_the_watermark_is_where_the_tail_begins(world: Any) -> None:
@@ -151,7 +151,7 @@ def test_a_statement_that_takes_too_long_is_a_timeout(world: Any, database: str)
         with pytest.raises(LogTimeout):
             world.run(reader.whole(ALL, Slice(1)))
     blocker.close()
-    assert () == world.run(reader.whole(ALL, Slice(1))).events
+    assert world.run(reader.whole(ALL, Slice(1))).events == ()
 
 
 def test_a_server_that_is_away_is_said_to_be(world: Any) -> None:

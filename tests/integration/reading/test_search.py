@@ -43,9 +43,9 @@ def test_an_answer_holds_both_sides_in_order(world: Any) -> None:
     world.store("four buyers", "five")
     search = world.search()
     answer = world.find(search, "message ct 'BUYER'", count=True)
-    assert (["four buyers", "three buyers", "one buyer"], 3) == (messages(answer), answer.total)
-    assert Source.INDEX_AND_TAIL == answer.provenance.source
-    assert ["one buyer", "three buyers"] == messages(world.find(search, "message ct 'buyer'", 2, newest_first=False))
+    assert (messages(answer), answer.total) == (["four buyers", "three buyers", "one buyer"], 3)
+    assert answer.provenance.source == Source.INDEX_AND_TAIL
+    assert messages(world.find(search, "message ct 'buyer'", 2, newest_first=False)) == ["one buyer", "three buyers"]
 
 
 def test_old_events_that_come_late_lie_where_their_time_says(world: Any) -> None:
@@ -55,8 +55,8 @@ def test_old_events_that_come_late_lie_where_their_time_says(world: Any) -> None
     world.store("a", at=now - 5)
     world.store("c", at=now + 5)
     search = world.search()
-    assert ["c", "b", "a"] == messages(world.find(search, "environment eq 'test'"))
-    assert ["c", "b"] == messages(world.find(search, "environment eq 'test'", 2))
+    assert messages(world.find(search, "environment eq 'test'")) == ["c", "b", "a"]
+    assert messages(world.find(search, "environment eq 'test'", 2)) == ["c", "b"]
 
 
 def test_pages_hold_each_event_once_across_both_sides(world: Any) -> None:
@@ -84,14 +84,14 @@ def test_what_the_index_refused_is_found_and_never_twice(world: Any) -> None:
     # Refused once, taken later: it is in the index, and the note of the refusal is still there.
     world.execute("INSERT INTO index_failure VALUES (%s, '2026-11-01', 'test')", (seqs[1],))
     answer = world.find(world.search(), "environment eq 'test'", count=True)
-    assert (["c", "b", "a"], 3) == (messages(answer), answer.total)
+    assert (messages(answer), answer.total) == (["c", "b", "a"], 3)
 
 
 def test_an_erased_event_is_gone_at_once(world: Any) -> None:
     seqs = world.store(*"abcdef")
     world.index_all()
     search = world.search(cache=1_000_000)
-    assert 6 == len(world.find(search, "environment eq 'test'").events)
+    assert len(world.find(search, "environment eq 'test'").events) == 6
     world.execute(
         "BEGIN; DELETE FROM event WHERE seq = %s; INSERT INTO erased VALUES (%s, '2026-11-01');"
         " UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT",
@@ -99,7 +99,7 @@ def test_an_erased_event_is_gone_at_once(world: Any) -> None:
     )
     for strong in (True, False):
         answer = world.find(search, "environment eq 'test'", 3, count=True, strong=strong)
-        assert (["f", "d", "c"], 5) == (messages(answer), answer.total)
+        assert (messages(answer), answer.total) == (["f", "d", "c"], 5)
 
 
 def test_tail_and_index_joined_in_one_snapshot_lose_and_double_no_rows_while_the_indexer_flushes(world: Any) -> None:
@@ -192,8 +192,8 @@ def test_a_missing_index_sends_the_search_to_postgresql(world: Any) -> None:
     world.index_all()
     request(world, "DELETE", index_of(world))
     answer = world.find(world.search(), "environment eq 'test'", count=True)
-    assert (["b", "a"], 2) == (messages(answer), answer.total)
-    assert (Source.SQL, "index away") == (answer.provenance.source, answer.provenance.reason)
+    assert (messages(answer), answer.total) == (["b", "a"], 2)
+    assert (answer.provenance.source, answer.provenance.reason) == (Source.SQL, "index away")
 
 
 def test_a_shard_that_is_nowhere_sends_the_search_to_postgresql(world: Any) -> None:
@@ -206,7 +206,7 @@ def test_a_shard_that_is_nowhere_sends_the_search_to_postgresql(world: Any) -> N
     request(world, "PUT", f"{red}?wait_for_active_shards=0&timeout=1s", {"settings": settings})
     world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2020-01-01', %s, 'x')", (red,))
     answer = world.find(world.search(), "environment eq 'test'")
-    assert (["b", "a"], Source.SQL) == (messages(answer), answer.provenance.source)
+    assert (messages(answer), answer.provenance.source) == (["b", "a"], Source.SQL)
 
 
 def test_a_closed_index_sends_the_search_to_postgresql(world: Any) -> None:
@@ -214,7 +214,7 @@ def test_a_closed_index_sends_the_search_to_postgresql(world: Any) -> None:
     world.index_all()
     request(world, "POST", f"{index_of(world)}/_close")
     answer = world.find(world.search(), "environment eq 'test'")
-    assert (["a"], Source.SQL) == (messages(answer), answer.provenance.source)
+    assert (messages(answer), answer.provenance.source) == (["a"], Source.SQL)
 
 
 def test_an_index_that_hangs_costs_its_time_out_once_and_is_used_again_when_it_is_back(world: Any) -> None:
@@ -222,14 +222,14 @@ def test_an_index_that_hangs_costs_its_time_out_once_and_is_used_again_when_it_i
     world.index_all()
     proxy = world.proxy_to_elasticsearch()
     search = world.search(elasticsearch=proxy.url, timeout=0.5)
-    assert Source.INDEX_AND_TAIL == world.find(search, "message eq 'a'").provenance.source
+    assert world.find(search, "message eq 'a'").provenance.source == Source.INDEX_AND_TAIL
     proxy.hanging.set()
     first = time.monotonic()
-    assert Source.SQL == world.find(search, "message eq 'a'").provenance.source
+    assert world.find(search, "message eq 'a'").provenance.source == Source.SQL
     second = time.monotonic()
     for _ in range(5):
         answer = world.find(search, "message eq 'a'")
-        assert (["a"], "index away") == (messages(answer), answer.provenance.reason)
+        assert (messages(answer), answer.provenance.reason) == (["a"], "index away")
     assert time.monotonic() - second < 0.4 < second - first
     proxy.hanging.clear()
     world.wait_until(lambda: world.find(search, "message eq 'a'").provenance.source == Source.INDEX_AND_TAIL)
@@ -239,15 +239,15 @@ def test_an_index_that_refuses_connections_is_asked_again_at_once(world: Any) ->
     world.store("a")
     world.index_all()
     answer = world.find(world.search(elasticsearch="http://127.0.0.1:1"), "message eq 'a'")
-    assert (["a"], Source.SQL) == (messages(answer), answer.provenance.source)
+    assert (messages(answer), answer.provenance.source) == (["a"], Source.SQL)
 
 
 def test_without_an_index_postgresql_answers_and_says_why(world: Any) -> None:
     world.store("a")
     answer = world.find(world.search(index=False), "message eq 'a'")
-    assert (["a"], Source.SQL, "no index") == (
+    assert (
         messages(answer), answer.provenance.source, answer.provenance.reason,
-    )  # fmt: skip
+    ) == (["a"], Source.SQL, "no index")  # fmt: skip
 
 
 def test_with_both_too_slow_the_error_says_that_it_is_time(world: Any) -> None:
@@ -265,7 +265,7 @@ def test_without_postgresql_eventual_reads_are_answered_and_strong_ones_refused(
     world.index_all()
     search = world.search(world.reader(DEAD))
     answer = world.find(search, "message eq 'a'", strong=False, count=True)
-    assert (["a"], 1, Source.INDEX) == (messages(answer), answer.total, answer.provenance.source)
+    assert (messages(answer), answer.total, answer.provenance.source) == (["a"], 1, Source.INDEX)
     with pytest.raises(LogUnavailable):
         world.find(search, "message eq 'a'")
 
@@ -274,7 +274,7 @@ def test_eventual_reads_leave_the_tail_out(world: Any) -> None:
     world.store("a")
     world.index_all()
     world.store("b")
-    assert ["a"] == messages(world.find(world.search(), "environment eq 'test'", strong=False))
+    assert messages(world.find(world.search(), "environment eq 'test'", strong=False)) == ["a"]
 
 
 def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
@@ -285,7 +285,7 @@ def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
     wanted = PageRequest(10)
     everything = {"match_all": {}}
     page = world.run(joined._hits.page(Scope((name,) * 400, 10), everything, wanted))
-    assert 1 == len(page.events)
+    assert len(page.events) == 1
     missing = tuple(f"{name}-{number}" for number in range(400))
     with pytest.raises(IndexUnavailable, match="404"):
         world.run(joined._hits.page(Scope((name, *missing), 10), everything, wanted))
