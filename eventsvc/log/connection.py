@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import select
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ class Pool:
         """
         connection = self._idle.get()
         try:
+            if connection is not None and _is_stale(connection):
+                connection.close()
             if connection is None or connection.closed:
                 connection = connect(self._dsn, statement_timeout=self._statement_timeout)
             with translate_errors():
@@ -116,6 +119,18 @@ class Pool:
                 return
             if connection is not None:
                 connection.close()
+
+
+def _is_stale(connection: Connection) -> bool:
+    """Whether the server has hung up: there is something to read on a connection that has asked nothing.
+
+    So a restarted PostgreSQL costs no request; a look is one system call.
+    """
+    if connection.closed:
+        return True
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""`eventsvc dev`, from outside: start, use, kill, stop, start again."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+EVENT = {
+    "email": "diego@chefhero.com",
+    "environment": "production",
+    "component": "orders",
+    "message": "the buyer #123456 has placed an order",
+    "data": {"order_id": 123, "amount": 300},
+}
+QUERY = "((email eq 'diego@chefhero.com') AND (createdAt gte '2018-1-1') AND (message ct 'buyer' ))"
+
+
+@pytest.mark.timeout(280)
+def test_killing_anything_loses_nothing_and_it_comes_back_by_itself(
+    make_dev: Any, make_poster: Any, eventually: Any
+) -> None:
+    dev = make_dev(EVENTSVC_DEV_SERVERS="local")
+    assert "Elasticsearch: local process" in dev.start()
+    status, headers, stored = dev.ask("POST", "/event", EVENT)
+    assert (status, headers["location"]) == (201, f"/event/{stored['id']}")
+    assert dev.ask("GET", "/event")[2] == [stored]
+    assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+
+    with make_poster(dev) as poster:
+        poster.wait_for_more()
+        dev.kill("eventsvc index")
+        poster.wait_for_more()
+        dev.kill("org.elasticsearch.server")
+        poster.wait_for_more()
+        dev.kill("postgres -D")
+        poster.wait_for_more()
+
+    expected = sorted([*poster.acknowledged, stored["id"]])
+    found = sorted(event["id"] for event in dev.all_events())
+    assert set(expected) <= set(found)
+    assert len(found) == len(set(found))
+
+    def from_index() -> bool:
+        return bool(dev.ask("GET", "/event", q=QUERY)[1]["eventsvc-source"] == "index")
+
+    eventually(from_index, what="searches answered by the index again")
+    assert sorted(event["id"] for event in dev.all_events(q="createdAt gte '2018-1-1'")) == found
+    assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+    assert dev.stop() == 0
+    assert dev.pids() == []
+
+
+def test_what_was_stored_is_there_at_the_next_start(
+    make_dev: Any, eventually: Any, elasticsearch_url: str, index_prefix: str
+) -> None:
+    dev = make_dev(
+        EVENTSVC_DEV_SERVERS="local", EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url, EVENTSVC_INDEX_PREFIX=index_prefix
+    )
+    dev.start()
+    stored = dev.ask("POST", "/event", EVENT)[2]
+    assert dev.stop(signal.SIGTERM) == 0
+    assert dev.pids() == []
+
+    dev.start()
+    assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+    dev.stop(signal.SIGKILL)
+    eventually(lambda: dev.pids() == [], what="all processes gone after `eventsvc dev` was killed")
+
+    dev.start()
+    assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+
+
+def test_a_second_one_on_the_same_folder_or_port_says_so_in_one_line(make_dev: Any) -> None:
+    dev = make_dev(EVENTSVC_DEV_SERVERS="local", EVENTSVC_ELASTICSEARCH_URL="http://127.0.0.1:9")
+    dev.folder.mkdir()
+    with socket.create_server(("127.0.0.1", dev.port)):
+        said = dev.start(until="eventsvc: ")
+        assert dev.process.wait(20) == 1
+    assert said.startswith(f"eventsvc: cannot listen on 127.0.0.1 port {dev.port}: ")
+    assert len(said.splitlines()) == 1
+
+    with (dev.folder / "lock").open("a") as lock:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", "import fcntl; fcntl.flock(0, fcntl.LOCK_EX); print('held', flush=True); input()"],
+            stdin=lock,
+            stdout=subprocess.PIPE,
+        )
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        said = dev.start(until="eventsvc: ")
+        assert dev.process.wait(20) == 1
+        holder.kill()
+        holder.communicate()
+    assert "is in use by another `eventsvc dev`" in said
+    assert len(said.splitlines()) == 1
