@@ -1,0 +1,147 @@
+"""Sending by _bulk through a real client whose answers are made to fail now and then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import elasticsearch as es
+import pytest
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch import Elasticsearch
+
+from eventsvc.event import Event
+from eventsvc.index import bulk, months
+from eventsvc.index.bulk import IndexVanished, Item, Stopped, delete_item, send, write_item
+from eventsvc.settings import Settings
+
+
+def answered(status: int) -> es.ApiError:
+    meta = ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "127.0.0.1", 9))
+    return es.ApiError("planned", meta, {"error": {"type": "planned"}})
+
+
+class Unreliable:
+    """The real client; before each request a plan may raise, or change the answer."""
+
+    def __init__(self, client: Elasticsearch, *plan: Any) -> None:
+        self.client, self.plan, self.sizes = client, list(plan), list[int]()
+
+    def bulk(self, **options: Any) -> Any:
+        self.sizes.append(options["operations"].count(b"\n") // 2)
+        step = self.plan.pop(0) if self.plan else None
+        if isinstance(step, Exception):
+            raise step
+        answer = self.client.bulk(**options)
+        return step(answer) if step else answer
+
+
+@pytest.fixture
+def index(elasticsearch: Elasticsearch, settings: Settings) -> str:
+    return months.create(elasticsearch, settings.index_prefix, date(2026, 11, 1), replicas=0).name
+
+
+@pytest.fixture
+def items(make_event: Callable[..., Event], index: str) -> list[Item]:
+    return [write_item(make_event(), index) for _ in range(10)]
+
+
+def count(elasticsearch: Elasticsearch, index: str) -> int:
+    months.refresh(elasticsearch, [index])
+    return int(elasticsearch.count(index=index)["count"])
+
+
+def send_through(client: Any, items: list[Item]) -> list[bulk.Refused]:
+    return send(client, items, threading.Event())
+
+
+def test_everything_is_stored_whatever_fails_for_a_while(
+    elasticsearch: Elasticsearch, index: str, items: list[Item]
+) -> None:
+    client = Unreliable(
+        elasticsearch, answered(429), es.ConnectionTimeout("planned"), answered(503), es.ConnectionError("planned")
+    )
+    assert send_through(client, items) == []
+    assert count(elasticsearch, index) == 10
+    assert client.sizes == [10] * 5
+
+
+def test_a_request_that_is_too_large_is_halved(elasticsearch: Elasticsearch, index: str, items: list[Item]) -> None:
+    client = Unreliable(elasticsearch, answered(413), answered(413))
+    assert send_through(client, items) == []
+    assert count(elasticsearch, index) == 10
+    assert client.sizes == [10, 5, 2, 3, 5]
+
+
+def test_a_single_document_that_is_too_large_is_refused(elasticsearch: Elasticsearch, items: list[Item]) -> None:
+    (refused,) = send_through(Unreliable(elasticsearch, answered(413)), items[:1])
+    assert refused.item == items[0]
+    assert "413" in refused.reason
+
+
+def test_items_that_are_refused_for_now_are_sent_again_alone(
+    elasticsearch: Elasticsearch, index: str, items: list[Item]
+) -> None:
+    def busy(answer: Any) -> Any:
+        body = answer.body | {"errors": True}
+        error = {"type": "es_rejected_execution_exception", "reason": "queue is full"}
+        body["items"][3] = {"index": {"status": 429, "error": error}}
+        return body
+
+    client = Unreliable(elasticsearch, busy)
+    assert send_through(client, items) == []
+    assert client.sizes == [10, 1]
+
+
+def test_a_document_that_breaks_a_rule_is_refused_alone_and_not_quoted(
+    elasticsearch: Elasticsearch, index: str, items: list[Item]
+) -> None:
+    lines = items[4].lines.replace(b'"seq":', b'"seq":"my secret","was":')
+    bad = Item(items[4].seq, index, lines)
+    (refused,) = send_through(elasticsearch, [*items[:4], bad, *items[5:]])
+    assert refused.item is bad
+    assert refused.reason.startswith("document_parsing_exception")
+    assert "secret" not in refused.reason
+    assert count(elasticsearch, index) == 9
+
+
+def test_an_index_that_is_gone_is_never_made_by_itself(
+    elasticsearch: Elasticsearch, index: str, items: list[Item]
+) -> None:
+    elasticsearch.indices.delete(index=index)
+    with pytest.raises(IndexVanished) as caught:
+        send_through(elasticsearch, items)
+    assert caught.value.name == index
+    assert months.uuids(elasticsearch, [index]) == {}
+
+
+def test_sending_stops_when_told_to(elasticsearch: Elasticsearch, items: list[Item]) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        send(Unreliable(elasticsearch, answered(503)), items, stop)  # type: ignore[arg-type]
+
+
+def test_requests_are_cut_by_bytes(elasticsearch: Elasticsearch, index: str, make_event: Callable[..., Event]) -> None:
+    large = [write_item(make_event(message="word " * 1_600), index) for _ in range(220)]
+    client = Unreliable(elasticsearch)
+    assert send_through(client, large) == []
+    assert sum(client.sizes) == 220
+    assert len(client.sizes) > 1
+    assert max(client.sizes) * len(large[0].lines) <= bulk.MOST_BYTES + len(large[0].lines)
+
+
+def test_writing_and_removing_twice_does_no_harm(elasticsearch: Elasticsearch, index: str, items: list[Item]) -> None:
+    for _ in range(2):
+        assert send_through(elasticsearch, items) == []
+    assert count(elasticsearch, index) == 10
+    for _ in range(2):
+        assert send_through(elasticsearch, [delete_item(index, 1), delete_item(index, 2)]) == []
+    assert count(elasticsearch, index) == 8
+
+
+def test_waiting_grows_and_stays_bounded() -> None:
+    assert all(0.05 <= bulk.backoff(0) <= 0.1 for _ in range(20))
+    assert all(1.5 <= bulk.backoff(attempt) <= 3 for attempt in (5, 50, 5_000))
