@@ -15,6 +15,8 @@ Query = dict[str, Any]
 
 # Lucene refuses to build an automaton for about 400 repeated characters, path and needle together.
 LONGEST_WILDCARD = 256
+# Elasticsearch refuses more than 1,000 UTF-16 units (index.max_regex_length), the path in data included.
+LONGEST_PREFIX = 400
 # Elasticsearch refuses 30 levels (indices.query.bool.max_nested_depth); the search adds some of its own.
 DEEPEST = 24
 
@@ -45,7 +47,8 @@ def _query(node: ast.Node, level: int) -> Query:
         case ast.And(operands):
             return _all(operands, level)
         case ast.Or(operands):
-            return _bool(should=_any(operands, level))
+            choices = _any(operands, level)
+            return choices[0] if len(choices) == 1 else _bool(should=choices)
         case ast.Not(operand):
             return _all((node,), level) if not isinstance(operand, ast.Not) else _query(operand.operand, level)
         case _:
@@ -171,7 +174,7 @@ def _escape(text: str) -> str:
 
 
 def _prefix(subject: ast.Subject, needle: str) -> Query:
-    if len(needle) > terms.LONGEST_TEXT:
+    if len(needle) > LONGEST_PREFIX:
         raise _Inexact
     start = f"{terms.data_path(subject.keys)}f:" if isinstance(subject, ast.Path) else ""
     return {"prefix": {_folded_field(subject): {"value": start + terms.fold(needle)}}}

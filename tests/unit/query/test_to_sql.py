@@ -1,0 +1,44 @@
+"""AST → SQL: every value is a parameter, every pattern is escaped."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventsvc.query.parse import parse
+from eventsvc.query.to_sql import to_sql
+
+
+def test_no_value_and_no_key_is_in_the_text() -> None:
+    values = ["emailvalue", "idvalue", "needle", "keyname", "4711", "2018"]
+    text, parameters = to_sql(
+        parse(
+            "email eq 'emailvalue' OR email in ('emailvalue') OR message ct 'needle' OR component sw 'needle'"
+            " OR data.keyname eq 'needle' OR data.keyname in (4711, 'needle', null, true) OR data.keyname ct 'needle'"
+            " OR data.keyname gt 4711 OR data.keyname lt 'needle' OR data.keyname exists OR createdAt gt '2018-1-1'",
+            now=0,
+        )
+    )
+    assert [value for value in values if value in text] == []
+    assert text.count("%s") == len(parameters)
+    assert text.replace("%s", "").count("%") == 0
+
+
+@pytest.mark.parametrize(
+    ("needle", "pattern"),
+    [("%", "\\%"), ("_", "\\_"), ("\\\\", "\\\\"), ("\\\\%", "\\\\\\%"), ("a*?", "a*?"), ("ÀİẞÉ", "àißé")],
+)
+def test_patterns_are_escaped_and_folded(needle: str, pattern: str) -> None:
+    expected = ('lower(message COLLATE "pg_c_utf8") LIKE %s', [f"%{pattern}%"])
+    assert to_sql(parse(f"message ct '{needle}'", now=0)) == expected
+    text, parameters = to_sql(parse(f"data.a sw '{needle}'", now=0))
+    assert parameters == [["a"], f"{pattern}%"]
+    assert "lower((value #>> '{}') COLLATE \"pg_c_utf8\") LIKE %s" in text
+
+
+def test_lists_are_one_parameter_and_can_use_an_index() -> None:
+    one, other = "1b4e28ba-2fa1-41d2-883f-0016d3cca427", "1b4e28ba-2fa1-41d2-883f-0016d3cca428"
+    assert to_sql(parse(f"id in ('{one}', '{other}')", now=0)) == ("id = ANY(%s::uuid[])", [[one, other]])
+    assert to_sql(parse("createdAt eq '1970-1-1'", now=0)) == (
+        "created_at >= %s::timestamptz AND created_at < %s::timestamptz",
+        ["1970-01-01T00:00:00.000Z", "1970-01-02T00:00:00.000Z"],
+    )
