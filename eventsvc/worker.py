@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import signal
 import socket
 import sys
 import time
@@ -73,11 +74,21 @@ def _is_waiting(listener: socket.socket) -> bool:
 class Arbiter(_Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """Turns new connections away before it tells the workers to stop."""
 
+    _stopping = False
+
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  (the base class's signature)
         """Stop all workers."""
         if graceful and any([turn_away(listener.sock) for listener in self.LISTENERS]):  # noqa: C419  (all of them)
             time.sleep(_SETTLE)
+        self._stopping = graceful
         super().stop(graceful)
+
+    def reap_workers(self) -> None:
+        """Take note of the workers that have ended; called ten times a second while all of them should."""
+        if self._stopping:
+            # A worker that was only just forked does not hear the first signal.
+            self.kill_workers(signal.SIGTERM)
+        super().reap_workers()
 
 
 class _Protocol(ASGIProtocol):  # type: ignore[misc]
