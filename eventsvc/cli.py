@@ -49,13 +49,17 @@ def main() -> None:
 
 
 def _show(exc: BaseException) -> None:
-    """Print an error and its causes that say more, outermost first."""
-    print(f"eventsvc: {exc}", file=sys.stderr)
-    shown = str(exc)
+    """Print an error and those of its causes that say more, outermost first."""
+    shown = _text(exc)
+    print(f"eventsvc: {shown}", file=sys.stderr)
     while (cause := exc.__cause__) is not None:
-        if (text := str(cause).strip()) and text not in shown:
+        if (text := _text(cause)) and text not in shown:
             print(f"  because: {text}", file=sys.stderr)
         shown, exc = shown + text, cause
+
+
+def _text(exc: BaseException) -> str:
+    return (exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)).strip()
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer's signature)

@@ -15,8 +15,9 @@ Say = Callable[[str], None]
 _POLL = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _STEADY_SECONDS = 30.0  # who ran that long has earned a quick restart
-_LINES_A_SECOND = 2.0
-_MOST_LINES = 10.0
+_QUIET_SECONDS = 60.0
+_MOST_KINDS = 10
+_FIGURES = re.compile(r"[0-9]+")
 _WORRYING = re.compile(r'\[(warning|error|critical) *\]|"log\.level": ?"(warning|error|critical)"', re.IGNORECASE)
 
 
@@ -41,26 +42,19 @@ class LogTail:
     def __init__(self, name: str, path: Path) -> None:
         self._name, self._path = name, path
         self._position = path.stat().st_size if path.exists() else 0
-        self._allowed, self._left_out, self._asked = _MOST_LINES, 0, time.monotonic()
+        self._shown: dict[str, float] = {}
 
     def new_lines(self) -> list[str]:
-        """What is worth showing; a flood is cut, and said to be."""
+        """What is worth showing; what differs only in its figures from a line of the last minute is not."""
         now = time.monotonic()
-        self._allowed = min(_MOST_LINES, self._allowed + (now - self._asked) * _LINES_A_SECOND)
-        self._asked = now
-        shown = []
+        self._shown = {kind: when for kind, when in self._shown.items() if now - when < _QUIET_SECONDS}
+        lines = []
         for line in self._read():
-            if not _WORRYING.search(line):
-                continue
-            if self._allowed < 1:
-                self._left_out += 1
-                continue
-            self._allowed -= 1
-            shown.append(f"{self._name}: {line}")
-        if shown and self._left_out:
-            shown.insert(0, f"{self._name}: {self._left_out} more lines are in {self._path}")
-            self._left_out = 0
-        return shown
+            kind = _FIGURES.sub("", line)
+            if _WORRYING.search(line) and kind not in self._shown and len(self._shown) < _MOST_KINDS:
+                self._shown[kind] = now
+                lines.append(f"{self._name}: {line}")
+        return lines
 
     def _read(self) -> list[str]:
         try:
