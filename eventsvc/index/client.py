@@ -72,6 +72,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "connections_per_node": 20,
     }
     if settings.elasticsearch_ca is not None:
+        # The client by itself would complain only at the first request.
+        settings.elasticsearch_ca.open("rb").close()
         options["ca_certs"] = str(settings.elasticsearch_ca)
     api_key, password = settings.elasticsearch_api_key, settings.elasticsearch_password
     if api_key.get_secret_value():
