@@ -16,7 +16,7 @@ MESSAGE, A = ast.Name("message"), ast.Path(("a",))
 
 def test_needles_of_every_length(world: Any, make_draft: Any) -> None:
     """Repeated characters are the worst there is for an automaton."""
-    texts = ["a" * 8191, "ab" * 4095, "a" * 4000 + "😀" * 4000, "".join(map(chr, range(0x4E00, 0x4E00 + 8000)))]
+    texts = ["a" * 8191, "a" * 4000 + "😀漢" * 2000]
     drafts = [make_draft(message=text, data={"a": text}, component=text[:100], email=text[:254]) for text in texts]
     events = world.store(drafts)
     nodes: list[ast.Node] = []
