@@ -17,7 +17,7 @@ JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 ENCODINGS = ("gzip", "zstd")
 
-_IN_MEMORY = 1024 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
+_IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Stored:
 class BulkWriter:
     """Writes bulks, a few at a time, so that memory stays bounded whatever is sent."""
 
-    def __init__(self, dsn: str, *, concurrency: int, waiting: int = 16) -> None:
+    def __init__(self, dsn: str, *, concurrency: int, waiting: int = 64) -> None:
         self._pool = Pool(dsn, size=concurrency, statement_timeout=_STATEMENT_TIMEOUT)
         self._turns = asyncio.Semaphore(concurrency)
         self._places = concurrency + waiting

@@ -33,7 +33,8 @@ class Load:
 def post(host: str, port: int, body: bytes, *, connections: int, seconds: float) -> Load:
     """Send the same POST /event again and again."""
     request = (
-        b"POST /event HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        b"POST /event HTTP/1.1\r\nHost: bench\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     ) + body
     poller = select.epoll()
     sockets = {}
