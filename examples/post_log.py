@@ -51,16 +51,24 @@ def main() -> int:
     try:
         for batch in batches(itertools.islice(events, options.limit)):
             posted += client.post(batch)
-            print(f"\r{posted:,} events", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r{posted:,} events", end="", file=sys.stderr, flush=True)
     except (OSError, http.client.HTTPException, Refused) as exc:
-        print(f"\n{posted:,} events were stored, then: {exc}", file=sys.stderr)
+        print(f"{_over()}{posted:,} events were stored, then: {exc}", file=sys.stderr)
         return 1
     finally:
         client.close()
     seconds = time.monotonic() - started
-    print(f"\r{posted:,} events in {seconds:.1f} s, {posted / max(seconds, 0.001):,.0f} a second", file=sys.stderr)
+    print(
+        f"{_over()}{posted:,} events in {seconds:.1f} s, {posted / max(seconds, 0.001):,.0f} a second", file=sys.stderr
+    )
     print(f"curl -G {client.url} --data-urlencode \"q=createdAt gte 'now-5m'\"")
     return 0
+
+
+def _over() -> str:
+    """What goes back to the start of the progress line, if one is shown."""
+    return "\r" if sys.stderr.isatty() else ""
 
 
 def read_options() -> argparse.Namespace:
