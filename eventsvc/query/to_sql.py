@@ -5,9 +5,11 @@ Every literal, keys of data included, is a parameter; a column's name comes from
 
 from __future__ import annotations
 
+import json
 from typing import Any, assert_never
 
 from eventsvc.fields import FIELDS, Kind
+from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
 from eventsvc.query.times import format_instant
 from eventsvc.terms import fold
@@ -81,7 +83,21 @@ def _plain(value: ast.Value) -> Any:
 
 def _on_data(path: ast.Path, test: Sql) -> Sql:
     text, values = test
-    return f"EXISTS (SELECT FROM event_values(data, %s::text[]) AS value WHERE {text})", [list(path.keys), *values]
+    if len(path.keys) > DATA_DEPTH:
+        return "false", []
+    return f"EXISTS (SELECT FROM jsonb_path_query(data, %s::jsonpath) AS value WHERE {text})", [
+        _json_path(path),
+        *values,
+    ]
+
+
+def _json_path(path: ast.Path) -> str:
+    """A jsonpath to all values at a path.
+
+    ``[*]`` gives an array's elements, and anything else as it is; there are as many as arrays can be nested.
+    """
+    unwrap = "[*]" * (DATA_DEPTH - len(path.keys) + 1)
+    return "$" + unwrap + "".join(f".{json.dumps(key, ensure_ascii=False)}{unwrap}" for key in path.keys)
 
 
 # CASE, because only it keeps PostgreSQL from trying the cast on a value of another type first.

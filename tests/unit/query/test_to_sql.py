@@ -31,7 +31,7 @@ def test_patterns_are_escaped_and_folded(needle: str, pattern: str) -> None:
     expected = ('lower(message COLLATE "pg_c_utf8") LIKE %s', [f"%{pattern}%"])
     assert to_sql(parse(f"message ct '{needle}'", now=0)) == expected
     text, parameters = to_sql(parse(f"data.a sw '{needle}'", now=0))
-    assert parameters == [["a"], f"{pattern}%"]
+    assert parameters[1:] == [f"{pattern}%"]
     assert "lower((value #>> '{}') COLLATE \"pg_c_utf8\") LIKE %s" in text
 
 
@@ -42,3 +42,15 @@ def test_lists_are_one_parameter_and_can_use_an_index() -> None:
         "created_at >= %s::timestamptz AND created_at < %s::timestamptz",
         ["1970-01-01T00:00:00.000Z", "1970-01-02T00:00:00.000Z"],
     )
+
+
+def test_a_path_deeper_than_data_can_be_finds_nothing() -> None:
+    assert to_sql(parse("data" + ".a" * 21 + " exists", now=0)) == ("false", [])
+    text, (path,) = to_sql(parse("data" + ".a" * 20 + " exists", now=0))
+    assert "jsonb_path_query(data, %s::jsonpath)" in text
+    assert path.count('."a"[*]') == 20
+
+
+def test_keys_are_quoted_in_the_path() -> None:
+    _, (path,) = to_sql(parse(r"""data.'a"b'.'c\\d'.'$[*]'.'' exists""", now=0))
+    assert path.replace("[*]" * 17, "") == r'''$."a\"b"."c\\d"."$[*]".""'''
