@@ -96,6 +96,17 @@ def test_missing_extra_and_different_documents_are_found_and_repaired(
     assert check(stores, quick=True) == EQUAL
 
 
+def test_a_number_written_otherwise_is_no_difference(filled: Any, stores: Stores, run_indexer: Any) -> None:
+    """PostgreSQL keeps the zeros of numbers that other hands stored; Elasticsearch does not."""
+    filled.fetch(
+        "INSERT INTO event (id, created_at, email, environment, component, message, data)"
+        " VALUES (gen_random_uuid(), '2020-01-12', 'a@b.c', 'e', 'c', 'm', '{\"n\": 1.500}')"
+    )
+    with run_indexer():
+        filled.wait_visible()
+    assert check(stores) == EQUAL
+
+
 def test_quick_finds_what_is_missing(filled: Any, stores: Stores, elasticsearch: Elasticsearch) -> None:
     elasticsearch.delete(index=index_of(filled), id=str(FIRST + 5), refresh=True)
     assert check(stores, quick=True) == {"missing": 1, "extra": 0, "different": 0}

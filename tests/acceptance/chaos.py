@@ -1,0 +1,542 @@
+"""Break things at random moments, and see that nothing is lost, nothing is doubled, and all comes back: ``make chaos``.
+
+Eight writers and four readers work all the time against real processes. Each round breaks one thing, then waits
+until the index is what the log says again. Exit code 1 at the first thing that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from psycopg2.extensions import make_dsn
+
+from eventsvc.admin.compare import Range
+from eventsvc.admin.stores import open_stores
+from eventsvc.admin.verify import list_months, verify
+from eventsvc.errors import EventsvcError
+from eventsvc.log import schema, watermark
+from eventsvc.log.connection import connect, translate_errors
+from eventsvc.servers.find import find_elasticsearch, find_postgres
+from eventsvc.servers.server import Server, free_port, wait_until_ready
+from eventsvc.settings import load
+
+WRITERS, READERS = 8, 4
+PATIENCE = 120.0  # seconds for everything to come back
+PAUSE = 10.0
+BUSY = frozenset({409, 429, 500, 502, 503, 504})
+
+
+class Wrong(Exception):
+    """Something that must never happen."""
+
+
+@dataclass
+class Traffic:
+    """Writers and readers, and what they have seen."""
+
+    port: int
+    over: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
+    acknowledged: dict[str, str] = field(default_factory=dict)  # marker → id
+    writing: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    searches: int = 0
+    by_log: int = 0
+    wrong: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.gate.set()
+        for work, count in ((self._write, WRITERS), (self._read, READERS)):
+            for number in range(count):
+                self.threads.append(threading.Thread(target=work, args=(number,), daemon=True))
+                self.threads[-1].start()
+
+    def quiet(self) -> None:
+        """Let the writers finish what they have begun, and wait."""
+        self.gate.clear()
+        wait_for(lambda: not +self.writing, "the writers got no answer")
+
+    def ask(self, method: str, target: str, body: Any = None, key: str = "") -> tuple[int, dict[str, str], Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": f'"{key}"'} if key else {})
+            connection.request(method, target, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(text) if text else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return 0, {}, None
+        finally:
+            connection.close()
+
+    def _write(self, number: int) -> None:
+        count = 0
+        while not self.over.is_set():
+            self.gate.wait(0.2)
+            if not self.gate.is_set():
+                continue
+            self.writing[str(number)] = 1
+            count += 1
+            self._write_one(f"w{number}n{count}.")
+            self.writing[str(number)] = 0
+            time.sleep(0.002)
+
+    def _write_one(self, marker: str) -> None:
+        """Try again with the same key until it is acknowledged."""
+        event = {
+            "email": "chaos@chefhero.com",
+            "environment": "test",
+            "component": "chaos",
+            "message": f"event {marker}",
+        }
+        key = uuid.uuid4().hex
+        while not self.over.is_set():
+            status, _, answer = self.ask("POST", "/event", event | {"data": {"marker": marker}}, key)
+            if status == 201:
+                self.acknowledged[marker] = answer["id"]
+                return
+            if status and status not in BUSY:
+                self.wrong.append(f"POST answered {status}: {answer}")
+                return
+            self.refused += 1
+            time.sleep(0.05)
+
+    def _read(self, number: int) -> None:
+        chance = random.Random(number)
+        while not self.over.is_set():
+            markers = list(self.acknowledged)[-2_000:]
+            if not markers:
+                time.sleep(0.05)
+                continue
+            # Often the newest: read your own writes.
+            marker = markers[-1] if chance.random() < 0.5 else chance.choice(markers)
+            target = "/event?" + urllib.parse.urlencode({"q": f"message ct '{marker}'"})
+            status, headers, found = self.ask("GET", target)
+            if status == 200:
+                self.searches += 1
+                self.by_log += headers.get("eventsvc-source") == "sql"
+                if [event["id"] for event in found] != [self.acknowledged[marker]]:
+                    self.wrong.append(f"{marker} was acknowledged, and a search finds it {len(found)} times: {headers}")
+            elif status and status not in BUSY:
+                self.wrong.append(f"GET answered {status}: {found}")
+            time.sleep(0.01)
+
+
+class World:
+    """The servers and processes of one service; what dies is started again, as a supervisor would."""
+
+    def __init__(self, stack: ExitStack, elasticsearch_url: str) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
+        folder.chmod(0o711)
+        self.folder, self.port = folder, free_port()
+        self.postgres = self._server(stack, find_postgres(folder, say=print, way="local"))
+        found = find_elasticsearch(folder, say=print, url=elasticsearch_url, way="local")
+        if found is None:
+            sys.exit("chaos needs an Elasticsearch")
+        self.elasticsearch, self.shared = self._server(stack, found), bool(elasticsearch_url)
+        root = connect(self.postgres.url)
+        with root.cursor() as cursor:
+            cursor.execute("CREATE DATABASE chaos")
+        root.close()
+        self.settings = load(
+            {},
+            database_url=make_dsn(self.postgres.url, dbname="chaos"),
+            elasticsearch_url=self.elasticsearch.url,
+            index_prefix=f"chaos-{uuid.uuid4().hex[:8]}",
+            port=self.port,
+            workers=2,
+        )
+        self._migrate()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        stack.callback(self._stop)
+        self.revive()
+
+    @staticmethod
+    def _server(stack: ExitStack, server: Server) -> Server:
+        stack.callback(server.stop)
+        server.start()
+        wait_until_ready(server, timeout=180)
+        return server
+
+    def _migrate(self) -> None:
+        """Give each indexer a role of its own, so that it can be told which of them leads."""
+        connection = connect(self.dsn)
+        schema.migrate(connection)
+        with connection.cursor() as cursor:
+            for name in ("indexer_a", "indexer_b"):
+                cursor.execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD 'chaos'")
+        connection.close()
+
+    @property
+    def dsn(self) -> str:
+        return self.settings.database_url.get_secret_value()
+
+    def revive(self) -> None:
+        """Start what does not run."""
+        for server in (self.postgres, self.elasticsearch):
+            if not server.alive():
+                server.start()
+        for name in ("serve", "indexer_a", "indexer_b"):
+            process = self.processes.get(name)
+            if process is None or process.poll() is not None:
+                self.processes[name] = self._start(name)
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EVENTSVC_")}
+        environment |= self.settings.to_environment()
+        if name != "serve":
+            environment["EVENTSVC_DATABASE_URL"] = make_dsn(self.dsn, user=name, password="chaos")
+        command = [sys.executable, "-m", "eventsvc", "serve" if name == "serve" else "index"]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def _stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+            process.kill()
+        with suppress(Exception):
+            urllib3.request(
+                "DELETE", f"{self.elasticsearch.url}/{self.settings.index_prefix}-v1-{time.strftime('%Y.%m')}"
+            )
+
+    def leader(self) -> str:
+        """The name of the indexer that leads."""
+
+        def look() -> str:
+            with suppress(EventsvcError), translate_errors():
+                connection = connect(self.dsn)
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "SELECT usename FROM pg_stat_activity WHERE pid = %s", (watermark.find_leader(connection),)
+                    )
+                    rows = cursor.fetchall()
+                connection.close()
+                return str(rows[0][0]) if rows else ""
+            return ""
+
+        return str(wait_for(look, "nobody leads"))
+
+    def stand_by(self) -> str:
+        return "indexer_b" if self.leader() == "indexer_a" else "indexer_a"
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Wrong(f"{what} within {seconds:.0f} s")
+        time.sleep(0.05)
+    return value
+
+
+def children(pid: int) -> list[int]:
+    """All processes below one."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found, level = [], [pid]
+    while level:
+        level = [child for child, parent in parents.items() if parent in level]
+        found += level
+    return found
+
+
+def strike(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class Faults:
+    """What can be broken; each method breaks one thing, and gives the words for the report."""
+
+    def __init__(self, world: World, chance: random.Random, pause: float) -> None:
+        self.world, self.chance, self.pause_seconds = world, chance, pause
+
+    def _indexer(self, name: str) -> list[int]:
+        return [self.world.processes[name].pid]
+
+    def _worker(self) -> list[int]:
+        return [self.chance.choice(wait_for(lambda: children(self.world.processes["serve"].pid), "no API worker"))]
+
+    def _tree(self, server: Any) -> list[int]:
+        return [server.pid, *children(server.pid)]
+
+    def kill_leader(self) -> str:
+        strike(self._indexer(self.world.leader()), signal.SIGKILL)
+        return "kill -9 the leading indexer"
+
+    def kill_stand_by(self) -> str:
+        strike(self._indexer(self.world.stand_by()), signal.SIGKILL)
+        return "kill -9 the stand-by indexer"
+
+    def kill_worker(self) -> str:
+        strike(self._worker(), signal.SIGKILL)
+        return "kill -9 an API worker"
+
+    def kill_postgres(self) -> str:
+        strike([self.world.postgres.pid], signal.SIGKILL)  # type: ignore[attr-defined]
+        return "kill -9 PostgreSQL"
+
+    def kill_elasticsearch(self) -> str:
+        strike(self._tree(self.world.elasticsearch)[::-1], signal.SIGKILL)
+        return "kill -9 Elasticsearch"
+
+    def fill_bulk_queue(self) -> str:
+        """Send more at once than Elasticsearch takes: it answers 429 to us and to the indexer."""
+        line = json.dumps({"index": {"_index": f"{self.world.settings.index_prefix}-flood"}}) + "\n"
+        body = (line + json.dumps({"text": "flood " * 2_000}) + "\n") * 1_000
+        answers: Counter[int] = Counter()
+        until = time.monotonic() + 4
+
+        def flood() -> None:
+            with urllib3.PoolManager(retries=False) as http:
+                while time.monotonic() < until:
+                    with suppress(urllib3.exceptions.HTTPError):
+                        url = f"{self.world.elasticsearch.url}/_bulk?filter_path=errors"
+                        headers = {"Content-Type": "application/x-ndjson"}
+                        answers[http.request("POST", url, body=body, headers=headers, timeout=30).status] += 1
+
+        threads = [threading.Thread(target=flood) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with suppress(urllib3.exceptions.HTTPError):
+            urllib3.request("DELETE", f"{self.world.elasticsearch.url}/{self.world.settings.index_prefix}-flood")
+        return f"fill Elasticsearch's bulk queue ({answers[429]} requests answered 429)"
+
+    def _pause(self, what: str, pids: list[int]) -> str:
+        strike(pids, signal.SIGSTOP)
+        time.sleep(self.pause_seconds)
+        strike(pids, signal.SIGCONT)
+        return f"pause {what} for {self.pause_seconds:.0f} s"
+
+    def pause_leader(self) -> str:
+        return self._pause("the leading indexer", self._indexer(self.world.leader()))
+
+    def pause_worker(self) -> str:
+        return self._pause("an API worker", self._worker())
+
+    def pause_postgres(self) -> str:
+        return self._pause("PostgreSQL", self._tree(self.world.postgres))
+
+    def pause_elasticsearch(self) -> str:
+        return self._pause("Elasticsearch", self._tree(self.world.elasticsearch))
+
+
+class Monitor(threading.Thread):
+    """Sees that the watermark never falls."""
+
+    def __init__(self, dsn: str, traffic: Traffic) -> None:
+        super().__init__(daemon=True)
+        self.dsn, self.traffic, self.looks = dsn, traffic, 0
+
+    def run(self) -> None:
+        highest, connection = 0, None
+        while not self.traffic.over.is_set():
+            time.sleep(0.05)
+            with suppress(EventsvcError), translate_errors():
+                if connection is None or connection.closed:
+                    connection = connect(self.dsn)
+                seq = watermark.read(connection).seq
+                self.looks += 1
+                if seq < highest:
+                    self.traffic.wrong.append(f"the watermark fell from {highest} to {seq}")
+                highest = max(highest, seq)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round was, and what was seen."""
+
+    number: int
+    fault: str
+    events: int
+    refused: int
+    searches: int
+    seconds: float
+
+
+class Chaos:
+    """Round after round."""
+
+    def __init__(self, world: World, traffic: Traffic, chance: random.Random) -> None:
+        self.world, self.traffic, self.chance = world, traffic, chance
+        self.verified_to = 0
+        self.checked: set[str] = set()
+
+    def round(self, number: int, fault: Callable[[], str]) -> Round:
+        refused, searches = self.traffic.refused, self.traffic.searches
+        self.traffic.gate.set()
+        self._supervise(self.chance.uniform(0.5, 2.5))
+        words = fault()
+        broken = time.monotonic()
+        self._supervise(self.chance.uniform(1.0, 3.0))
+        self._converge()
+        seconds = time.monotonic() - broken
+        events = self._check()
+        return Round(number, words, events, self.traffic.refused - refused, self.traffic.searches - searches, seconds)
+
+    def _supervise(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.world.revive()
+            time.sleep(0.1)
+
+    def _converge(self) -> None:
+        """Wait until everything that was acknowledged is visible in the index."""
+        self.traffic.gate.clear()
+
+        def visible() -> bool:
+            self.world.revive()
+            if +self.traffic.writing:
+                return False
+            with suppress(EventsvcError), translate_errors():
+                connection = connect(self.world.dsn)
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT coalesce(max(seq), 0) FROM event")
+                    ((last,),) = cursor.fetchall()
+                seq = watermark.read(connection).seq
+                connection.close()
+                return bool(seq >= last)
+            return False
+
+        wait_for(visible, "the index did not catch up")
+
+    def _check(self, *, everything: bool = False) -> int:
+        """Compare index and log, and the log with what was acknowledged; give the number of new events."""
+        if everything:
+            self.verified_to, self.checked = 0, set()
+        with open_stores(self.world.settings) as stores:
+            mark = watermark.read(stores.connection).seq
+            for report in verify(stores, list_months(stores.connection), wanted=Range(max(0, self.verified_to - 100))):
+                if not report.equal or report.refused:
+                    raise Wrong(f"index and log differ: {report}")
+            new = {m: i for m, i in self.traffic.acknowledged.items() if m not in self.checked}
+            with stores.connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT data->>'marker', array_agg(id::text) FROM event WHERE seq > %s GROUP BY 1",
+                    (0 if everything else self.verified_to,),
+                )
+                stored = dict(cursor.fetchall())
+        for marker, event_id in new.items():
+            ids = [one.strip("{}") for one in stored.get(marker, [])]
+            if ids != [event_id]:
+                raise Wrong(f"{marker} was acknowledged as {event_id}, and the log holds {ids}")
+        twice = [marker for marker, ids in stored.items() if len(ids) > 1]
+        if twice:
+            raise Wrong(f"stored twice: {twice[:5]}")
+        self.checked |= new.keys()
+        self.verified_to = mark
+        if self.traffic.wrong:
+            raise Wrong("; ".join(self.traffic.wrong[:5]))
+        return len(new)
+
+
+def choose(options: argparse.Namespace, faults: Faults) -> list[tuple[str, Callable[[], str]]]:
+    """Every kind of fault equally often, in random order."""
+    kinds = [name for name in dir(faults) if not name.startswith("_") and callable(getattr(faults, name))]
+    if faults.world.shared:
+        kinds = [name for name in kinds if "elasticsearch" not in name and "bulk" not in name]
+    kinds = options.faults or kinds
+    chosen = []
+    while len(chosen) < options.rounds:
+        chosen += faults.chance.sample(kinds, len(kinds))
+    return [(name, getattr(faults, name)) for name in chosen[: options.rounds]]
+
+
+def report(path: Path, rounds: list[Round], traffic: Traffic, monitor: Monitor) -> None:
+    """Put the figures between the marks of a page."""
+    summary = (
+        f"{len(rounds)} rounds on {time.strftime('%Y-%m-%d')}: {len(traffic.acknowledged):,} events acknowledged, none"
+        f" lost, none twice; {traffic.searches:,} searches for an acknowledged event (half of them for the newest),"
+        f" each answered with it exactly once, {traffic.by_log:,} of them by PostgreSQL alone; the watermark looked at"
+        f" {monitor.looks:,} times, never falling; `verify` equal after every round."
+    )
+    legend = (
+        '"Refused" counts answers 503 and broken connections; the writers repeat those with the same Idempotency-Key.'
+        ' "Back after" runs from the fault (of a pause: from its end) until everything acknowledged is visible in the'
+        " index; writers go on for 1 to 3 s of it."
+    )
+    head = (
+        "| round | what was broken | events | refused | searches | back after |\n| --- | --- | --- | --- | --- | --- |"
+    )
+    rows = [
+        f"| {r.number} | {r.fault} | {r.events:,} | {r.refused:,} | {r.searches:,} | {r.seconds:.1f} s |"
+        for r in rounds
+    ]
+    lines = [summary, "", legend, "", head, *rows]
+    text = path.read_text(encoding="utf-8")
+    block = "\n".join(["<!-- chaos -->", *lines, "<!-- /chaos -->"])
+    path.write_text(
+        re.sub(r"<!-- chaos -->.*<!-- /chaos -->", lambda _: block, text, flags=re.DOTALL), encoding="utf-8"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--pause", type=float, default=PAUSE, help="seconds")
+    parser.add_argument("--faults", nargs="+", help="only these kinds")
+    parser.add_argument("--elasticsearch-url", default="", help="one that is shared, and left in peace")
+    parser.add_argument("--report", type=Path, help="the page whose table is to be written")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    print(f"seed {options.seed}", flush=True)
+    rounds: list[Round] = []
+    with ExitStack() as stack:
+        world = World(stack, options.elasticsearch_url)
+        traffic = Traffic(world.port)
+        stack.callback(traffic.over.set)
+        wait_for(lambda: traffic.ask("GET", "/readyz")[0] == 200, "the API is not ready")
+        monitor = Monitor(world.dsn, traffic)
+        monitor.start()
+        traffic.start()
+        chaos = Chaos(world, traffic, chance)
+        try:
+            for number, (_, fault) in enumerate(choose(options, Faults(world, chance, options.pause)), start=1):
+                rounds.append(chaos.round(number, fault))
+                print(rounds[-1], flush=True)
+                if options.report:
+                    report(options.report, rounds, traffic, monitor)
+            chaos._check(everything=True)
+        except Wrong as exc:
+            for log in world.folder.glob("*.log"):
+                print(
+                    f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]), file=sys.stderr
+                )
+            sys.exit(f"WRONG: {exc}")
+        finally:
+            traffic.over.set()
+    print(f"{len(rounds)} rounds, {len(traffic.acknowledged)} events, {traffic.searches} searches, nothing wrong")
+
+
+if __name__ == "__main__":
+    main()

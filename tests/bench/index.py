@@ -1,0 +1,303 @@
+"""Measure the indexer beside bare elasticsearch-py, its lag under load, and reindexing: ``make bench-index``.
+
+Prints a table in Markdown for docs/reliability.md. All against servers of its own, or those of the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from elasticsearch import Elasticsearch, helpers
+from psycopg2.extensions import make_dsn
+
+from eventsvc.admin import rebuild
+from eventsvc.admin.stores import open_stores
+from eventsvc.admin.verify import list_months, verify
+from eventsvc.index import client as index_client
+from eventsvc.index import mapping, months
+from eventsvc.index.client import connect_async
+from eventsvc.index.hits import Hits
+from eventsvc.indexer import Indexer
+from eventsvc.joined import Joined
+from eventsvc.log import schema, watermark
+from eventsvc.log.batches import read_batch
+from eventsvc.log.connection import Connection, Pool, connect
+from eventsvc.log.months import month_of
+from eventsvc.log.reader import Reader
+from eventsvc.log.slices import Slice
+from eventsvc.query.parse import parse
+from eventsvc.search import Search, compile_query
+from eventsvc.servers.find import find_elasticsearch, find_postgres
+from eventsvc.servers.server import wait_until_ready
+from eventsvc.settings import Settings, load
+from eventsvc.telemetry import configure_logging
+
+_FILL = """
+    INSERT INTO event (id, email, environment, component, message, data)
+    SELECT gen_random_uuid(), 'user' || i %% 997 || '@chefhero.com', (array['production', 'staging', 'test'])[1 + i %% 3],
+        (array['orders', 'payments', 'search', 'mail', 'auth'])[1 + i %% 5],
+        'the buyer #' || i || ' has placed an order of ' || i %% 50 || ' boxes, session ' || md5(i::text),
+        jsonb_build_object('order_id', i,
+            'amount', (i %% 1000 / 10.0)::float8, 'tags', jsonb_build_array('a', 'b' || i %% 7))
+    FROM generate_series(1, %s) AS i
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _parse()
+    configure_logging("console", "warning")
+    with ExitStack() as stack:
+        database, elasticsearch = _servers(stack, options)
+        settings = load({}, database_url=database, elasticsearch_url=elasticsearch, index_prefix="bench")
+        rows = []
+        for name, measure, argument in (
+            ("indexer", _measure_indexer, options.events),
+            ("lag", _measure_lag, options.seconds),
+            ("reindex", _measure_reindex, options.reindex),
+        ):
+            if name in options.only:
+                print(f"measuring {name} …", file=sys.stderr, flush=True)
+                rows += measure(settings, argument)
+    print("| what | measured | to reach |\n| --- | --- | --- |")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database-url", help="a server on which databases may be made")
+    parser.add_argument("--elasticsearch-url")
+    parser.add_argument("--events", type=int, default=200_000, help="for the indexer")
+    parser.add_argument("--seconds", type=int, default=30, help="of load for the lag")
+    parser.add_argument("--reindex", type=int, default=1_000_000, help="events to reindex and verify")
+    parser.add_argument("--only", nargs="+", default=["indexer", "lag", "reindex"])
+    return parser.parse_args()
+
+
+def _servers(stack: ExitStack, options: argparse.Namespace) -> tuple[str, str]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+    folder.chmod(0o711)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    servers = []
+    for find, url in ((find_postgres, options.database_url), (find_elasticsearch, options.elasticsearch_url)):
+        server = find(folder, say=say, url=url or "", way="local", lasting=False)
+        if server is None:
+            sys.exit("no Elasticsearch could be found")
+        stack.callback(server.stop)
+        server.start()
+        wait_until_ready(server, timeout=180)
+        servers.append(server.url)
+    return servers[0], servers[1]
+
+
+@contextmanager
+def _filled(settings: Settings, events: int) -> Iterator[tuple[Settings, Connection]]:
+    """A fresh database with events in it; its indexes are removed afterwards."""
+    server = settings.database_url.get_secret_value()
+    name = f"bench_{time.time_ns()}"
+    root = connect(server)
+    with root.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    settings = settings.model_copy(
+        update={"database_url": type(settings.database_url)(make_dsn(server, dbname=name)), "index_prefix": name}
+    )
+    connection = connect(settings.database_url.get_secret_value())
+    schema.migrate(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(_FILL, (events,))
+        cursor.execute("ANALYZE")
+    yield settings, connection
+    connection.close()
+    with index_client.connect(settings) as client:
+        for index in months.list_all(client, name):
+            months.delete(client, index)
+    with root.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    root.close()
+
+
+@contextmanager
+def _indexing(settings: Settings) -> Iterator[None]:
+    indexer = Indexer(settings)
+    thread = threading.Thread(target=indexer.run)
+    thread.start()
+    yield
+    indexer.stop()
+    thread.join()
+
+
+def _wait(connection: Connection, seq: int) -> None:
+    while watermark.read(connection).seq < seq:
+        time.sleep(0.02)
+
+
+def _bare_bulk(settings: Settings, connection: Connection) -> float:
+    """Index the same documents with nothing but the client's own helper; they are ready in memory."""
+    events, after = [], 0
+    while batch := read_batch(connection, after=after, to=2**40).events:
+        events += batch
+        after = batch[-1].seq
+    month = month_of(events[0].created_at)
+    documents = [orjson.loads(orjson.dumps(mapping.to_document(event))) for event in events]
+    # The client as everybody has it, with the faster of its own serializers.
+    from elasticsearch.serializer import OrjsonSerializer
+
+    with Elasticsearch(settings.elasticsearch_url, serializer=OrjsonSerializer(), request_timeout=60) as client:
+        index = months.create(client, settings.index_prefix, month, replicas=0, visible=False).name
+        started = time.perf_counter()
+        actions = ({"_index": index, "_id": str(doc["seq"]), "_source": doc} for doc in documents)
+        for done, result in helpers.parallel_bulk(client, actions, thread_count=4, chunk_size=1_000):
+            assert done, result
+        months.refresh(client, [index])
+        seconds = time.perf_counter() - started
+        months.delete(client, index)
+    return len(documents) / seconds
+
+
+def _measure_indexer(settings: Settings, events: int) -> list[tuple[str, str, str]]:
+    rates: dict[str, list[float]] = {"bare": [], "ours": []}
+    with _filled(settings, events) as (here, connection):
+        _bare_bulk(here, connection)  # warms Elasticsearch up
+        for _ in range(2):
+            rates["bare"].append(_bare_bulk(here, connection))
+            started = time.perf_counter()
+            with _indexing(here):
+                _wait(connection, events)
+                rates["ours"].append(events / (time.perf_counter() - started))
+            _forget(here, connection)
+    ours, bare = max(rates["ours"]), max(rates["bare"])
+    what = f"indexer, {events:,} events, beside `helpers.parallel_bulk` of the same documents"
+    return [(what, f"{ours:,.0f}/s beside {bare:,.0f}/s: {ours / bare:.2f}", "≥ 0.8")]
+
+
+def _forget(settings: Settings, connection: Connection) -> None:
+    with index_client.connect(settings) as client:
+        for index in months.list_all(client, settings.index_prefix):
+            months.delete(client, index)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM index_month; UPDATE watermark SET checkpoint = 0, seq = 0, fence = fence + 1")
+
+
+def _measure_lag(settings: Settings, seconds: int) -> list[tuple[str, str, str]]:
+    with _filled(settings, 1_000) as (here, connection), _indexing(here):
+        _wait(connection, 1_000)
+        lags = asyncio.run(_lags(here, seconds))
+    lags.sort()
+    p50, p99 = statistics.median(lags), lags[int(len(lags) * 0.99)]
+    what = f"lag from commit to visible with `consistency=eventual`, 500 events/s for {seconds} s"
+    return [(what, f"p50 {p50:.2f} s, p99 {p99:.2f} s, max {lags[-1]:.2f} s", "p99 < 1.5 s")]
+
+
+async def _lags(settings: Settings, seconds: int) -> list[float]:
+    client, pool = connect_async(settings), Pool(settings.database_url.get_secret_value(), size=2)
+    search = Search(Reader(pool), Joined(Hits(client), alias=settings.index_prefix, cache_size=0))
+    over = threading.Event()
+    with ThreadPoolExecutor(max_workers=4) as writers:
+        for _ in range(4):
+            writers.submit(_write, settings.database_url.get_secret_value(), 125, over)
+        lags = []
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            lags.append(await _lag(search, pool))
+        over.set()
+    await client.close()
+    await asyncio.to_thread(pool.close)
+    return lags
+
+
+async def _lag(search: Search, pool: Pool) -> float:
+    """Write one event, and look for it until an eventual search finds it."""
+
+    def insert(connection: Connection) -> str:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO event (id, email, environment, component, message, data)"
+                " VALUES (gen_random_uuid(), 'a@b.test', 'probe', 'probe', 'where are you', '{}') RETURNING id"
+            )
+            return str(cursor.fetchall()[0][0])
+
+    event_id = await pool.run(insert)
+    started = time.perf_counter()
+    query = compile_query(parse(f"id eq '{event_id}'", now=0))
+    while not (await search.find(query, Slice(1), strong=False)).events:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return time.perf_counter() - started
+
+
+def _write(dsn: str, rate: float, over: threading.Event) -> None:
+    """Write events one by one, evenly."""
+    connection = connect(dsn)
+    due = time.monotonic()
+    with connection.cursor() as cursor:
+        while not over.is_set():
+            cursor.execute(_FILL, (1,))
+            due += 1 / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+    connection.close()
+
+
+def _measure_reindex(settings: Settings, events: int) -> list[tuple[str, str, str]]:
+    with _filled(settings, events) as (here, connection):
+        with _indexing(here):
+            _wait(connection, events)
+        bare = _bare_bulk_in_process(here)
+        with open_stores(here) as stores:
+            (month,) = list_months(connection)
+            started = time.perf_counter()
+            state = rebuild.rebuild(stores, month, rate=None, advance=lambda _: None)
+            rate = events / (time.perf_counter() - started)
+            rebuild.remove_old(stores, [state])
+            rows = [
+                (
+                    f"reindex of {events:,} events beside bare bulk",
+                    f"{rate:,.0f}/s beside {bare:,.0f}/s: {rate / bare:.2f}",
+                    "≥ 0.8",
+                )
+            ]
+            for quick in (False, True):
+                started = time.perf_counter()
+                (report,) = verify(stores, [month], quick=quick)
+                assert report.equal
+                what = f"verify{' --quick' if quick else ''} of {events:,} equal events"
+                rows.append((what, f"{time.perf_counter() - started:.1f} s", "< 60 s"))
+    return rows
+
+
+def _bare_bulk_in_process(settings: Settings) -> float:
+    """Measure bare bulk in a process of its own: a million documents in memory would slow us down."""
+    code = (
+        "import json, runpy, sys; from eventsvc.settings import load; from eventsvc.log.connection import connect;"
+        "bench = runpy.run_path(sys.argv[1]); values = json.loads(sys.argv[2]);"
+        "print(bench['_bare_bulk'](load({}, **values), connect(values['database_url'])))"
+    )
+    values: dict[str, Any] = {
+        "database_url": settings.database_url.get_secret_value(),
+        "elasticsearch_url": settings.elasticsearch_url,
+        "index_prefix": settings.index_prefix,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, __file__, json.dumps(values)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    main()
