@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -10,6 +10,7 @@ import orjson
 import structlog
 
 from eventsvc import errors
+from eventsvc.api.problem_types import BY_STATUS, INTERNAL, PAGE, PROBLEMS, Problem, all_problems
 from eventsvc.query.excerpt import render_excerpt
 
 if TYPE_CHECKING:
@@ -18,51 +19,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-DOCS = "/problems"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One kind of problem.
-
-    Attributes:
-        slug: the last part of its type URL, and the heading in docs/problems.md.
-        title: the same text for every occurrence.
-        retry_after: seconds; 0 when sending the same again would not help.
-    """
-
-    slug: str
-    status: int
-    title: str
-    retry_after: int = 0
-
-    @property
-    def type(self) -> str:
-        """A URL that leads to its section of the docs."""
-        return f"{DOCS}#{self.slug}"
-
-
-# Most specific first where one class derives from another.
-PROBLEMS: dict[type[Exception], Problem] = {
-    errors.QueryError: Problem("invalid-query", 400, "The query cannot be understood"),
-    errors.InvalidEvents: Problem("invalid-event", 422, "An event breaks a rule"),
-    errors.UnsupportedMediaType: Problem("unsupported-media-type", 415, "The body is of a type that is not understood"),
-    errors.BodyTooLarge: Problem("too-large", 413, "The body is too large"),
-    errors.InvalidBody: Problem("invalid-body", 400, "The body cannot be read"),
-    errors.InvalidParameter: Problem("invalid-parameter", 400, "A parameter has an impossible value"),
-    errors.KeyReused: Problem("key-reused", 422, "The Idempotency-Key came before with another body"),
-    errors.KeyRunning: Problem("key-running", 409, "A request with this Idempotency-Key is still running", 1),
-    errors.EventGone: Problem("event-gone", 410, "It was stored once, and has been erased since"),
-    errors.InvalidInput: Problem("invalid-input", 400, "The request cannot be used"),
-    errors.EventNotFound: Problem("event-not-found", 404, "There is no such event"),
-    errors.CommitUnknown: Problem("commit-unknown", 503, "It is not known whether the event was stored", 1),
-    errors.WriteQueueFull: Problem("write-queue-full", 503, "Too many events wait to be written", 1),
-    errors.LogTimeout: Problem("log-timeout", 503, "PostgreSQL did not answer in time", 5),
-    errors.LogUnavailable: Problem("log-unavailable", 503, "PostgreSQL cannot be reached", 2),
-    errors.LogError: Problem("log-error", 503, "PostgreSQL could not do what was asked", 5),
-    errors.IndexUnavailable: Problem("index-unavailable", 503, "The index cannot answer", 5),
-}
-INTERNAL = Problem("internal-error", 500, "Something went wrong in the service")
 
 
 def install(app: App[Request, Response]) -> None:
@@ -70,6 +26,24 @@ def install(app: App[Request, Response]) -> None:
     app.add_error_handler(Exception, _handle_unexpected)
     app.add_error_handler(errors.EventsvcError, _handle_ours)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
+    app.add_route(PAGE, _Page())
+
+
+class _Page:
+    """GET /problems: where the type of every problem leads."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """Answer docs/problems.md as a page that needs nothing else."""
+        resp.content_type = falcon.MEDIA_HTML
+        resp.text = _render_page()
+
+
+def _render_page() -> str:
+    sections = (
+        f'<h2 id="{one.slug}">{one.slug}</h2><p><b>{one.status} {escape(one.title)}.</b> {escape(one.advice)}</p>'
+        for one in all_problems()
+    )
+    return f"<!doctype html><html lang=en><meta charset=utf-8><title>Problems</title>{''.join(sections)}"
 
 
 async def _handle_ours(_req: Request, resp: Response, exc: errors.EventsvcError, _params: dict[str, Any]) -> None:
@@ -80,11 +54,18 @@ async def _handle_ours(_req: Request, resp: Response, exc: errors.EventsvcError,
 
 
 async def _handle_falcon(_req: Request, resp: Response, exc: falcon.HTTPError, _params: dict[str, Any]) -> None:
-    title = exc.title or str(exc.status)
-    problem = Problem(_slug(exc.status_code), exc.status_code, title.removeprefix(f"{exc.status_code} "))
+    problem = BY_STATUS.get(exc.status_code) or _unlisted(exc)
     if exc.headers:
         resp.set_headers(exc.headers)
     _answer(resp, problem, exc.description or "", {})
+
+
+def _unlisted(exc: falcon.HTTPError) -> Problem:
+    """Make a problem of a status that has no section of its own."""
+    for problem in all_problems():
+        if problem.status == exc.status_code:
+            return problem
+    return Problem("about", exc.status_code, exc.title.removeprefix(f"{exc.status_code} "), "")
 
 
 async def _handle_unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
@@ -102,13 +83,6 @@ def _answer(resp: Response, problem: Problem, detail: str, extensions: dict[str,
     resp.data = orjson.dumps(body | extensions)
     if problem.retry_after:
         resp.set_header("Retry-After", str(problem.retry_after))
-
-
-_SLUGS = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type"}
-
-
-def _slug(status: int) -> str:
-    return _SLUGS.get(status, f"http-{status}")
 
 
 def _extensions(exc: errors.EventsvcError) -> dict[str, Any]:

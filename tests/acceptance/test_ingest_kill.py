@@ -1,6 +1,6 @@
 """Kill -9 whatever is found, under load: what was acknowledged is stored once, and no key twice.
 
-EVENTSVC_KILLS sets how many processes are killed; 50 are a release's worth.
+INGEST_KILLS sets how many processes are killed; 50 are a release's worth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from eventsvc.log.connection import connect
 from eventsvc.servers.postgres import LocalPostgres, binaries
 from eventsvc.servers.server import wait_until_ready
 
-KILLS = int(os.environ.get("EVENTSVC_KILLS", "6"))
+KILLS = int(os.environ.get("INGEST_KILLS", "6"))
 CLIENTS = 32
 BULK = 20
 NDJSON = "application/x-ndjson"
@@ -209,9 +209,8 @@ def _check(postgres: LocalPostgres, clients: list[_Client], killed: Counter[str]
     sent = set().union(*(client.sent for client in clients))
     acknowledged = {message: name for client in clients for message, name in client.acknowledged.items()}
     statuses = sum((client.statuses for client in clients), Counter[int]())
-    print(
-        f"\nkilled {dict(killed)}; {len(acknowledged):,} events acknowledged, {len(stored):,} stored; {dict(statuses)}"
-    )
+    done = f"{len(acknowledged):,} events acknowledged, {len(stored):,} stored"
+    sys.stdout.write(f"\nkilled {dict(killed)}; {done}; answers {dict(statuses)}\n")  # seen with pytest -s
     lost = [message for message in acknowledged if message not in stored]
     twice = [message for message, (count, _) in stored.items() if count > 1]
     other = [message for message, name in acknowledged.items() if name and stored.get(message, (0, ""))[1] != name]

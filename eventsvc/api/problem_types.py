@@ -1,0 +1,191 @@
+"""Every kind of problem: its status, its title, and what to do about it. docs/problems.md says the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eventsvc import errors
+
+PAGE = "/problems"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of problem.
+
+    Attributes:
+        slug: the last part of its type URL, and its heading in docs/problems.md.
+        title: the same text for every occurrence.
+        advice: what it means and what to do.
+        retry_after: seconds; 0 when sending the same again would not help.
+    """
+
+    slug: str
+    status: int
+    title: str
+    advice: str
+    retry_after: int = 0
+
+    @property
+    def type(self) -> str:
+        """A URL that leads to its section."""
+        return f"{PAGE}#{self.slug}"
+
+
+_NOT_STORED = "Nothing was stored; send the same again after Retry-After seconds."
+
+# By exception; the nearest of its classes counts.
+PROBLEMS: dict[type[Exception], Problem] = {
+    errors.QueryError: Problem(
+        "invalid-query",
+        400,
+        "The query cannot be understood",
+        "`offset`, `line` and `column` say where, `excerpt` shows it with a caret under the place, `expected` lists"
+        " what could stand there, and `hint` knows the usual mistakes. GET /query?q= explains a query.",
+    ),
+    errors.InvalidEvents: Problem(
+        "invalid-event",
+        422,
+        "An event breaks a rule",
+        "`errors` names each fault: `pointer` (RFC 6901) is the place in the event, `detail` the rule, and `line` the"
+        " line or position in a request with many events. Up to 20 faults or lines are named; `total` counts all."
+        " Nothing was stored. With `partial=true` a bulk request stores its good events.",
+    ),
+    errors.UnsupportedMediaType: Problem(
+        "unsupported-media-type",
+        415,
+        "The body is of a type that is not understood",
+        "Send `application/json` (one event or an array) or `application/x-ndjson` (one event a line), in UTF-8,"
+        " plain or with Content-Encoding gzip or zstd.",
+    ),
+    errors.BodyTooLarge: Problem(
+        "too-large",
+        413,
+        "The body is too large",
+        "One event may be 1 MiB, a request with many 64 MiB (packed and unpacked) and 100,000 events, unless settings"
+        " say otherwise. Send less at a time. Nothing was stored.",
+    ),
+    errors.InvalidBody: Problem(
+        "invalid-body",
+        400,
+        "The body cannot be read",
+        "It is not JSON, not UTF-8, not whole, or not what its Content-Encoding says. `detail` tells what and where."
+        " Nothing was stored.",
+    ),
+    errors.InvalidParameter: Problem(
+        "invalid-parameter",
+        400,
+        "A parameter has an impossible value",
+        "`parameter` names the query parameter or header, `detail` says what it may be.",
+    ),
+    errors.KeyReused: Problem(
+        "key-reused",
+        422,
+        "The Idempotency-Key came before with another body",
+        "A key stands for one request, for 24 hours. Take a new key for every new request. Nothing was stored.",
+    ),
+    errors.KeyRunning: Problem(
+        "key-running",
+        409,
+        "A request with this Idempotency-Key is still running",
+        "Send the same again after Retry-After seconds: it gets the answer of the first.",
+        1,
+    ),
+    errors.EventGone: Problem(
+        "event-gone",
+        410,
+        "It was stored once, and has been erased since",
+        "The Idempotency-Key is known, and what was stored under it was erased. Do not send it again.",
+    ),
+    errors.InvalidInput: Problem("invalid-input", 400, "The request cannot be used", "`detail` says why."),
+    errors.EventNotFound: Problem(
+        "event-not-found",
+        404,
+        "There is no such event",
+        "No event has this id: there never was one, or it was erased.",
+    ),
+    errors.CommitUnknown: Problem(
+        "commit-unknown",
+        503,
+        "It is not known whether the event was stored",
+        "The connection to PostgreSQL broke while it committed. Send the same again: with the same Idempotency-Key it"
+        " is stored at most once, without one it may be stored twice.",
+        1,
+    ),
+    errors.WriteQueueFull: Problem(
+        "write-queue-full",
+        503,
+        "Too many events wait to be written",
+        f"The service is at its limit, or stopping. {_NOT_STORED}",
+        1,
+    ),
+    errors.LogTimeout: Problem(
+        "log-timeout",
+        503,
+        "PostgreSQL did not answer in time",
+        "A search took too long: make its time range or its result smaller. Or a write did not get its turn:"
+        f" something holds a lock. {_NOT_STORED}",
+        5,
+    ),
+    errors.LogUnavailable: Problem("log-unavailable", 503, "PostgreSQL cannot be reached", _NOT_STORED, 2),
+    errors.LogError: Problem(
+        "log-error",
+        503,
+        "PostgreSQL could not do what was asked",
+        f"The service's own log knows more. {_NOT_STORED}",
+        5,
+    ),
+    errors.IndexUnavailable: Problem(
+        "index-unavailable",
+        503,
+        "The index cannot answer",
+        "Elasticsearch cannot give a whole answer now. Storing is not affected. Ask again after Retry-After seconds.",
+        5,
+    ),
+}
+
+INTERNAL = Problem(
+    "internal-error",
+    500,
+    "Something went wrong in the service",
+    "This is a fault of the service, not of the request. Its own log has the cause.",
+)
+
+# What the framework finds out by itself, by status.
+BY_STATUS: dict[int, Problem] = {
+    problem.status: problem
+    for problem in (
+        Problem("bad-request", 400, "Bad Request", "The request breaks the rules of HTTP, or a header cannot be read."),
+        Problem("unauthorized", 401, "Unauthorized", "This needs an API key: `Authorization: Bearer …`."),
+        Problem("forbidden", 403, "Forbidden", "The API key does not allow this."),
+        Problem("no-such-route", 404, "Not Found", "Nothing is served at this path; /openapi.json lists what is."),
+        Problem("method-not-allowed", 405, "Method Not Allowed", "The header Allow lists the methods of this path."),
+        Problem("not-acceptable", 406, "Not Acceptable", "The answer cannot be given in a type that Accept names."),
+        Problem("uri-too-long", 414, "URI Too Long", "Send the query in the body of QUERY /event instead."),
+        Problem("too-many-requests", 429, "Too Many Requests", "Send the same again after Retry-After seconds."),
+    )
+}
+
+
+def all_problems() -> list[Problem]:
+    """List every kind, by status and slug."""
+    return sorted({*PROBLEMS.values(), *BY_STATUS.values(), INTERNAL}, key=lambda one: (one.status, one.slug))
+
+
+def render_markdown() -> str:
+    """Write docs/problems.md."""
+    return _INTRODUCTION + "".join(
+        f"\n## {one.slug}\n\n**{one.status} {one.title}.** {one.advice}\n" for one in all_problems()
+    )
+
+
+_INTRODUCTION = """# Problems
+
+Every error is answered as `application/problem+json` (RFC 9457). `type` is a URL that leads here (the service answers
+`GET /problems` with this page), `title` is the same for all of its kind, and `detail` says what happened this time.
+
+<!-- made by `python -m eventsvc.api.problem_types > docs/problems.md`; a test compares -->
+"""
+
+if __name__ == "__main__":
+    print(render_markdown(), end="")  # noqa: T201
