@@ -1,0 +1,256 @@
+"""A real nginx with config/nginx.conf in front of three real API processes, without containers."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from eventsvc.servers.server import free_port
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 60.0
+EVENT = {
+    "email": "diego@chefhero.com",
+    "environment": "production",
+    "component": "orders",
+    "message": "hello",
+    "data": {},
+}
+
+
+def _load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+Load = _load_module(ROOT / "tests" / "containers" / "load.py").Load
+
+
+def _find_nginx() -> str:
+    """The program; where it is missing and we may, Debian's package is installed."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    if (found := shutil.which("nginx", path=path)) is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        quiet = {"capture_output": True, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
+        subprocess.run(["apt-get", "update", "-qq"], **quiet, check=False)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "nginx-light"], **quiet, check=False
+        )
+        found = shutil.which("nginx", path=path)
+    if found is None:
+        pytest.fail("nginx is missing: install it (Debian: apt-get install nginx-light)", pytrace=False)
+    return found
+
+
+class Api:
+    """One `eventsvc serve`."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.port = free_port()
+        self._environment, self._log = os.environ | environment, log
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "eventsvc", "serve", "--port", str(self.port), "--workers", "1"]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(DEADLINE)
+
+    def wait_ready(self) -> None:
+        _wait_for(self._is_ready, self._log)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()[-3000:]
+        return _status(self.port, "/readyz") == 200
+
+
+def _wait_for(condition: Callable[[], Any], log: Path) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def _request(port: int, method: str, target: str, body: Any = None, **headers: str) -> tuple[int, Any, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, target, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def _status(port: int, target: str) -> int:
+    try:
+        return _request(port, "GET", target)[0]
+    except OSError:
+        return 0
+
+
+class Balanced:
+    """nginx and the processes behind it."""
+
+    def __init__(self, apis: list[Api], port: int, log: Path) -> None:
+        self.apis, self.port, self._log = apis, port, log
+
+    def request(self, method: str, target: str, body: Any = None, **headers: str) -> tuple[int, Any, bytes]:
+        return _request(self.port, method, target, body, **headers)
+
+    def post(self, event: dict[str, Any], **headers: str) -> tuple[int, Any, bytes]:
+        return self.request("POST", "/event", json.dumps(event), **{"Content-Type": "application/json"} | headers)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@contextmanager
+def _nginx(folder: Path, apis: list[Api]) -> Iterator[Balanced]:
+    """Start it with the file as it is, but for the folder that it writes to."""
+    port, log = free_port(), folder / "nginx.log"
+    config = (ROOT / "config" / "nginx.conf").read_text()
+    (folder / "nginx.conf").write_text(config.replace(" /tmp/", f" {folder}/"))
+    (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n")
+    servers = "".join(f"server 127.0.0.1:{api.port} fail_timeout=1s;" for api in apis)
+    (folder / "backend.conf").write_text(
+        f'upstream api {{ {servers} }}\nmap "" $eventsvc_backend {{ default api; }}\n',
+    )
+    command = [_find_nginx(), "-c", str(folder / "nginx.conf"), "-p", str(folder), "-g", "daemon off;"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        _wait_for(lambda: _status(port, "/nginx-health") == 200, log)
+        yield Balanced(apis, port, log)
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(DEADLINE)
+
+
+@pytest.fixture
+def balanced(database: str, server_folder: Path) -> Iterator[Balanced]:
+    folder = server_folder / f"nginx-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(mode=0o711)
+    with ExitStack() as stack:
+        apis = [Api({"EVENTSVC_DATABASE_URL": database}, folder / f"api-{number}.log") for number in range(3)]
+        for api in apis:
+            stack.callback(lambda api=api: api.process.poll() is None and api.end(signal.SIGKILL))
+        for api in apis:
+            api.wait_ready()
+        yield stack.enter_context(_nginx(folder, apis))
+
+
+def _stored(balanced: Balanced, run: str) -> Counter[str]:
+    """How often each number of a run is stored."""
+    query = urllib.parse.quote(f"component eq '{run}'")
+    status, _, body = balanced.request("GET", f"/event?q={query}", Accept="application/x-ndjson")
+    assert status == 200
+    return Counter(json.loads(line)["data"]["number"] for line in body.splitlines())
+
+
+def test_requests_go_through_as_they_are(balanced: Balanced) -> None:
+    """Spread over the processes; long lines, QUERY, live streams and NDJSON pass; what is looked for is not logged."""
+    live = http.client.HTTPConnection("127.0.0.1", balanced.port, timeout=30)
+    live.request("GET", "/event/stream")
+    stream = live.getresponse()
+    assert stream.headers["Content-Type"].startswith("text/event-stream")
+    status, headers, body = balanced.post(EVENT)
+    assert status == 201
+    assert balanced.request("GET", headers["Location"])[2] == body
+    text = b""
+    while json.loads(body)["id"].encode() not in text:
+        text += stream.read1()
+    live.close()
+
+    secret = "somebody@example.com"
+    long = urllib.parse.quote(f"email eq '{secret}' OR " * 100 + "component eq 'orders'")
+    assert 4_000 < len(long) < 8_000
+    assert json.loads(balanced.request("GET", f"/event?q={long}")[2]) == [json.loads(body)]
+    found = balanced.request("QUERY", "/event", "component eq 'orders'", **{"Content-Type": "text/plain"})
+    assert json.loads(found[2]) == [json.loads(body)]
+    status, headers, lines = balanced.request("GET", "/event", Accept="application/x-ndjson")
+    assert headers["Transfer-Encoding"] == "chunked"
+    assert json.loads(lines) == json.loads(body)
+    assert balanced.request("GET", "/metrics")[0] == 404
+
+    for _ in range(60):
+        balanced.request("GET", "/healthz")
+    served = Counter(re.findall(r'"url.path":"/healthz".*?"upstream":"([^"]+)"', balanced.log()))
+    assert len(served) == 3
+    assert min(served.values()) >= 15
+    assert secret not in balanced.log()
+    assert "example" not in balanced.log()
+
+
+def test_a_large_body_passes(balanced: Balanced) -> None:
+    """The API's own limits decide, not the balancer's."""
+    lines = b"\n".join(json.dumps(EVENT | {"message": "x" * 4_000}).encode() for _ in range(2_000))
+    status, _, body = balanced.request("POST", "/event", lines, **{"Content-Type": "application/x-ndjson"})
+    assert status == 201, body[:300]
+
+
+def test_processes_restart_under_load_and_no_request_fails(balanced: Balanced) -> None:
+    """SIGTERM: each ends by itself, and what it has not taken goes to the others."""
+    with Load(balanced.port, threads=6) as load:
+        for api in balanced.apis:
+            count = len(load.outcome.acknowledged)
+            _wait_for(lambda count=count: len(load.outcome.acknowledged) > count + 30, balanced._log)
+            assert api.end(signal.SIGTERM) == 0
+            api.start()
+            api.wait_ready()
+    assert load.outcome.failures == []
+    assert _stored(balanced, load.run) == Counter(dict.fromkeys(load.outcome.acknowledged, 1))
+
+
+def test_a_process_is_killed_under_load(balanced: Balanced) -> None:
+    """SIGKILL: with a key a POST is sent once more and nothing fails; without one it is a plain 503, never a double."""
+    with Load(balanced.port, threads=4, keys=True) as keyed, Load(balanced.port, threads=4) as plain:
+        for api in balanced.apis[:2]:
+            count = len(plain.outcome.acknowledged)
+            _wait_for(lambda count=count: len(plain.outcome.acknowledged) > count + 30, balanced._log)
+            api.end(signal.SIGKILL)
+        count = len(keyed.outcome.acknowledged)
+        _wait_for(lambda: len(keyed.outcome.acknowledged) > count + 30, balanced._log)
+    # 409: the same key is still under way in PostgreSQL, with the process that has just died.
+    assert set(keyed.outcome.statuses) <= {201, 409}
+    assert set(plain.outcome.statuses) <= {201, 503}
+    for load in (keyed, plain):
+        stored = _stored(balanced, load.run)
+        assert set(stored.values()) == {1}
+        assert load.outcome.acknowledged.keys() <= stored.keys()
+
+
+def test_nobody_answers(balanced: Balanced) -> None:
+    """It is said as the API says things: a problem, and when to come back."""
+    for api in balanced.apis:
+        api.end(signal.SIGTERM)
+    status, headers, body = balanced.post(EVENT)
+    assert status == 503
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["Retry-After"] == "2"
+    assert json.loads(body)["status"] == 503
