@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+DOCS = PAGE
 
 
 def install(app: App[Request, Response]) -> None:
