@@ -27,7 +27,7 @@ from eventsvc.servers.watch import LogTail, watch
 from eventsvc.settings import PREFIX, Settings
 
 _POSTGRES_SECONDS = 60.0
-_ELASTICSEARCH_SECONDS = 180.0
+_ELASTICSEARCH_SECONDS = 300.0
 _API_SECONDS = 60.0
 _PREDECESSOR_SECONDS = 15.0
 _POLL = 0.1

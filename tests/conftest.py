@@ -33,7 +33,7 @@ from eventsvc.servers.server import wait_until_ready
 # Taken out of the environment: settings refuse names they do not know, and no test may depend on the caller's own.
 _OPTIONS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("EVENTSVC_")}
 _WAY: Any = _OPTIONS.get("EVENTSVC_TEST_SERVERS", "auto")
-_START_SECONDS = 120.0
+_START_SECONDS = 240.0
 
 
 def _say(line: str) -> None:

@@ -74,10 +74,8 @@ def test_without_java_one_line_says_what_is_missing(tmp_path: Path, monkeypatch:
         monkeypatch.delenv(name, raising=False)
     said: list[str] = []
     assert find.find_elasticsearch(tmp_path, say=said.append, way="local") is None
-    assert said == [
-        "searching in PostgreSQL, which is slower: "
-        "Elasticsearch needs Java 21 or newer, and Maven to fetch it, or Docker"
-    ]
+    assert len(said) == 1
+    assert said[0].startswith("searching in PostgreSQL, which is slower: Elasticsearch needs Java 21 or newer")
 
 
 def _fake_maven(folder: Path, script: str) -> None:
