@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: run test lint check format setup clean
+.PHONY: run test lint check format setup clean chaos bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -27,6 +27,15 @@ format: setup ## what the linters can repair by themselves
 
 setup: ## the virtual environment, when it is missing or setup.cfg has changed
 	@.ci/venv
+
+chaos: setup ## break things at random, ROUNDS times, and write what was seen into docs/reliability.md
+	$(BIN)/python tests/acceptance/chaos.py --rounds '$(or $(ROUNDS),100)' --report docs/reliability.md
+
+bench-ingest: setup ## single and bulk events beside what PostgreSQL alone can do
+	@$(BIN)/python tests/bench/ingest.py
+
+bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex and verify of a million events
+	$(BIN)/python tests/bench/index.py --report docs/reliability.md
 
 clean: ## what can be made again; not the data
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

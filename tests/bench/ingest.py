@@ -1,0 +1,235 @@
+"""Measure how fast events come in, beside what PostgreSQL alone can do: ``make bench-ingest``.
+
+All in one run on one machine, in turns, so that the ratios mean something when the figures move. Prints a table
+in Markdown for docs/ingest.md. Durable: fsync is on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import http_load
+
+from eventsvc.log import schema
+from eventsvc.log.connection import Connection, connect
+from eventsvc.servers.postgres import LocalPostgres, binaries
+from eventsvc.servers.server import wait_until_ready
+
+EVENT = {
+    "email": "diego@chefhero.com",
+    "environment": "production",
+    "component": "buyer-api",
+    "message": "the buyer #123456 has placed an order of 12 boxes",
+    "data": {"order_id": 123456, "amount": 300.5, "tags": ["a", "b7"]},
+}
+CONNECTIONS, CLIENTS, BULK = 64, 32, 100_000
+ONE_BY_ONE = """
+import os, tempfile
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp()
+from eventsvc.log import writer
+writer._GROUP = 1
+from eventsvc.cli import main
+import sys
+sys.argv = ["eventsvc", "serve"]
+main()
+"""
+
+
+def main() -> None:
+    """Run everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each single measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with _postgres() as (url, programs):
+        connection = connect(url)
+        schema.migrate(connection)
+        singles = _measure_singles(connection, url, programs, options.seconds, options.rounds)
+        bulks = _measure_bulks(connection, url, options.rounds)
+        connection.close()
+    _print(singles | bulks)
+
+
+@contextmanager
+def _postgres() -> Iterator[tuple[str, Path]]:
+    programs = binaries()
+    if programs is None:
+        sys.exit("pip install eventsvc[local]")
+    with tempfile.TemporaryDirectory(prefix="eventsvc-bench-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        server = LocalPostgres(Path(name) / "postgres", log=Path(name) / "log", programs=programs)
+        server.start()
+        try:
+            wait_until_ready(server, timeout=60)
+            yield server.url, programs
+        finally:
+            server.stop()
+
+
+class _Service:
+    def __init__(self, dsn: str, *arguments: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("EVENTSVC_")}
+        environment |= {"EVENTSVC_DATABASE_URL": dsn, "EVENTSVC_PORT": str(self.port), "EVENTSVC_LOG_LEVEL": "error"}
+        self._process = subprocess.Popen([sys.executable, *arguments], env=environment)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            if time.monotonic() > deadline:
+                sys.exit("the service does not start")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with suppress(OSError):
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        return False
+
+    def highest_memory(self) -> float:
+        """The most memory a worker ever had, in MiB."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
+        texts = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in children.split()]
+        return max(int(kib) / 1024 for text in texts for kib in re.findall(r"VmHWM:\s+(\d+) kB", text))
+
+    def __enter__(self) -> _Service:  # noqa: PYI034
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+
+Results = dict[str, tuple[list[float], float]]  # name: (rates, MiB)
+
+
+def _measure_singles(connection: Connection, url: str, programs: Path, seconds: float, rounds: int) -> Results:
+    body = json.dumps(EVENT, separators=(",", ":")).encode()
+    rates: dict[str, list[float]] = {"pgbench": [], "post": [], "post one by one": []}
+    latencies: list[float] = []
+    with _Service(url, "-m", "eventsvc", "serve") as service, _Service(url, "-c", ONE_BY_ONE) as slow:
+        for one in (service, slow):
+            http_load.post("127.0.0.1", one.port, body, connections=CONNECTIONS, seconds=1.0)
+        for _ in range(rounds):
+            _empty(connection)
+            rates["pgbench"].append(_pgbench(url, programs, seconds))
+            _empty(connection)
+            load = http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=seconds)
+            rates["post"].append(load.rate)
+            latencies += [load.percentile(0.5), load.percentile(0.99)]
+            _empty(connection)
+            load = http_load.post("127.0.0.1", slow.port, body, connections=CONNECTIONS, seconds=seconds)
+            rates["post one by one"].append(load.rate)
+        memory = {"pgbench": 0.0, "post": service.highest_memory(), "post one by one": slow.highest_memory()}
+    print(f"POST: p50 {min(latencies[::2]) * 1e3:.1f} ms, p99 {min(latencies[1::2]) * 1e3:.1f} ms", file=sys.stderr)
+    return {name: (values, memory[name]) for name, values in rates.items()}
+
+
+def _empty(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE event; CHECKPOINT")
+
+
+def _pgbench(url: str, programs: Path, seconds: float) -> float:
+    values = ", ".join(f"'{text}'" for text in [*list(EVENT.values())[:4], json.dumps(EVENT["data"])])
+    statement = (
+        f"INSERT INTO event (id, email, environment, component, message, data) VALUES (gen_random_uuid(), {values});\n"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(statement)
+        script.flush()
+        command = [programs / "pgbench", "-n", "-f", script.name, "-c", str(CLIENTS), "-j", "2"]
+        done = subprocess.run(
+            [*command, "-T", str(round(seconds)), url], check=True, capture_output=True, text=True
+        ).stdout
+    match = re.search(r"tps = ([\d.]+)", done)
+    return float(match[1]) if match else 0.0
+
+
+def _measure_bulks(connection: Connection, url: str, rounds: int) -> Results:
+    events = [EVENT | {"message": f"the buyer #{n} has placed an order of 12 boxes"} for n in range(BULK)]
+    body = b"\n".join(json.dumps(event, separators=(",", ":")).encode() for event in events)
+    rates: dict[str, list[float]] = {"COPY": [], "bulk": []}
+    with _Service(url, "-m", "eventsvc", "serve") as service:
+        for _ in range(rounds):
+            _empty(connection)
+            rates["COPY"].append(_timed(lambda: _copy(connection, events)))
+            _empty(connection)
+            rates["bulk"].append(_timed(lambda: _post_bulk(service.port, body)))
+        memory = service.highest_memory()
+    return {"COPY": (rates["COPY"], 0.0), "bulk": (rates["bulk"], memory)}
+
+
+def _timed(work: Callable[[], Callable[[], None]]) -> float:
+    ready = work()  # preparations are not measured
+    began = time.perf_counter()
+    ready()
+    return BULK / (time.perf_counter() - began)
+
+
+def _copy(connection: Connection, events: list[dict[str, object]]) -> Callable[[], None]:
+    now = time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime())
+    text = "".join(
+        "\t".join([str(uuid.uuid4()), now, *map(str, list(event.values())[:4]), json.dumps(event["data"])]) + "\n"
+        for event in events
+    )
+    source = io.StringIO(text)
+    columns = "id, created_at, email, environment, component, message, data"
+
+    def run() -> None:
+        with connection.cursor() as cursor:
+            cursor.copy_expert(f"COPY event ({columns}) FROM STDIN", source, 256 * 1024)
+
+    return run
+
+
+def _post_bulk(port: int, body: bytes) -> Callable[[], None]:
+    def run() -> None:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        client.request("POST", "/event", body, {"Content-Type": "application/x-ndjson"})
+        answer = client.getresponse()
+        if answer.status != 201:
+            sys.exit(f"bulk: {answer.status} {answer.read()[:300]!r}")
+        answer.read()
+        client.close()
+
+    return run
+
+
+def _print(results: Results) -> None:
+    rate = {name: statistics.median(values) for name, (values, _) in results.items()}
+    rows = [
+        (f"pgbench, one-row INSERTs, {CLIENTS} clients", "pgbench", "", ""),
+        (f"POST /event, one event, {CONNECTIONS} connections, 2 workers", "post", "pgbench", "≥ 0.8"),
+        ("the same with a commit per request", "post one by one", "pgbench", ""),
+        (f"COPY of {BULK:,} rows", "COPY", "", ""),
+        (f"POST /event, NDJSON of {BULK:,} events", "bulk", "COPY", "≥ 0.6"),
+    ]
+    print("| what | events/s (each round) | ratio | to reach | highest memory of a worker |")
+    print("| --- | --- | --- | --- | --- |")
+    for label, name, base, limit in rows:
+        each = ", ".join(f"{value:,.0f}" for value in results[name][0])
+        ratio = f"{rate[name] / rate[base]:.2f}" if base else ""
+        memory = f"{results[name][1]:.0f} MiB" if results[name][1] else ""
+        print(f"| {label} | {rate[name]:,.0f} ({each}) | {ratio} | {limit} | {memory} |")
+
+
+if __name__ == "__main__":
+    main()
