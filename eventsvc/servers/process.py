@@ -55,6 +55,7 @@ class Process:
             folder: where it runs.
             uid: whom it runs as; None: as we do.
         """
+        self._kill_group()  # orphans of a program that died would still hold its port or its data
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.rename(self.log.with_suffix(".log.1"))
