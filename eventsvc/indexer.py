@@ -15,6 +15,7 @@ import threading
 import psycopg2
 import structlog
 from elasticsearch import Elasticsearch
+from prometheus_client import start_http_server
 
 from eventsvc.errors import EventsvcError, Fenced, IndexUnavailable, SetupError
 from eventsvc.index import bulk
@@ -105,6 +106,14 @@ class Indexer:
             return
 
 
+def _serve_metrics(settings: Settings) -> None:
+    try:
+        start_http_server(settings.index_metrics_port, addr=settings.host)
+    except OSError as exc:
+        where = f"{settings.host} port {settings.index_metrics_port}"
+        raise SetupError(f"metrics cannot be served on {where}: {exc.strerror or exc}") from exc
+
+
 def _notice_dead_peers(connection: Connection) -> None:
     """Make PostgreSQL notice within 5 s that our machine is gone, and give the lock to the next one."""
     with connection.cursor() as cursor:
@@ -133,6 +142,8 @@ def run(settings: Settings) -> None:
         work.append(threading.Thread(target=Indexer(settings, stop).run, name="indexer", daemon=True))
     else:
         _logger.info("no Elasticsearch is configured: searches are answered by PostgreSQL")
+    if settings.index_metrics_port:
+        _serve_metrics(settings)
     for thread in work:
         thread.start()
     while not stop.is_set() and all(thread.is_alive() for thread in work):

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
         "events", pattern=r"^[a-z][a-z0-9_-]{0,99}$", description="names of indexes and alias start with it"
     )
     index_replicas: int = Field(0, ge=0, le=10, description="replicas of each index")
+    index_metrics_port: int = Field(
+        0, ge=0, le=65535, description="port on which `eventsvc index` serves its own metrics; 0: none"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     workers: int = Field(2, ge=1, le=256, description="API processes")

@@ -46,6 +46,11 @@ PAUSE = 10.0
 BUSY = frozenset({409, 429, 500, 502, 503, 504})
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 class Wrong(Exception):
     """Something that must never happen."""
 
@@ -150,8 +155,8 @@ class World:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
         folder.chmod(0o711)
         self.folder, self.port = folder, free_port()
-        self.postgres = self._server(stack, find_postgres(folder, say=print, way="local"))
-        found = find_elasticsearch(folder, say=print, url=elasticsearch_url, way="local")
+        self.postgres = self._server(stack, find_postgres(folder, say=say, way="local"))
+        found = find_elasticsearch(folder, say=say, url=elasticsearch_url, way="local")
         if found is None:
             sys.exit("chaos needs an Elasticsearch")
         self.elasticsearch, self.shared = self._server(stack, found), bool(elasticsearch_url)
@@ -509,33 +514,32 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="the page whose table is to be written")
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    print(f"seed {options.seed}", flush=True)
+    say(f"seed {options.seed}")
     rounds: list[Round] = []
     with ExitStack() as stack:
         world = World(stack, options.elasticsearch_url)
         traffic = Traffic(world.port)
         stack.callback(traffic.over.set)
-        wait_for(lambda: traffic.ask("GET", "/readyz")[0] == 200, "the API is not ready")
         monitor = Monitor(world.dsn, traffic)
-        monitor.start()
-        traffic.start()
         chaos = Chaos(world, traffic, chance)
         try:
+            wait_for(lambda: traffic.ask("GET", "/readyz")[0] == 200, "the API is not ready")
+            monitor.start()
+            traffic.start()
             for number, (_, fault) in enumerate(choose(options, Faults(world, chance, options.pause)), start=1):
                 rounds.append(chaos.round(number, fault))
-                print(rounds[-1], flush=True)
+                say(str(rounds[-1]))
                 if options.report:
                     report(options.report, rounds, traffic, monitor)
             chaos._check(everything=True)
         except Wrong as exc:
             for log in world.folder.glob("*.log"):
-                print(
-                    f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]), file=sys.stderr
-                )
+                last = log.read_text(errors="replace").splitlines()[-40:]
+                say("\n".join([f"--- {log.name}", *last]))
             sys.exit(f"WRONG: {exc}")
         finally:
             traffic.over.set()
-    print(f"{len(rounds)} rounds, {len(traffic.acknowledged)} events, {traffic.searches} searches, nothing wrong")
+    say(f"{len(rounds)} rounds, {len(traffic.acknowledged)} events, {traffic.searches} searches, nothing wrong")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -48,7 +49,8 @@ from eventsvc.telemetry import configure_logging
 
 _FILL = """
     INSERT INTO event (id, email, environment, component, message, data)
-    SELECT gen_random_uuid(), 'user' || i %% 997 || '@chefhero.com', (array['production', 'staging', 'test'])[1 + i %% 3],
+    SELECT gen_random_uuid(), 'user' || i %% 997 || '@chefhero.com',
+        (array['production', 'staging', 'test'])[1 + i %% 3],
         (array['orders', 'payments', 'search', 'mail', 'auth'])[1 + i %% 5],
         'the buyer #' || i || ' has placed an order of ' || i %% 50 || ' boxes, session ' || md5(i::text),
         jsonb_build_object('order_id', i,
@@ -73,9 +75,13 @@ def main() -> None:
             if name in options.only:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
                 rows += measure(settings, argument)
-    print("| what | measured | to reach |\n| --- | --- | --- |")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    lines = ["| what | measured | to reach |", "| --- | --- | --- |", *("| " + " | ".join(row) + " |" for row in rows)]
+    print("\n".join(lines))
+    if options.report:
+        text = options.report.read_text(encoding="utf-8")
+        block = "\n".join(["<!-- bench -->", *lines, "<!-- /bench -->"])
+        text = re.sub(r"<!-- bench -->.*<!-- /bench -->", lambda _: block, text, flags=re.DOTALL)
+        options.report.write_text(text, encoding="utf-8")
 
 
 def _parse() -> argparse.Namespace:
@@ -85,6 +91,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=200_000, help="for the indexer")
     parser.add_argument("--seconds", type=int, default=30, help="of load for the lag")
     parser.add_argument("--reindex", type=int, default=1_000_000, help="events to reindex and verify")
+    parser.add_argument("--report", type=Path, help="the page whose table is to be written")
     parser.add_argument("--only", nargs="+", default=["indexer", "lag", "reindex"])
     return parser.parse_args()
 

@@ -1,0 +1,25 @@
+"""A short run of what ``make chaos`` does a hundred times; see chaos.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+FAULTS = ("kill_leader", "pause_leader", "kill_postgres", "kill_worker")
+
+
+def test_nothing_is_lost_or_doubled_whatever_is_killed(elasticsearch_url: str) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(Path(__file__).with_name("chaos.py"))),
+            *("--rounds", str(len(FAULTS)), "--pause", "4", "--elasticsearch-url", elasticsearch_url),
+            *("--faults", *FAULTS),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(FAULTS)} rounds" in done.stdout.splitlines()[-1]
