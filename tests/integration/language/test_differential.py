@@ -1,6 +1,6 @@
 """One meaning: random events, random queries, three evaluators, the same answer.
 
-LANGUAGE_EXAMPLES sets how many worlds are drawn (80 otherwise); each is asked 25 questions.
+LANGUAGE_EXAMPLES sets how many worlds are drawn (55 otherwise); each is asked 40 questions.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from eventsvc.query import ast
 from eventsvc.query.parse import LONGEST, parse
 from eventsvc.query.render import render
 
-EXAMPLES = int(os.environ.get("LANGUAGE_EXAMPLES", "80"))
-QUERIES = 25
+EXAMPLES = int(os.environ.get("LANGUAGE_EXAMPLES", "55"))
+QUERIES = 40
 
-# fmt: off
-_TRICKY = [
-    *"aAbBiI\u0131\u0130\u017fsSßẞKk\u212aåÅ\u212bς\u03c3Σǅǆ",  # letters whose case is not simple
-    *" \t\n\r\x0b\x1c\x85\xa0\u2003\u2028\u3000\u200b\ufeff",  # white space, by somebody's definition
-    *"%_*?\\'\"()[]{}~^$.|+-/:,;<>=&!@#",  # characters that mean something somewhere
-    *"\x01\x02\x03\x04\x05\x7f",  # what the trigrams' coding uses itself
-    "é", "e\u0301", "\u0307", "😀", "👩\u200d💻", "𐐀", "𐐨", "\U00010d50", "\ua7cb", "\U0001d504", "漢", "\U0010ffff",
-    "\ufffd", "\ue000", "\ud7ff", "buyer", "BUYER", "order 4711", "null", "true", "10", "AND",
-]
-# fmt: on
-_CHARACTERS = st.sampled_from(_TRICKY) | st.characters(exclude_categories=["Cs"], exclude_characters="\0")
-_TEXTS = st.lists(_CHARACTERS | st.sampled_from("ab "), min_size=1, max_size=12).map("".join)
+_TRICKY = (
+    "aAbBiI\u0131\u0130\u017fsSßẞKk\u212aåÅ\u212bς\u03c3ΣǅǆéÉ"  # letters whose case is not simple
+    " \t\n\r\x0b\x1c\x85\xa0\u2003\u2028\u3000\u200b\ufeff"  # white space, by somebody's definition
+    "%_*?\\'\"()[]{}~^$.|+-/:,;<>=&!@#"  # characters that mean something somewhere
+    "\x01\x02\x03\x04\x05\x7f"  # what the trigrams' coding uses itself
+    "\u0301\u0307\u200d😀👩💻𐐀𐐨\U00010d50\ua7cb\U0001d504漢\U0010ffff\ufffd\ue000\ud7ff"  # of every plane
+)
+_WORDS = st.sampled_from(["buyer", "BUYER", "order 4711", "null", "true", "10", "AND", "e\u0301", "👩\u200d💻", "it's"])
+_TEXTS = st.one_of(
+    st.text(_TRICKY, min_size=1, max_size=12),
+    st.text(_TRICKY, min_size=1, max_size=12),
+    st.text("ab ", min_size=1, max_size=12),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12),
+    _WORDS,
+)
 _NUMBERS = st.one_of(
     st.sampled_from([0, -0.0, 1, -1, 10, 2**53, 2**53 + 1, 2**63, 2**64 + 1, 10**30, -(10**30), 0.1, 1e16, 1e22, 1e23]),
     st.sampled_from([5e-324, -5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, -1.7976931348623157e308, 1e-7]),
@@ -83,33 +86,21 @@ class Pool:
                     self._walk((*keys, key), inner)
 
 
-@st.composite
-def _events(draw: st.DrawFn) -> list[Event]:
-    def one() -> Event:
-        text = json.dumps(draw(_DATA))
-        return Event(
-            0, str(uuid4()), draw(_MOMENTS),
-            draw(st.sampled_from(["diego@chefhero.com", "Diego@ChefHero.com", "x@y.z"]) | _TEXTS),
-            draw(st.sampled_from(["production", "Production", "prod*"]) | _TEXTS),
-            draw(st.sampled_from(["orders", "or?ers", "or_ers", "or%ers"]) | _TEXTS), draw(_TEXTS), text,
-        )  # fmt: skip
-
-    return [one() for _ in range(draw(st.integers(3, 8)))]
-
-
-def _needles(pool: Pool) -> st.SearchStrategy[str]:
-    @st.composite
-    def piece(draw: st.DrawFn) -> str:
-        text = draw(st.sampled_from(pool.texts))
-        start = draw(st.integers(0, max(0, len(text) - 1)))
-        found = text[start : start + draw(st.integers(1, 6) | st.just(60))]
-        return draw(st.sampled_from([found, found.swapcase(), found.upper()])) or "a"
-
-    return piece() | piece() | piece() | _TEXTS
-
-
-def _values(pool: Pool, near: Any) -> st.SearchStrategy[ast.Value]:
-    return st.one_of(st.just(near), _SCALARS, st.sampled_from(pool.texts)).map(_value)
+_EVENTS = st.lists(
+    st.builds(
+        Event,
+        st.just(0),
+        st.builds(lambda: str(uuid4())),
+        _MOMENTS,
+        st.sampled_from(["diego@chefhero.com", "Diego@ChefHero.com", "x@y.z"]) | _TEXTS,
+        st.sampled_from(["production", "Production", "prod*"]) | _TEXTS,
+        st.sampled_from(["orders", "or?ers", "or_ers", "or%ers"]) | _TEXTS,
+        _TEXTS,
+        _DATA.map(json.dumps),
+    ),
+    min_size=3,
+    max_size=8,
+)
 
 
 def _value(raw: Any) -> ast.Value:
@@ -124,80 +115,98 @@ def _value(raw: Any) -> ast.Value:
             return ast.Text(raw)
 
 
-@st.composite
-def _comparisons(draw: st.DrawFn, pool: Pool) -> ast.Node:
-    match draw(st.sampled_from(["text", "text", "data", "data", "data", "created", "id"])):
-        case "text":
-            return _on_text(draw, pool)
-        case "data":
-            return _on_data(draw, pool)
-        case "id":
-            some = draw(
-                st.lists(st.sampled_from(pool.events).map(lambda event: ast.Text(event.id)), min_size=1, max_size=4)
-            )
-            name = ast.Name("id")
-            return draw(st.sampled_from([ast.In(name, tuple(dict.fromkeys(some))), ast.Equal(name, some[0])]))
-        case _:
-            first, second = sorted((draw(_MOMENTS), draw(_MOMENTS)))
-            return draw(
-                st.sampled_from([ast.Created(first, None), ast.Created(None, first), ast.Created(first, second)])
-            )
+# PERF: strategies are made once; what they draw are recipes, which become queries about the events of a world.
+_PICKS = st.integers(0, 2**16)
 
 
-def _on_text(draw: st.DrawFn, pool: Pool) -> ast.Node:
-    name = draw(st.sampled_from(["email", "environment", "component", "message", "message"]))
-    subject, event = ast.Name(name), draw(st.sampled_from(pool.events))
-    whole = st.just(str(getattr(event, name))) | st.sampled_from(pool.texts)
-    return draw(
-        st.one_of(
-            st.builds(ast.Contains, st.just(subject), _needles(pool)),
-            st.builds(
-                ast.StartsWith, st.just(subject), st.just(str(getattr(event, name))[:3].swapcase()) | _needles(pool)
-            ),
-            st.builds(ast.Equal, st.just(subject), whole.map(ast.Text)),
-            st.builds(
-                ast.In, st.just(subject), st.lists(whole.map(ast.Text), min_size=1, max_size=4, unique=True).map(tuple)
-            ),
-            st.just(ast.Exists(subject)),
-        )
-    )
+@dataclass(frozen=True)
+class Recipe:
+    """One comparison to be made: numbers that pick something of the world, and values of its own."""
+
+    kind: str
+    first: int
+    second: int
+    third: int
+    text: str
+    scalar: Any
+
+    def make(self, pool: Pool) -> ast.Node:
+        match self.kind:
+            case "text":
+                return self._on_text(pool)
+            case "data":
+                return self._on_data(pool)
+            case "id":
+                ids = [event.id for event in pool.events]
+                some = tuple(map(ast.Text, ids[self.first % len(ids) :][: 1 + self.second % 3]))
+                return ast.In(ast.Name("id"), some) if self.third % 2 else ast.Equal(ast.Name("id"), some[0])
+            case _:
+                moments = [event.created_at + self.third % 3 - 1 for event in pool.events]
+                start, end = sorted((moments[self.first % len(moments)], moments[self.second % len(moments)]))
+                bounds = [(start, None), (None, start), (start, end), (start, start + 1)]
+                return ast.Created(*bounds[self.third % 4])
+
+    def _on_text(self, pool: Pool) -> ast.Node:
+        name = ("email", "environment", "component", "message")[self.first % 4]
+        own = [str(getattr(event, name)) for event in pool.events]
+        return self._compare(ast.Name(name), own[self.second % len(own)], pool, self.third % 5)
+
+    def _on_data(self, pool: Pool) -> ast.Node:
+        keys, near = [*pool.leaves, (("a",), 1)][self.first % (len(pool.leaves) + 1)]
+        path = ast.Path((keys, keys, keys, keys, keys[:1], (*keys, "a"), keys[::-1])[self.second % 7])
+        operator = self.third % 9
+        if operator < 5 and isinstance(near, str):
+            return self._compare(path, near, pool, operator)
+        value = _value((near, near, self.scalar, self.text)[self.second % 4])
+        if operator == 3 or not isinstance(value, ast.Text | ast.Number):
+            return ast.Exists(path) if operator == 4 else ast.Equal(path, value)
+        if operator == 2:
+            return ast.In(path, tuple(dict.fromkeys((value, _value(self.scalar), ast.Text(self.text)))))
+        return ast.Range(path, list(ast.Order)[self.second % 4], value)
+
+    def _compare(self, subject: ast.Subject, near: str, pool: Pool, operator: int) -> ast.Node:
+        whole = (near, near, pool.texts[self.second % len(pool.texts)], self.text)[self.first // 4 % 4]
+        start = 0 if operator == 1 else self.second // 16 % (len(whole) or 1)
+        piece = whole[start : start + (1, 2, 3, 4, 6, 60)[self.first // 16 % 6]] or self.text
+        needle = (piece, piece.swapcase(), piece.upper())[self.second % 3]
+        match operator:
+            case 0:
+                return ast.Contains(subject, needle)
+            case 1:
+                return ast.StartsWith(subject, needle)
+            case 2:
+                return ast.Equal(subject, ast.Text(whole))
+            case 3:
+                return ast.In(subject, tuple(map(ast.Text, dict.fromkeys((whole, piece, self.text)))))
+            case _:
+                return ast.Exists(subject)
 
 
-def _on_data(draw: st.DrawFn, pool: Pool) -> ast.Node:
-    keys, near = draw(st.sampled_from([*pool.leaves, (("a",), 1)]))
-    path = ast.Path(draw(st.sampled_from([keys, keys, keys, keys[:1], (*keys, "a"), keys[::-1]])))
-    piece = (
-        _needles(pool)
-        if not isinstance(near, str) or not near
-        else st.just(near[1:4].swapcase() or near) | st.just(near[:5])
-    )
-    values = _values(pool, near)
-    bounds = values.filter(lambda value: isinstance(value, ast.Text | ast.Number))
-    return draw(
-        st.one_of(
-            st.builds(ast.Equal, st.just(path), values),
-            st.builds(ast.In, st.just(path), st.lists(values, min_size=1, max_size=4, unique=True).map(tuple)),
-            st.builds(ast.Contains, st.just(path), piece),
-            st.builds(ast.StartsWith, st.just(path), piece),
-            st.builds(ast.Range, st.just(path), st.sampled_from(ast.Order), bounds),
-            st.just(ast.Exists(path)),
-        )
-    )
+_KINDS = st.sampled_from(["text", "text", "text", "data", "data", "data", "data", "created", "id"])
+_RECIPES = st.builds(Recipe, _KINDS, _PICKS, _PICKS, _PICKS, _TEXTS, _SCALARS)
+_TREES = st.recursive(
+    _RECIPES,
+    lambda inner: st.tuples(st.sampled_from(["not", "and", "or"]), st.lists(inner, min_size=1, max_size=4)),
+    max_leaves=4,
+)
+_QUESTIONS = st.lists(_TREES, min_size=QUERIES, max_size=QUERIES)
 
 
-def _nodes(pool: Pool) -> st.SearchStrategy[ast.Node]:
-    def combine(inner: st.SearchStrategy[ast.Node]) -> st.SearchStrategy[ast.Node]:
-        several = st.lists(inner, min_size=2, max_size=4)
-        return inner.map(ast.negation) | several.map(ast.conjunction) | several.map(ast.disjunction)
-
-    return st.recursive(_comparisons(pool), combine, max_leaves=4)
+def _make(tree: Any, pool: Pool) -> ast.Node:
+    if isinstance(tree, Recipe):
+        return tree.make(pool)
+    operator, inner = tree
+    nodes = [_make(part, pool) for part in inner]
+    if operator == "not":
+        return ast.negation(nodes[0])
+    return ast.conjunction(nodes) if operator == "and" else ast.disjunction(nodes)
 
 
 @st.composite
 def _worlds(draw: st.DrawFn) -> tuple[list[Event], list[ast.Node]]:
-    events = draw(_events())
-    nodes = draw(st.lists(_nodes(Pool(events)), min_size=QUERIES, max_size=QUERIES))
-    return events, nodes
+    events = draw(_EVENTS)
+    pool = Pool(events)
+    return events, [_make(tree, pool) for tree in draw(_QUESTIONS)]
 
 
 def test_three_evaluators_agree_on_random_events_and_queries(world: Any) -> None:
