@@ -68,6 +68,8 @@ class Indexer:
                 schema.check(connection)
                 _notice_dead_peers(connection)
                 self._stand_by(connection)
+                if not self._stop.is_set():
+                    _logger.info("leading")
                 threading.Thread(target=_beat, args=(connection, over), name="heartbeat", daemon=True).start()
                 while not self._stop.is_set():
                     self._run_term(connection, client)

@@ -55,7 +55,7 @@ class Term:
         self._checked_at = time.monotonic()
         self._erasing: list[Erased] = []
         self._erased_at = 0.0
-        _logger.info("leading", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
+        _logger.debug("a term begins", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
 
     def check_indexes(self) -> None:
         """See that every index is still the one that was filled.

@@ -58,8 +58,8 @@ def configure_logging(form: Literal["console", "json"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
-    # They log every request at INFO: too much beside our own lines.
-    logging.getLogger("elastic_transport").setLevel(max(threshold, logging.WARNING))
+    # They log every request at INFO and every failed one at WARNING: we say ourselves when the index is away.
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
 
 
 def render_metrics() -> bytes:

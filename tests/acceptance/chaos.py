@@ -41,7 +41,7 @@ from eventsvc.servers.server import Server, free_port, wait_until_ready
 from eventsvc.settings import load
 
 WRITERS, READERS = 8, 4
-PATIENCE = 120.0  # seconds for everything to come back
+PATIENCE = 400.0  # seconds for everything to come back
 PAUSE = 10.0
 BUSY = frozenset({409, 429, 500, 502, 503, 504})
 
@@ -148,6 +148,18 @@ class Traffic:
             time.sleep(0.01)
 
 
+def tighten(elasticsearch: Any) -> None:
+    """Give it a bulk queue that can be filled by this machine."""
+    configure = elasticsearch._configure
+
+    def configure_tightly() -> None:
+        configure()
+        with (elasticsearch._folder / "config" / "elasticsearch.yml").open("a") as file:
+            file.write("thread_pool.write.queue_size: 8\nindexing_pressure.memory.limit: 24mb\n")
+
+    elasticsearch._configure = configure_tightly
+
+
 class World:
     """The servers and processes of one service; what dies is started again, as a supervisor would."""
 
@@ -159,6 +171,8 @@ class World:
         found = find_elasticsearch(folder, say=say, url=elasticsearch_url, way="local")
         if found is None:
             sys.exit("chaos needs an Elasticsearch")
+        if not elasticsearch_url:
+            tighten(found)
         self.elasticsearch, self.shared = self._server(stack, found), bool(elasticsearch_url)
         root = connect(self.postgres.url)
         with root.cursor() as cursor:
@@ -315,7 +329,7 @@ class Faults:
     def fill_bulk_queue(self) -> str:
         """Send more at once than Elasticsearch takes: it answers 429 to us and to the indexer."""
         line = json.dumps({"index": {"_index": f"{self.world.settings.index_prefix}-flood"}}) + "\n"
-        body = (line + json.dumps({"text": "flood " * 2_000}) + "\n") * 1_000
+        body = (line + json.dumps({"text": "flood " * 500}) + "\n") * 1_000
         answers: Counter[int] = Counter()
         until = time.monotonic() + 4
 
