@@ -122,7 +122,7 @@ class Stack:
 
     def up(self, *services: str) -> None:
         """Start what is needed for these services, in order of health."""
-        self.compose("up", "-d", "--no-build", "--wait", *(services or NEEDED), timeout=400)
+        self.compose("up", "-d", "--no-build", "--wait", *(services or NEEDED), timeout=600)
 
     def down(self, *options: str) -> None:
         self.logs_of_the_past.append(self.logs())
