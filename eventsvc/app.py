@@ -64,7 +64,19 @@ class _Service:
         await asyncio.gather(asyncio.to_thread(self.pool.close), asyncio.to_thread(self.probe.close))
 
 
-def create_app(settings: Settings) -> App[Request, Response]:
+class Api(App[Request, Response]):
+    """The app of one worker process."""
+
+    def __init__(self, service: _Service, **options: Any) -> None:
+        super().__init__(**options)
+        self._service = service
+
+    def leave(self) -> None:
+        """End what would go on for ever; called when the worker is told to stop, before it waits for requests."""
+        self._service.live.end()
+
+
+def create_app(settings: Settings) -> Api:
     """Wire the service of one worker process; connections are opened when the worker starts.
 
     Raises:
@@ -72,7 +84,7 @@ def create_app(settings: Settings) -> App[Request, Response]:
     """
     service = _Service(settings)
     middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure()]
-    app: App[Request, Response] = App(middleware=middleware)
+    app = Api(service, middleware=middleware)
     problems.install(app)
     find = Find(service.search)
     app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))

@@ -111,6 +111,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     def handle_exit_signal(self) -> None:
         """Stop gracefully (SIGTERM)."""
         if self.leaving is None:
+            getattr(self.asgi, "leave", bool)()  # live streams would keep us waiting until the time is up
             self.leaving = self.loop.create_task(self._leave())
 
     async def _leave(self) -> None:

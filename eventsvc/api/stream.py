@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from eventsvc.api.ndjson import describe_error
 from eventsvc.api.page import plain_parameters, read_query
-from eventsvc.api.problems import DOCS
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
 from eventsvc.live import Listener, Live, Topic
@@ -134,12 +134,12 @@ class Sender:
             while self._listener is not None and not self._live.closing and not self._listener.lost:
                 yield await self._take(self._listener)
         except EventsvcError as exc:
-            yield _message("unavailable", f"{exc}; come back with the Last-Event-ID")
+            yield _message(describe_error(exc))
             return
         if self._live.closing:
             yield b": the service stops; come back in a moment\n\n"
         else:
-            yield _message("too-slow", "events came faster than they were taken; come back with the Last-Event-ID")
+            yield _message(_TOO_SLOW)
 
     async def _catch_up(self) -> bytes:
         """Give what came while the client was away; start listening once there is nothing left of that."""
@@ -170,5 +170,12 @@ def _everything(_event: Event) -> bool:
     return True
 
 
-def _message(slug: str, detail: str) -> bytes:
-    return b"event: error\ndata: %s\n\n" % orjson.dumps({"type": f"{DOCS}#{slug}", "detail": detail})
+_TOO_SLOW = {
+    "type": "about:blank",
+    "title": "The client is too slow",
+    "detail": "events came faster than they were taken; come back with the Last-Event-ID",
+}
+
+
+def _message(problem: dict[str, Any]) -> bytes:
+    return b"event: error\ndata: %s\n\n" % orjson.dumps(problem)

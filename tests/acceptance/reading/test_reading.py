@@ -1,0 +1,150 @@
+"""What only a real server process shows: memory, clients that vanish, hundreds of live streams."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+import requests
+
+MIB = 1024 * 1024
+EVENT = {"email": "a@b.c", "environment": "e", "component": "c", "data": {}}
+
+
+def fill(connection: Any, count: int, size: int = 100) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO event (id, email, environment, component, message, data) SELECT gen_random_uuid(), 'a@b.c',"
+            " 'e', 'c', 'message ' || i || repeat('x', %s), jsonb_build_object('number', i)"
+            " FROM generate_series(1, %s) AS i",
+            (size, count),
+        )
+
+
+def post(service: Any, message: str) -> None:
+    response = requests.post(f"{service.url}/event", json=EVENT | {"message": message}, timeout=30)
+    assert response.status_code == 201, response.text
+
+
+def stream(service: Any, **parameters: str) -> requests.Response:
+    headers = {"Accept": "application/x-ndjson"}
+    return requests.get(f"{service.url}/event", parameters, headers=headers, stream=True, timeout=120)
+
+
+@pytest.mark.parametrize("query", ["", "message ct 'message'"])
+def test_a_stream_of_everything_takes_little_memory(service: Any, connection: Any, query: str) -> None:
+    """With FULL_RUN=1 a million events, else fewer; growth is the same."""
+    count = 1_000_000 if service.full else 30_000
+    fill(connection, count)
+    service.start("serve")
+    if query:
+        service.start("index")
+        service.wait_until(lambda: indexed(connection), 300)
+    requests.get(f"{service.url}/event", {"q": query, "limit": "1000"}, timeout=60)  # what the first request makes
+    before = peak = service.memory()
+    found = 0
+    last = b""
+    with stream(service, q=query, trailer="true") as response:
+        for chunk in response.iter_content(4 * MIB):
+            peak = max(peak, service.memory())
+            found += chunk.count(b"\n")
+            last = (last + chunk)[-100:]
+    assert (found, last.splitlines()[-1]) == (count + 1, b'{"count":%d}' % count)
+    assert peak - before < 64 * MIB
+
+
+def indexed(connection: Any) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT (SELECT seq FROM watermark) >= (SELECT max(seq) FROM event)")
+        return bool(cursor.fetchall()[0][0])
+
+
+def test_a_client_that_goes_away_stops_the_work(service: Any, connection: Any) -> None:
+    fill(connection, 40_000, size=2000)
+    service.start("serve")
+    response = stream(service)
+    next(response.iter_content(1000))
+    response.close()
+    counts: list[float] = []
+
+    def quiet() -> bool:
+        counts.append(service.metric("eventsvc_searches_total"))
+        return len(counts) > 20 and counts[-1] == counts[-20]
+
+    service.wait_until(quiet, 20)
+    assert counts[-1] < 35  # 40 pages are the whole
+
+
+def test_five_hundred_clients_hear_every_event_once_from_one_reader(service: Any, connection: Any) -> None:
+    service.start("serve")
+    clients, events = 500, 5
+
+    async def listen(number: int, opened: asyncio.Event, counter: list[int]) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        path = f"/event/stream?q=component%20eq%20'c'%20OR%20message%20eq%20'{number % 10}'"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b": live")
+        counter[0] += 1
+        if counter[0] == clients:
+            opened.set()
+        text = b""
+        while text.count(b"data: ") < events:
+            text += await reader.read(65536)
+        writer.close()
+        return text
+
+    async def scenario() -> list[bytes]:
+        opened, counter = asyncio.Event(), [0]
+        tasks = [asyncio.create_task(listen(number, opened, counter)) for number in range(clients)]
+        await asyncio.wait_for(opened.wait(), 60)
+        assert followers(connection) == 1
+        for number in range(events):
+            await asyncio.to_thread(post, service, f"event {number}")
+        return await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+    for text in asyncio.run(scenario()):
+        assert [text.count(b'"event %d"' % number) for number in range(events)] == [1] * events
+    service.wait_until(lambda: followers(connection) == 0)
+
+
+def followers(connection: Any) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'eventsvc live' AND datname = current_database()"
+        )
+        return int(cursor.fetchall()[0][0])
+
+
+def test_a_client_that_does_not_read_is_cut_off_with_a_message(service: Any, connection: Any) -> None:
+    service.start("serve")
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(("127.0.0.1", service.port))
+    slow.sendall(b"GET /event/stream HTTP/1.0\r\nHost: x\r\n\r\n")
+    text = b""
+    while b": live" not in text:
+        text += slow.recv(1000)
+    for _ in range(8):
+        fill(connection, 300, size=5000)
+        time.sleep(0.1)  # so that the server sees several batches
+    slow.settimeout(30)
+    while chunk := slow.recv(65536):
+        text += chunk
+    slow.close()
+    assert b"event: error" in text
+    assert b"came faster" in text
+
+
+def test_streams_end_when_the_service_stops(service: Any) -> None:
+    service.start("serve")
+    with requests.get(f"{service.url}/event/stream", stream=True, timeout=60) as response:
+        chunks = response.iter_content(None)
+        next(chunks)
+        began = time.monotonic()
+        service.stop()
+        assert b"the service stops" in b"".join(chunks)  # whole, to the last chunk
+    assert time.monotonic() - began < 10
