@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from eventsvc import settings as settings_module
-from eventsvc.admin import index_commands, setup_commands, transfer_commands
+from eventsvc.admin import index_commands, setup_commands, transfer_commands, trigram_commands
 from eventsvc.errors import EventsvcError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(admin, name="admin")
 setup_commands.register(admin)
 index_commands.register(admin)
 transfer_commands.register(admin)
+trigram_commands.register(admin)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EVENTSVC_HOST, 127.0.0.1")]
 Port = Annotated[

@@ -1,0 +1,124 @@
+"""Optional trigram indexes (pg_trgm): ``ct`` and ``sw`` fast in PostgreSQL, for a service without Elasticsearch.
+
+An operator switches them on and off; nothing else depends on them. They are on the very expression that queries
+compile to, so the planner takes them for needles of three characters and more.
+"""
+
+from __future__ import annotations
+
+from psycopg2 import errors as pg_errors
+from psycopg2 import sql
+
+from eventsvc.errors import LogError
+from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.months import list_months, partition_name
+
+COLUMNS = ("message", "email")  # the others have few distinct values, where an index of pieces gains nothing
+
+# Waiting longer in PostgreSQL's lock queue would make every writer that comes after us wait too.
+_LOCK_TIMEOUT = "2s"
+_ATTEMPTS = 30
+
+_ON_PARENT = (
+    "CREATE INDEX IF NOT EXISTS {index} ON ONLY event USING gin (lower({column} COLLATE pg_c_utf8) gin_trgm_ops)"
+)
+_ON_MONTH = (
+    "CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {month}"
+    " USING gin (lower({column} COLLATE pg_c_utf8) gin_trgm_ops)"
+)
+_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+_COVERED = (
+    "SELECT 1 FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid"
+    " WHERE inhparent = to_regclass(%s) AND indrelid = to_regclass(%s)"
+)
+
+
+def enabled(connection: Connection) -> bool:
+    """Tell whether every month has its trigram indexes, and months to come will get theirs."""
+    return all(_is_valid(connection, _parent_name(column)) for column in COLUMNS)
+
+
+def enable(connection: Connection) -> list[str]:
+    """Build what is missing, month by month, and return the names of the indexes made.
+
+    Writers go on meanwhile. Interrupted at any moment, it can be run again. Months made later get their indexes as
+    they are attached to the table.
+
+    Args:
+        connection: in autocommit mode; ``statement_timeout`` must leave time for an index.
+
+    Raises:
+        LogError: the event table stayed locked for a minute.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    made = []
+    for column in COLUMNS:
+        _execute_patiently(connection, sql.SQL(_ON_PARENT).format(**_names(_parent_name(column), column)))
+        for month in [*map(partition_name, list_months(connection)), "event_default"]:
+            made += _cover(connection, column, month)
+    return made
+
+
+def disable(connection: Connection) -> bool:
+    """Remove the indexes of all months; say whether there were any.
+
+    Raises:
+        LogError: the event table stayed locked for a minute.
+    """
+    found = False
+    for column in COLUMNS:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (_parent_name(column),))
+            found |= cursor.fetchall()[0][0]
+        drop = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(_parent_name(column)))
+        _execute_patiently(connection, drop)
+    return found
+
+
+def _parent_name(column: str) -> str:
+    return f"event_{column}_trigrams"
+
+
+def _names(index: str, column: str, month: str = "event") -> dict[str, sql.Identifier]:
+    return {"index": sql.Identifier(index), "column": sql.Identifier(column), "month": sql.Identifier(month)}
+
+
+def _cover(connection: Connection, column: str, month: str) -> list[str]:
+    """Build and attach one month's index, unless it has one."""
+    parent, index = _parent_name(column), f"{month}_{column}_trigrams"
+    if _found(connection, _COVERED, (parent, month)):
+        return []
+    with connection.cursor() as cursor:
+        if not _is_valid(connection, index):
+            # What a broken CREATE INDEX CONCURRENTLY leaves behind.
+            cursor.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(index)))
+        cursor.execute(sql.SQL(_ON_MONTH).format(**_names(index, column, month)))
+    attach = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}")
+    _execute_patiently(connection, attach.format(sql.Identifier(parent), sql.Identifier(index)))
+    return [index]
+
+
+def _is_valid(connection: Connection, index: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(_VALID, (index,))
+        return cursor.fetchall() == [(True,)]
+
+
+def _found(connection: Connection, statement: str, values: tuple[str, ...]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchone() is not None
+
+
+def _execute_patiently(connection: Connection, statement: sql.Composed) -> None:
+    """Run DDL that locks the event table, stepping back whenever it would have to wait for long."""
+    for _ in range(_ATTEMPTS):
+        try:
+            with transaction(connection) as cursor:
+                cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
+                cursor.execute(statement)
+        except pg_errors.LockNotAvailable:
+            continue
+        return
+    raise LogError("the event table stayed locked by others for a minute; try again")
