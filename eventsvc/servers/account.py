@@ -37,3 +37,13 @@ def give(folder: Path, uid: int | None) -> None:
         os.chown(path, uid, uid, follow_symlinks=False)
     # The folder itself last: seen above, it says that all is done.
     os.chown(folder, uid, uid)
+
+
+def reach_hint(log: str) -> str:
+    """What to do when the servers' user may not reach our files, as a line to append to the log; else ""."""
+    if os.geteuid() != 0 or "Permission denied" not in log:
+        return ""
+    return (
+        "\nServers do not run as root, and the user they run as must be able to reach data and programs: "
+        "take folders that all may enter (DATA=/var/tmp/events, the checkout too), or run this as an ordinary user."
+    )

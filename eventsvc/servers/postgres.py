@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 
 from eventsvc.errors import SetupError
-from eventsvc.servers.account import give, named_uid, server_uid
+from eventsvc.servers.account import give, named_uid, reach_hint, server_uid
 from eventsvc.servers.process import Process
 from eventsvc.servers.server import free_port
 
@@ -115,7 +115,8 @@ class LocalPostgres:
         command += [] if self._durable else ["--no-sync"]
         initdb.start(command, environment=_environment(), folder=unfinished, uid=uid)
         if initdb.wait() != 0:
-            raise SetupError(f"PostgreSQL's initdb failed:\n{initdb.last_lines()}")
+            said = initdb.last_lines()
+            raise SetupError(f"PostgreSQL's initdb failed:\n{said}{reach_hint(said)}")
         os.chown(password, os.getuid(), os.getgid())
         unfinished.rename(self._cluster)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from eventsvc.errors import SetupError
+from eventsvc.servers.account import reach_hint
 
 _POLL = 0.05
 _GIVEN_SECONDS = 20.0  # somebody else started it, long ago
@@ -85,7 +86,8 @@ def wait_until_ready(server: Server, *, timeout: float, restarts: int = 3) -> No
     while not server.ready():
         if not server.alive():
             if restarts == 0:
-                raise SetupError(f"{server.name} does not start; the end of its log:\n{server.last_lines()}")
+                log = server.last_lines()
+                raise SetupError(f"{server.name} does not start; the end of its log:\n{log}{reach_hint(log)}")
             restarts -= 1
             time.sleep(1.0)
             server.start()
