@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: run test lint check format setup clean chaos bench-index bench-ingest
+.PHONY: run test test-containers requirements lint check format setup clean chaos bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -20,6 +20,15 @@ lint: setup ## all but the tests
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
+
+test-containers: setup ## image and compose file, for real, then the tests of the servers on containers (a Docker engine; minutes)
+	TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers -p no:randomly --timeout 900 $(PYTEST)
+
+requirements: setup ## pin anew what the image is built from
+	$(BIN)/python -m pip install -q uv
+	{ head -1 config/requirements.txt; $(BIN)/uv pip compile setup.cfg --python-version 3.13 --python-platform linux \
+	    --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q; } >config/requirements.new
+	mv config/requirements.new config/requirements.txt
 
 format: setup ## what the linters can repair by themselves
 	$(BIN)/ruff check --fix
