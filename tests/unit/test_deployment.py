@@ -1,0 +1,66 @@
+"""The files of a deployment agree with the code and with each other."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from eventsvc.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+
+
+def _pinned() -> dict[str, str]:
+    text = (ROOT / "config" / "requirements.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_every_dependency_of_the_image_is_pinned() -> None:
+    """What setup.cfg asks for is in config/requirements.txt, in a version that it allows."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = [Requirement(line) for line in setup["options"]["install_requires"].split("\n") if line]
+    assert wanted
+    pinned = _pinned()
+    missing = [str(r) for r in wanted if not r.specifier.contains(pinned.get(r.name.lower().replace("_", "-"), "0"))]
+    assert missing == [], "run make requirements"
+
+
+def test_every_setting_is_in_the_example() -> None:
+    """config/eventsvc.env.example lists every setting once, with its default and its description."""
+    text = (ROOT / "config" / "eventsvc.env.example").read_text()
+    names = re.findall(rf"^#{PREFIX}(\w+)=", text, re.MULTILINE)
+    assert names == [name.upper() for name in Settings.model_fields]
+    assert [f.description for f in Settings.model_fields.values() if f"# {f.description}\n" not in text] == []
+
+
+def test_compose_file_sets_what_exists() -> None:
+    """Every variable that it sets is a setting, or the file of one."""
+    names = {name.lower() for name in re.findall(rf"{PREFIX}(\w+):", COMPOSE)}
+    assert names
+    assert {name.removesuffix("_file") for name in names} <= set(Settings.model_fields)
+
+
+def test_nothing_is_published_to_the_world() -> None:
+    """Every published port is on the loopback interface unless somebody asks for more."""
+    published = re.findall(r"^      - \$\{\w+_PUBLISH:-(.+)\}:\d+$", COMPOSE, re.MULTILINE)
+    assert len(published) == COMPOSE.count("\n    ports:\n") == 4
+    assert all(address.startswith("127.0.0.1:") for address in published)
+
+
+@pytest.mark.parametrize("image", re.findall(r"^  *image: (?!\$)(\S+)", COMPOSE, re.MULTILINE))
+def test_images_are_pinned(image: str) -> None:
+    """No image is whatever is newest today."""
+    assert re.search(r":v?\d+(\.\d+)*$", image)
+
+
+def test_secrets_are_never_in_the_environment() -> None:
+    """Passwords come from files alone."""
+    settings = re.findall(r"^\s+(\w*PASSWORD\w*):", COMPOSE, re.MULTILINE)
+    assert settings
+    assert all(name.endswith("_FILE") for name in settings)
