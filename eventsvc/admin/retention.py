@@ -120,7 +120,7 @@ class Plan:
 def plan(stores: Stores, cutoff: datetime) -> Plan:
     """See what is older than a moment."""
     connection = stores.connection
-    known = sorted({*months.list_months(connection), *indexed.list_indexes(connection)})
+    known = sorted({*months.list_months(connection), *indexed.list_indexes(connection), *_default_months(connection)})
     whole = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
     boundary = cutoff.date().replace(day=1)
     left = _count(connection, _start_of(boundary), cutoff)
@@ -130,6 +130,12 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
         (boundary, left) if left else None,
         tuple(name for name in list_unused(stores) if _is_before(name, cutoff)),
     )
+
+
+def _default_months(connection: Connection) -> list[date]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
+        return [month for (month,) in cursor]
 
 
 def _start_of(month: date) -> datetime:
@@ -190,6 +196,10 @@ def _drop_month(connection: Connection, month: date) -> list[str]:
                 watermark.draw_fence_within(cursor)
                 names = _forget_month(cursor, month)
                 months.drop_month(connection, month)
+                # A month that was not made in time lies there.
+                cursor.execute(
+                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", indexed.bounds(month)
+                )
         except pg_errors.LockNotAvailable:
             time.sleep(0.2)
             continue

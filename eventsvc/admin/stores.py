@@ -59,8 +59,11 @@ class Stores:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", (_CHANGE_LOCK,))
             if not cursor.fetchall()[0][0]:
                 raise LogError("another admin command is changing the indexes: wait until it has finished")
-            yield
-            cursor.execute("SELECT pg_advisory_unlock(%s)", (_CHANGE_LOCK,))
+            try:
+                yield
+            finally:
+                if not self.connection.closed:
+                    cursor.execute("SELECT pg_advisory_unlock(%s)", (_CHANGE_LOCK,))
 
 
 @contextmanager

@@ -64,6 +64,16 @@ def test_pruning_takes_months_with_their_indexes_and_the_part_of_a_month(
     assert all(report.equal for report in verify(stores, list_months(stores.connection)))
 
 
+def test_a_month_without_a_partition_is_pruned_too(log: Any, stores: Stores, run_indexer: Any) -> None:
+    with run_indexer():
+        log.insert(3, at="'2012-05-05'")
+        log.insert(2)
+        log.wait_visible()
+    retention.prune(stores, retention.plan(stores, CUTOFF), no_progress)
+    assert log.fetch("SELECT count(*) FROM event") == [(2,)]
+    assert all(report.equal for report in verify(stores, list_months(stores.connection)))
+
+
 def test_indexes_left_behind_by_a_killed_prune_go_with_the_next_one(
     spring: Any, stores: Stores, elasticsearch: Elasticsearch
 ) -> None:
