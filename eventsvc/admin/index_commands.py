@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eventsvc import settings as settings_module
-from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from eventsvc.admin.compare import Range
@@ -53,14 +50,14 @@ def reindex(
 
     Searches stay exact all the time. Killed at any moment, the next run goes on where this one was.
     """
-    from eventsvc.admin import output, progress, rebuild
+    from eventsvc.admin import arguments, output, progress, rebuild
     from eventsvc.admin.stores import open_stores
     from eventsvc.admin.verify import count_events
     from eventsvc.log import indexed
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores:
         known = indexed.list_indexes(stores.connection)
-        months = _chosen(month, known)
+        months = arguments.chosen_months(month, known)
         counts = {one: count_events(stores.connection, one) for one in months}
         if dry_run:
             rows = [{"month": f"{one:%Y-%m}", "events": counts[one], "index": known[one].name} for one in months]
@@ -88,11 +85,15 @@ def backfill(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Write what the index lacks, or holds differently, for events that were restored or an index that lost some."""
+    from eventsvc.admin import arguments
     from eventsvc.admin.compare import Range
     from eventsvc.admin.stores import open_stores
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores, stores.exclusive():
-        first, last = _bound(stores, "--from", from_, at_end=False), _bound(stores, "--to", to, at_end=True)
+        first, last = (
+            arguments.bound(stores.connection, "--from", from_, at_end=False),
+            arguments.bound(stores.connection, "--to", to, at_end=True),
+        )
         reports = _compare_all(stores, None, Range(max(0, first - 1), last), quick=False)
         written = _repair_all(stores, [report for report in reports if not report.equal], ("missing", "different"))
     _print_rows([{"documents": written}], ("#documents",), as_json=as_json)
@@ -141,11 +142,11 @@ def prune(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Drop old events: month by month with their indexes, and within a month by batches. There is no way back."""
-    from eventsvc.admin import progress, retention
+    from eventsvc.admin import arguments, progress, retention
     from eventsvc.admin.stores import open_stores
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores:
-        plan = retention.plan(stores, _cutoff(older_than))
+        plan = retention.plan(stores, arguments.cutoff(older_than))
         total = sum(events for _, events in plan.months) + (plan.partial[1] if plan.partial else 0)
         if yes:
             with stores.exclusive(), progress.show("prune", total) as advance:
@@ -238,10 +239,10 @@ def _settings(database_url: str | None, elasticsearch_url: str | None) -> settin
 
 
 def _compare_all(stores: Stores, wanted: list[str] | None, seqs: Range, *, quick: bool) -> list[MonthReport]:
-    from eventsvc.admin import progress
+    from eventsvc.admin import arguments, progress
     from eventsvc.admin import verify as verify_module
 
-    months = _chosen(wanted, verify_module.list_months(stores.connection))
+    months = arguments.chosen_months(wanted, verify_module.list_months(stores.connection))
     total = sum(verify_module.count_events(stores.connection, month) for month in months)
     with progress.show("verify", total) as advance:
         return list(verify_module.verify(stores, months, wanted=seqs, quick=quick, advance=advance))
@@ -287,46 +288,3 @@ def _show(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _chosen(wanted: list[str] | None, known: Any) -> list[date]:
-    """Pick the months that were asked for, or all."""
-    if not wanted:
-        return sorted(known)
-    chosen = []
-    for text in wanted:
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
-            raise InvalidParameter("--month", f"{text!r} is not a month such as 2026-11")
-        month = date(int(text[:4]), int(text[5:]), 1)
-        if month not in known:
-            raise InvalidParameter("--month", f"nothing of {text} is indexed")
-        chosen.append(month)
-    return sorted(set(chosen))
-
-
-def _bound(stores: Stores, name: str, text: str, *, at_end: bool) -> int:
-    """Give the seq that a bound stands for: as it is, or the first or last one of a time."""
-    if not text:
-        return 2**62
-    if text.isdigit():
-        return int(text)
-    from eventsvc.log.batches import seq_at
-
-    return seq_at(stores.connection, _time(name, text), at_end=at_end)
-
-
-_UNITS = {"d": timedelta(days=1), "w": timedelta(weeks=1), "h": timedelta(hours=1)}
-
-
-def _cutoff(text: str) -> datetime:
-    if match := re.fullmatch(r"(\d{1,6})([dwh])", text):
-        return datetime.now(UTC) - int(match[1]) * _UNITS[match[2]]
-    return _time("--older-than", text)
-
-
-def _time(name: str, text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidParameter(name, f"{text!r} is neither a number, an age such as 90d, nor a time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
