@@ -7,288 +7,32 @@ until the index is what the log says again. Exit code 1 at the first thing that 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
-import os
 import random
 import re
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.parse
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import urllib3
-from psycopg2.extensions import make_dsn
+from chaos_traffic import Monitor, Traffic, Wrong, say, wait_for
+from chaos_world import World, children, strike
 
 from eventsvc.admin.compare import Range
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
 from eventsvc.errors import EventsvcError
-from eventsvc.log import schema, watermark
+from eventsvc.log import watermark
 from eventsvc.log.connection import connect, translate_errors
-from eventsvc.servers.find import find_elasticsearch, find_postgres
-from eventsvc.servers.server import Server, free_port, wait_until_ready
-from eventsvc.settings import load
 
-WRITERS, READERS = 8, 4
-PATIENCE = 400.0  # seconds for everything to come back
 PAUSE = 10.0
-BUSY = frozenset({409, 429, 500, 502, 503, 504})
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-class Wrong(Exception):
-    """Something that must never happen."""
-
-
-@dataclass
-class Traffic:
-    """Writers and readers, and what they have seen."""
-
-    port: int
-    over: threading.Event = field(default_factory=threading.Event)
-    gate: threading.Event = field(default_factory=threading.Event)
-    acknowledged: dict[str, str] = field(default_factory=dict)  # marker → id
-    writing: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
-    searches: int = 0
-    by_log: int = 0
-    wrong: list[str] = field(default_factory=list)
-    threads: list[threading.Thread] = field(default_factory=list)
-
-    def start(self) -> None:
-        self.gate.set()
-        for work, count in ((self._write, WRITERS), (self._read, READERS)):
-            for number in range(count):
-                self.threads.append(threading.Thread(target=work, args=(number,), daemon=True))
-                self.threads[-1].start()
-
-    def quiet(self) -> None:
-        """Let the writers finish what they have begun, and wait."""
-        self.gate.clear()
-        wait_for(lambda: not +self.writing, "the writers got no answer")
-
-    def ask(self, method: str, target: str, body: Any = None, key: str = "") -> tuple[int, dict[str, str], Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": f'"{key}"'} if key else {})
-            connection.request(method, target, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            text = answer.read()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(text) if text else None
-        except (OSError, http.client.HTTPException, ValueError):
-            return 0, {}, None
-        finally:
-            connection.close()
-
-    def _write(self, number: int) -> None:
-        count = 0
-        while not self.over.is_set():
-            self.gate.wait(0.2)
-            if not self.gate.is_set():
-                continue
-            self.writing[str(number)] = 1
-            count += 1
-            self._write_one(f"w{number}n{count}.")
-            self.writing[str(number)] = 0
-            time.sleep(0.002)
-
-    def _write_one(self, marker: str) -> None:
-        """Try again with the same key until it is acknowledged."""
-        event = {
-            "email": "chaos@chefhero.com",
-            "environment": "test",
-            "component": "chaos",
-            "message": f"event {marker}",
-        }
-        key = uuid.uuid4().hex
-        while not self.over.is_set():
-            status, _, answer = self.ask("POST", "/event", event | {"data": {"marker": marker}}, key)
-            if status == 201:
-                self.acknowledged[marker] = answer["id"]
-                return
-            if status and status not in BUSY:
-                self.wrong.append(f"POST answered {status}: {answer}")
-                return
-            self.refused += 1
-            time.sleep(0.05)
-
-    def _read(self, number: int) -> None:
-        chance = random.Random(number)
-        while not self.over.is_set():
-            markers = list(self.acknowledged)[-2_000:]
-            if not markers:
-                time.sleep(0.05)
-                continue
-            # Often the newest: read your own writes.
-            marker = markers[-1] if chance.random() < 0.5 else chance.choice(markers)
-            target = "/event?" + urllib.parse.urlencode({"q": f"message ct '{marker}'"})
-            status, headers, found = self.ask("GET", target)
-            if status == 200:
-                self.searches += 1
-                self.by_log += headers.get("eventsvc-source") == "sql"
-                if [event["id"] for event in found] != [self.acknowledged[marker]]:
-                    self.wrong.append(f"{marker} was acknowledged, and a search finds it {len(found)} times: {headers}")
-            elif status and status not in BUSY:
-                self.wrong.append(f"GET answered {status}: {found}")
-            time.sleep(0.01)
-
-
-def tighten(elasticsearch: Any) -> None:
-    """Give it a bulk queue that can be filled by this machine."""
-    configure = elasticsearch._configure
-
-    def configure_tightly() -> None:
-        configure()
-        with (elasticsearch._folder / "config" / "elasticsearch.yml").open("a") as file:
-            file.write("thread_pool.write.queue_size: 8\nindexing_pressure.memory.limit: 24mb\n")
-
-    elasticsearch._configure = configure_tightly
-
-
-class World:
-    """The servers and processes of one service; what dies is started again, as a supervisor would."""
-
-    def __init__(self, stack: ExitStack, elasticsearch_url: str) -> None:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o711)
-        self.folder, self.port = folder, free_port()
-        self.postgres = self._server(stack, find_postgres(folder, say=say, way="local"))
-        found = find_elasticsearch(folder, say=say, url=elasticsearch_url, way="local")
-        if found is None:
-            sys.exit("chaos needs an Elasticsearch")
-        if not elasticsearch_url:
-            tighten(found)
-        self.elasticsearch, self.shared = self._server(stack, found), bool(elasticsearch_url)
-        root = connect(self.postgres.url)
-        with root.cursor() as cursor:
-            cursor.execute("CREATE DATABASE chaos")
-        root.close()
-        self.settings = load(
-            {},
-            database_url=make_dsn(self.postgres.url, dbname="chaos"),
-            elasticsearch_url=self.elasticsearch.url,
-            index_prefix=f"chaos-{uuid.uuid4().hex[:8]}",
-            port=self.port,
-            workers=2,
-        )
-        self._migrate()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        stack.callback(self._stop)
-        self.revive()
-
-    @staticmethod
-    def _server(stack: ExitStack, server: Server) -> Server:
-        stack.callback(server.stop)
-        server.start()
-        wait_until_ready(server, timeout=180)
-        return server
-
-    def _migrate(self) -> None:
-        """Give each indexer a role of its own, so that it can be told which of them leads."""
-        connection = connect(self.dsn)
-        schema.migrate(connection)
-        with connection.cursor() as cursor:
-            for name in ("indexer_a", "indexer_b"):
-                cursor.execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD 'chaos'")
-        connection.close()
-
-    @property
-    def dsn(self) -> str:
-        return self.settings.database_url.get_secret_value()
-
-    def revive(self) -> None:
-        """Start what does not run."""
-        for server in (self.postgres, self.elasticsearch):
-            if not server.alive():
-                server.start()
-        for name in ("serve", "indexer_a", "indexer_b"):
-            process = self.processes.get(name)
-            if process is None or process.poll() is not None:
-                self.processes[name] = self._start(name)
-
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("EVENTSVC_")}
-        environment |= self.settings.to_environment()
-        if name != "serve":
-            environment["EVENTSVC_DATABASE_URL"] = make_dsn(self.dsn, user=name, password="chaos")
-        command = [sys.executable, "-m", "eventsvc", "serve" if name == "serve" else "index"]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-    def _stop(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(15)
-            process.kill()
-        with suppress(Exception):
-            urllib3.request(
-                "DELETE", f"{self.elasticsearch.url}/{self.settings.index_prefix}-v1-{time.strftime('%Y.%m')}"
-            )
-
-    def leader(self) -> str:
-        """The name of the indexer that leads."""
-
-        def look() -> str:
-            with suppress(EventsvcError), translate_errors():
-                connection = connect(self.dsn)
-                with connection.cursor() as cursor:
-                    cursor.execute(
-                        "SELECT usename FROM pg_stat_activity WHERE pid = %s", (watermark.find_leader(connection),)
-                    )
-                    rows = cursor.fetchall()
-                connection.close()
-                return str(rows[0][0]) if rows else ""
-            return ""
-
-        return str(wait_for(look, "nobody leads"))
-
-    def stand_by(self) -> str:
-        return "indexer_b" if self.leader() == "indexer_a" else "indexer_a"
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise Wrong(f"{what} within {seconds:.0f} s")
-        time.sleep(0.05)
-    return value
-
-
-def children(pid: int) -> list[int]:
-    """All processes below one."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError, ValueError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found, level = [], [pid]
-    while level:
-        level = [child for child, parent in parents.items() if parent in level]
-        found += level
-    return found
-
-
-def strike(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 class Faults:
@@ -367,27 +111,6 @@ class Faults:
 
     def pause_elasticsearch(self) -> str:
         return self._pause("Elasticsearch", self._tree(self.world.elasticsearch))
-
-
-class Monitor(threading.Thread):
-    """Sees that the watermark never falls."""
-
-    def __init__(self, dsn: str, traffic: Traffic) -> None:
-        super().__init__(daemon=True)
-        self.dsn, self.traffic, self.looks = dsn, traffic, 0
-
-    def run(self) -> None:
-        highest, connection = 0, None
-        while not self.traffic.over.is_set():
-            time.sleep(0.05)
-            with suppress(EventsvcError), translate_errors():
-                if connection is None or connection.closed:
-                    connection = connect(self.dsn)
-                seq = watermark.read(connection).seq
-                self.looks += 1
-                if seq < highest:
-                    self.traffic.wrong.append(f"the watermark fell from {highest} to {seq}")
-                highest = max(highest, seq)
 
 
 @dataclass(frozen=True)
