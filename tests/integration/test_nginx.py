@@ -145,7 +145,8 @@ def _nginx(folder: Path, apis: list[Api]) -> Iterator[Balanced]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        _wait_for(lambda: _status(port, "/nginx-health") == 200, log)
+        _wait_for(lambda: process.poll() is not None or _status(port, "/nginx-health") == 200, log)
+        assert process.poll() is None, log.read_text()
         yield Balanced(apis, port, log)
     finally:
         process.send_signal(signal.SIGQUIT)
