@@ -176,6 +176,17 @@ class Stack:
     def sql(self, statement: str) -> str:
         return self.compose("exec", "-T", "postgres", "psql", "-U", "eventsvc", "-XAtc", statement).strip()
 
+    def pipe(self, command: tuple[str, ...], *, source: Path | None = None, output: Path | None = None) -> None:
+        """Run a program in the PostgreSQL container, with files as its input and output."""
+        whole = ["docker", "compose", "-p", self.project, "exec", "-T", "postgres", *command]
+        with (
+            (source or Path(os.devnull)).open("rb") as standard_input,
+            (output or Path(os.devnull)).open("wb") as result,
+        ):
+            subprocess.run(
+                whole, cwd=ROOT, env=self._environment, stdin=standard_input, stdout=result, timeout=300, check=True
+            )
+
     def secrets(self) -> list[str]:
         """Every secret that the first start made."""
         files = {

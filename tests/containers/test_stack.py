@@ -198,7 +198,7 @@ def test_rolling_restart_without_a_failed_request(stack: Stack) -> None:
     _check(stack, load, allowed=set())
 
 
-def test_data_outlive_containers_and_a_backup_outlives_all(stack: Stack) -> None:
+def test_data_outlive_containers_and_a_backup_outlives_all(stack: Stack, tmp_path: Path) -> None:
     """down and up keep everything; down -v and up start empty; a dump restored there, indexed again, is equal."""
     stack.post(SEED)
     stack.wait_ready()
@@ -209,7 +209,7 @@ def test_data_outlive_containers_and_a_backup_outlives_all(stack: Stack) -> None
     stack.wait_ready()
     assert stack.sql("SELECT count(*) FROM event") == count
     assert stack.find("message exists", limit="1000").json() == newest
-    dump = stack.compose("exec", "-T", "postgres", "pg_dump", "-U", "eventsvc", "--clean", "--if-exists", "eventsvc")
+    stack.pipe(("pg_dump", "-U", "eventsvc", "-Fc", "eventsvc"), output=tmp_path / "dump")
     secrets_before = stack.secrets()
 
     stack.down("-v")
@@ -217,21 +217,22 @@ def test_data_outlive_containers_and_a_backup_outlives_all(stack: Stack) -> None
     assert stack.sql("SELECT count(*) FROM event") == "0"
     assert not set(stack.secrets()) & set(secrets_before)
 
-    _restore(stack, dump)
+    stack.down("-v")
+    _restore(stack, tmp_path / "dump")
     assert stack.sql("SELECT count(*) FROM event") == count
     assert stack.find("message exists", limit="1000").json() == newest
+    stack.wait_ready()
     assert "equal" in stack.admin("verify")
+    assert stack.find("message exists", limit="1000").json() == newest
 
 
-def _restore(stack: Stack, dump: str) -> None:
+def _restore(stack: Stack, dump: Path) -> None:
     """As docs/deployment.md says it."""
-    stack.compose("stop", "api", "indexer")
-    psql = ("exec", "-T", "postgres", "psql", "-U", "eventsvc", "-q", "-v", "ON_ERROR_STOP=1")
-    stack.compose(*psql, input=dump)
+    stack.up("postgres")
+    stack.pipe(("pg_restore", "-U", "eventsvc", "-d", "eventsvc", "--clean", "--if-exists"), source=dump)
     stack.compose("run", "--rm", "--no-deps", "migrate")
     stack.up()
-    stack.admin("backfill")
-    stack.wait_ready()
+    stack.admin("verify", "--repair")
 
 
 def test_logs_hold_no_secret_and_no_traceback(stack: Stack) -> None:
