@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FAULTS = ("kill_leader", "pause_leader", "kill_postgres", "kill_worker")
+FAULTS = ("kill_leader", "pause_leader", "kill_postgres")
 
 
 def test_nothing_is_lost_or_doubled_whatever_is_killed(elasticsearch_url: str) -> None:

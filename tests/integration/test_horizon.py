@@ -16,7 +16,7 @@ from eventsvc.log.connection import connect
 from eventsvc.log.horizon import Horizon
 
 WRITERS = 8
-SECONDS = 3.0
+SECONDS = 2.0
 
 _INSERT = (
     "INSERT INTO event (id, email, environment, component, message, data)"
@@ -85,7 +85,7 @@ def test_nothing_is_missed_nothing_twice_all_in_order(database: str) -> None:
     horizon = Horizon(connection)
     seen, committed = follow(database, horizon.poll)
     connection.close()
-    assert len(committed) > 1_000
+    assert len(committed) > 300
     assert committed == seen
 
 
