@@ -13,7 +13,7 @@ import orjson
 
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents
-from eventsvc.errors import BodyTooLarge, InvalidParameter
+from eventsvc.errors import BodyTooLarge, EventsvcError, InvalidParameter
 from eventsvc.event import Event, EventParser, format_time
 from eventsvc.log.group import Replay
 from eventsvc.log.idempotency import Key, key_hash
@@ -61,6 +61,13 @@ class Ingest:
 
     async def __call__(self, req: Request, resp: Response) -> None:
         """Answer 201 with what was stored."""
+        try:
+            await self._ingest(req, resp)
+        except EventsvcError:
+            await media.discard(req)
+            raise
+
+    async def _ingest(self, req: Request, resp: Response) -> None:
         form = media.read_form(req)
         wishes = _read_wishes(req)
         length = req.content_length

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from falcon.asgi import Request
 
@@ -17,6 +19,7 @@ JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 ENCODINGS = ("gzip", "zstd")
 
+_DISCARDING = 3.0  # seconds at most
 _IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
 
 
@@ -72,15 +75,16 @@ def _check_encoding(encoding: str) -> str:
 
 
 async def read_small(req: Request, limit: int) -> bytes:
-    """Read the whole body into memory.
+    """Read a body whose Content-Length is known into memory.
 
     Raises:
         BodyTooLarge: beyond the limit.
     """
-    _check_length(req, limit)
-    chunks: list[bytes] = []
-    await _copy_body(req, limit, chunks.append)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    length = _check_length(req, limit)
+    raw = await req.stream.readall()
+    if len(raw) < length:
+        raise InvalidBody(f"the body ends after {len(raw):,} of {length:,} bytes")
+    return raw
 
 
 async def spool(req: Request, limit: int) -> IO[bytes]:
@@ -92,7 +96,6 @@ async def spool(req: Request, limit: int) -> IO[bytes]:
     Raises:
         BodyTooLarge: beyond the limit.
     """
-    _check_length(req, limit)
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (the caller's)
     try:
         await _copy_body(req, limit, file.write)
@@ -103,19 +106,47 @@ async def spool(req: Request, limit: int) -> IO[bytes]:
     return file
 
 
-def _check_length(req: Request, limit: int) -> None:
-    length = req.content_length
-    if length is not None and length > limit:
+def _check_length(req: Request, limit: int) -> int:
+    """Give the Content-Length, 0 if there is none."""
+    length = req.content_length or 0
+    if length > limit:
         raise BodyTooLarge(f"the body is {length:,} bytes; at most {limit:,} are allowed")
+    return length
 
 
 async def _copy_body(req: Request, limit: int, take: Callable[[bytes], Any]) -> None:
+    length = _check_length(req, limit)
     size = 0
-    async for chunk in req.stream:
+    stream = req.stream
+    watched = _Watched(stream._receive)  # noqa: SLF001  (the stream takes a client that goes away for the end)
+    stream._receive = watched  # noqa: SLF001
+    async for chunk in stream:
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge(f"the body is larger than {limit:,} bytes")
         take(chunk)
-    length = req.content_length
-    if length is not None and size < length:
-        raise InvalidBody(f"the body ends after {size:,} of {length:,} bytes")
+    if watched.broken or size < length:
+        raise InvalidBody(f"the body broke off after {size:,} bytes")
+
+
+class _Watched:
+    """Notices whether the body really ended; without Content-Length nothing else tells."""
+
+    def __init__(self, receive: Callable[[], Awaitable[Any]]) -> None:
+        self._receive, self.broken = receive, False
+
+    async def __call__(self) -> Any:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            self.broken = True
+        return event
+
+
+async def discard(req: Request) -> None:
+    """Take what is left of a body that is refused.
+
+    A connection that is closed while its client still sends is reset, and the client never sees the answer.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARDING):
+            await req.stream.exhaust()

@@ -87,14 +87,17 @@ class BulkWriter:
         self._pool = Pool(dsn, size=concurrency, statement_timeout=_STATEMENT_TIMEOUT)
         self._turns = asyncio.Semaphore(concurrency)
         self._places = concurrency + waiting
+        self._closing = False
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Hold a place, from the first byte of a request to its end.
 
         Raises:
-            WriteQueueFull: all are taken.
+            WriteQueueFull: all are taken, or the service is stopping.
         """
+        if self._closing:
+            raise WriteQueueFull("the service is stopping")
         if self._places == 0:
             raise WriteQueueFull("too many bulk requests are under way")
         self._places -= 1
@@ -112,6 +115,8 @@ class BulkWriter:
             EventsvcError: whatever ``source.finish`` raises.
         """
         async with self._turns:
+            if self._closing:
+                raise WriteQueueFull("the service is stopping")
             try:
                 result = await self._pool.run(lambda connection: _store(connection, source, key_hash))
             except _NotBegunError:  # the connection broke while it was idle; nothing was read or sent yet
@@ -145,7 +150,8 @@ class BulkWriter:
             raise EventGone(f"{stored.count - present:,} of these {stored.count:,} events have been erased since")
 
     async def close(self) -> None:
-        """Wait for what is under way and close the connections."""
+        """Wait for what is being written and close the connections."""
+        self._closing = True
         await asyncio.to_thread(self._pool.close)
 
 

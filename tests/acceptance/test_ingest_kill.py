@@ -221,5 +221,6 @@ def _check(postgres: LocalPostgres, clients: list[_Client], killed: Counter[str]
     twice = [message for message, (count, _) in stored.items() if count > 1]
     other = [message for message, name in acknowledged.items() if name and stored.get(message, (0, ""))[1] != name]
     assert (lost, twice, other) == ([], [], [])
+    assert statuses.keys() <= {201, 409, 503, 0}  # 0: the connection broke
     assert stored.keys() <= sent
     assert len(acknowledged) > 100
