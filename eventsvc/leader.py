@@ -45,7 +45,7 @@ class Term:
         self._done_to, self._visible_to = mark.checkpoint, mark.seq
         self._indexes = indexed.list_indexes(connection)
         self._horizon = Horizon(connection)
-        self._pipeline = Pipeline(client)
+        self._pipeline = Pipeline(client, version=mark.fence)
         # What was written before this term may not have been refreshed.
         self._touched = {index.name for index in self._indexes.values()}
         self._errands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="errand")
@@ -156,9 +156,11 @@ class Term:
 
     def _erase(self, erased: list[Erased]) -> None:
         items = [
-            bulk.delete_item(self._indexes[one.month].name, one.seq) for one in erased if one.month in self._indexes
+            bulk.erase_item(self._indexes[one.month].name, one.seq) for one in erased if one.month in self._indexes
         ]
-        bulk.send(self._client, items, self._stop)
+        refused = bulk.send(self._client, items, self._stop)
+        # Versions from the future, by a clock that was wrong: removed all the same.
+        bulk.send(self._client, [bulk.delete_item(r.item.index, str(r.item.seq)) for r in refused], self._stop)
         index_months.refresh(self._client, {item.index for item in items})
         erasing.forget(self._connection, self._fence, erased)
         _logger.info("documents of erased events removed", events=len(erased))

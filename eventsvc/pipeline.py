@@ -40,8 +40,15 @@ class Done:
 class Pipeline:
     """Encodes and sends batches in threads; gives them back in the order of the log."""
 
-    def __init__(self, client: Elasticsearch, *, in_flight: int = IN_FLIGHT) -> None:
-        self._client, self._in_flight = client, in_flight
+    def __init__(self, client: Elasticsearch, *, version: int, in_flight: int = IN_FLIGHT) -> None:
+        """Start with nothing under way.
+
+        Args:
+            client: where to.
+            version: of the documents: what a newer one has written stays; see ``bulk.write_item``.
+            in_flight: how many batches at once.
+        """
+        self._client, self._version, self._in_flight = client, version, in_flight
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=in_flight, thread_name_prefix="bulk")
         self._under_way: deque[Future[Done]] = deque()
@@ -82,7 +89,7 @@ class Pipeline:
 
     def _send(self, events: tuple[Event, ...], reached: int, indexes: Mapping[date, str]) -> Done:
         months = {event.seq: month_of(event.created_at) for event in events}
-        items = [bulk.write_item(event, indexes[months[event.seq]]) for event in events]
+        items = [bulk.write_item(event, indexes[months[event.seq]], version=self._version) for event in events]
         refused = bulk.send(self._client, items, self._stop)
         refusals = tuple(Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused)
         return Done(reached, len(events), refusals, frozenset(item.index for item in items))

@@ -27,6 +27,7 @@ from eventsvc.pipeline import Done, Pipeline
 # What is left when the watermark is held still; well under a second of writing.
 _LAST_STRETCH = 2_000
 _POLL = 0.02
+_VERSION = 1  # below every leader's
 GRACE = 3.0  # seconds that searches under way may go on asking for an old index
 
 
@@ -152,7 +153,7 @@ def _fill(
 ) -> None:
     """Write the month's events with seqs[0] < seq ≤ seqs[1]; remember how far it is, for the next run."""
     cursor, to = seqs
-    pipeline = Pipeline(stores.client)
+    pipeline = Pipeline(stores.client, version=_VERSION)
     try:
         while cursor < to or not pipeline.idle:
             while not pipeline.full and cursor < to:
@@ -227,4 +228,4 @@ def _remove_erased(stores: Stores, state: Rebuild, reading: Connection) -> None:
     with reading.cursor() as cursor:
         cursor.execute("SELECT seq FROM erased WHERE month = %s", (state.month,))
         seqs = [seq for (seq,) in cursor]
-    bulk.send(stores.client, [bulk.delete_item(state.name, seq) for seq in seqs], stores.stop)
+    bulk.send(stores.client, [bulk.erase_item(state.name, seq) for seq in seqs], stores.stop)

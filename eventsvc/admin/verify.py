@@ -187,11 +187,7 @@ def repair(stores: Stores, report: MonthReport, kinds: Sequence[Kind] = ("missin
 
 def _repair_some(stores: Stores, report: MonthReport, differences: Sequence[Difference]) -> int:
     name = report.index
-    removals = [
-        bulk.delete_item(name, difference.seq or 0, difference.document)
-        for difference in differences
-        if difference.kind == "extra"
-    ]
+    removals = [bulk.delete_item(name, difference.document) for difference in differences if difference.kind == "extra"]
     bulk.send(stores.client, removals, stores.stop)
     seqs = [difference.seq for difference in differences if difference.kind != "extra" and difference.seq is not None]
     # A stranger of that id, if there was one, is gone by now; whose event it was needs its document again.
@@ -212,7 +208,7 @@ def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Ref
             indexed.insert_refusals(cursor, refusals)
     # Events that were erased since they were read must not come back.
     left = {event.seq for event in read_events(stores.connection, list(months))}
-    gone = [bulk.delete_item(name, seq) for seq in months if seq not in left]
+    gone = [bulk.erase_item(name, seq) for seq in months if seq not in left]
     bulk.send(stores.client, gone, stores.stop)
     return refusals
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,15 +57,40 @@ class Refused:
     reason: str
 
 
-def write_item(event: Event, index: str) -> Item:
-    """Encode the writing of an event; writing it again replaces the document."""
-    action = b'{"index":{"_index":"%s","_id":"%d"}}\n' % (write_alias(index).encode(), event.seq)
+def write_item(event: Event, index: str, *, version: int | None = None) -> Item:
+    """Encode the writing of an event; writing it again replaces the document.
+
+    Args:
+        event: what is written.
+        index: where to.
+        version: a request that comes late, out of a process that hung, changes nothing that was written or erased
+            with a higher one (see the settings in mapping.py); None: it counts whatever came before.
+    """
+    if version is None:
+        action = b'{"index":{"_index":"%s","_id":"%d"}}\n' % (write_alias(index).encode(), event.seq)
+    else:
+        action = b'{"index":{"_index":"%s","_id":"%d","version":%d,"version_type":"external_gte"}}\n' % (
+            write_alias(index).encode(),
+            event.seq,
+            version,
+        )
     return Item(event.seq, index, action + orjson.dumps(to_document(event)) + b"\n")
 
 
-def delete_item(index: str, seq: int, document_id: str | None = None) -> Item:
-    """Encode the removal of a document; one that is not there is no error."""
-    action = {"delete": {"_index": write_alias(index), "_id": document_id or str(seq)}}
+def delete_item(index: str, document: str) -> Item:
+    """Encode the removal of a document by its id; one that is not there is no error."""
+    action = {"delete": {"_index": write_alias(index), "_id": document}}
+    return Item(int(document) if document.isdecimal() else 0, index, orjson.dumps(action) + b"\n")
+
+
+def erase_item(index: str, seq: int) -> Item:
+    """Encode the removal of an event's document for good: a late request cannot bring it back.
+
+    Its version lies above those of all who have written so far (fences, which are times in ms, see
+    watermark.py), with a minute for clocks that differ.
+    """
+    version = {"version": time.time_ns() // 1_000_000 + 60_000, "version_type": "external_gte"}
+    action = {"delete": {"_index": write_alias(index), "_id": str(seq), **version}}
     return Item(seq, index, orjson.dumps(action) + b"\n")
 
 
@@ -135,10 +161,10 @@ def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused])
         return []
     again = []
     for item, outcome in zip(items, answer["items"], strict=True):
-        ((_, result),) = outcome.items()
+        ((kind, result),) = outcome.items()
         error = result.get("error")
-        if error is None:
-            continue
+        if error is None or (kind == "index" and error["type"] == "version_conflict_engine_exception"):
+            continue  # stored, or what is there counts more
         if error["type"] == "index_not_found_exception":
             raise IndexVanished(item.index)
         if result["status"] in _BUSY or error["type"] == "cluster_block_exception":

@@ -16,6 +16,10 @@ from eventsvc.log.connection import Connection
 # Any constant will do, as long as every indexer takes the same one; it counts within one database.
 _LEADER_LOCK = 0x696E646578
 
+# The time in ms, unless that would not be higher. Fences are the versions of documents too, and must be higher than
+# all before even when the log is restored to an older state, in which it has forgotten the last ones.
+_NEXT_FENCE = "greatest(fence + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -83,7 +87,7 @@ def draw_fence(connection: Connection) -> Mark:
 
 def draw_fence_within(cursor: Any) -> Mark:
     """Draw the next fence within the caller's transaction: till its end the watermark stands still."""
-    cursor.execute("UPDATE watermark SET fence = fence + 1 RETURNING checkpoint, seq, fence")
+    cursor.execute(f"UPDATE watermark SET fence = {_NEXT_FENCE} RETURNING checkpoint, seq, fence")  # noqa: S608
     ((checkpoint, seq, fence),) = cursor.fetchall()
     return Mark(checkpoint, seq, fence)
 
@@ -118,7 +122,7 @@ def hold(cursor: Any, fence: int) -> None:
 def fall_back(cursor: Any, to: int) -> None:
     """Within the caller's transaction, let both fall to ``to`` at most, and draw the next fence."""
     cursor.execute(
-        "UPDATE watermark SET checkpoint = least(checkpoint, %s), seq = least(seq, %s), fence = fence + 1,"
+        f"UPDATE watermark SET checkpoint = least(checkpoint, %s), seq = least(seq, %s), fence = {_NEXT_FENCE},"  # noqa: S608
         " moved_at = clock_timestamp()",
         (to, to),
     )

@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 
 from eventsvc.event import Event
 from eventsvc.index import bulk, months
-from eventsvc.index.bulk import IndexVanished, Item, Stopped, delete_item, send, write_item
+from eventsvc.index.bulk import IndexVanished, Item, Stopped, delete_item, erase_item, send, write_item
 from eventsvc.settings import Settings
 
 
@@ -138,8 +138,34 @@ def test_writing_and_removing_twice_does_no_harm(elasticsearch: Elasticsearch, i
         assert send_through(elasticsearch, items) == []
     assert count(elasticsearch, index) == 10
     for _ in range(2):
-        assert send_through(elasticsearch, [delete_item(index, 1), delete_item(index, 2)]) == []
+        assert send_through(elasticsearch, [delete_item(index, "1"), delete_item(index, "2")]) == []
     assert count(elasticsearch, index) == 8
+
+
+def test_a_late_request_brings_nothing_back(
+    elasticsearch: Elasticsearch, index: str, make_event: Callable[..., Event]
+) -> None:
+    """A leader that hung wakes up with a batch half sent; meanwhile another has led, and events were erased."""
+    there, never_written = make_event(), make_event()
+    late = [write_item(event, index, version=3) for event in (there, never_written)]
+    assert send_through(elasticsearch, late[:1]) == []
+    assert send_through(elasticsearch, [erase_item(index, event.seq) for event in (there, never_written)]) == []
+    assert send_through(elasticsearch, late) == []
+    assert count(elasticsearch, index) == 0
+
+
+def test_a_repair_counts_whatever_came_before(
+    elasticsearch: Elasticsearch, index: str, make_event: Callable[..., Event]
+) -> None:
+    event = make_event()
+    assert send_through(elasticsearch, [write_item(event, index, version=3)]) == []
+    elasticsearch.update(index=index, id=str(event.seq), doc={"message": "forged"})
+    assert send_through(elasticsearch, [write_item(event, index, version=3)]) == []
+    assert elasticsearch.get(index=index, id=str(event.seq))["_source"]["message"] == "forged"
+    assert send_through(elasticsearch, [write_item(event, index)]) == []
+    assert elasticsearch.get(index=index, id=str(event.seq))["_source"]["message"] == event.message
+    assert send_through(elasticsearch, [erase_item(index, event.seq)]) == []
+    assert count(elasticsearch, index) == 0
 
 
 def test_waiting_grows_and_stays_bounded() -> None:
