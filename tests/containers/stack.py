@@ -144,19 +144,24 @@ class Stack:
     def wait_healthy(self, container: str, seconds: float = 120) -> None:
         wait_for(lambda: self.is_healthy(container), seconds, f"{container} is healthy")
 
-    def wait_ready(self, seconds: float = 90) -> None:
-        """Wait until events can be stored, searched, and the index has caught up."""
-        wait_for(self._is_ready, seconds, "the service is ready and the index has caught up")
+    def wait_back(self, seconds: float = 90) -> None:
+        """Wait until events can be stored, and found through the index, whatever else is going on."""
+        wait_for(lambda: self._lag() is not None, seconds, "the service is back")
 
-    def _is_ready(self) -> bool:
+    def wait_ready(self, seconds: float = 90) -> None:
+        """Wait until the index has caught up, too."""
+        wait_for(lambda: self._lag() == "0", seconds, "the service is ready and the index has caught up")
+
+    def _lag(self) -> str | None:
+        """How far the index is behind the log; None while something is missing."""
         try:
             ready = requests.get(f"{self.url}/readyz", timeout=10)
             if ready.status_code != 200 or ready.json()["index"] != "ok":
-                return False
+                return None
             answer = requests.get(f"{self.url}/event", params={"limit": "1"}, timeout=30)
         except (requests.RequestException, ValueError):
-            return False
-        return answer.status_code == 200 and answer.headers.get("Eventsvc-Lag") == "0"
+            return None
+        return answer.headers.get("Eventsvc-Lag") if answer.headers.get("Eventsvc-Source") == "index+tail" else None
 
     def post(self, event: dict[str, Any], **headers: str) -> requests.Response:
         return requests.post(f"{self.url}/event", json=event, headers=headers, timeout=60)

@@ -160,7 +160,8 @@ def test_each_container_is_killed_under_load(stack: Stack, service: str) -> None
                 answer = stack.find(f"component eq '{plain.run}'", limit="1")
                 assert answer.status_code == 200
             stack.wait_healthy(container)
-        stack.wait_ready()
+        stack.wait_back()
+    stack.wait_ready()
     # Only a balancer that dies can break a connection; everything else says 503.
     allowed = {0, 503} if service == "nginx" else {503}
     if service in ("elasticsearch", "indexer"):
@@ -181,9 +182,10 @@ def test_the_network_fails_for_a_while(stack: Stack, service: str, allowed: set[
             while time.monotonic() < until:
                 answers.add(stack.find(f"component eq '{load.run}'", limit="5").status_code)
         assert answers <= {200} | allowed
-        stack.wait_ready()
+        stack.wait_back()
         count = len(load.outcome.acknowledged)
         wait_for(lambda: len(load.outcome.acknowledged) > count + 50, 60, "load afterwards")
+    stack.wait_ready()
     _check(stack, load, allowed=allowed)
 
 
