@@ -1,0 +1,196 @@
+"""Sixteen writers and sixteen readers while Elasticsearch is killed: no answer is wrong, ever.
+
+A short run by default; with FULL_RUN=1 ten minutes and five kills.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from eventsvc.servers.find import find_elasticsearch
+from eventsvc.servers.server import wait_until_ready
+
+WRITERS = READERS = 16
+PAGE = 200
+
+
+@pytest.fixture
+def elasticsearch(server_folder: Path) -> Iterator[Any]:
+    """One of our own, to be killed."""
+    server = find_elasticsearch(server_folder / "victim", say=print, way="local", lasting=False)
+    assert server is not None, "this test needs Java 21 and Maven: it kills an Elasticsearch of its own"
+    server.start()
+    wait_until_ready(server, timeout=120)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def kill(server: Any) -> None:
+    """Kill the server itself, not only what launched it."""
+    family = list(descendants(server.pid))
+    assert len(family) > 1
+    for pid in reversed(family):
+        os.kill(pid, signal.SIGKILL)
+    server.stop()
+
+
+def descendants(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from descendants(int(child))
+
+
+class Writer:
+    """Posts numbered events, one after the other.
+
+    Attributes:
+        acknowledged: how many have been answered with 201.
+        begun: how many have been sent.
+    """
+
+    def __init__(self, url: str, number: int) -> None:
+        self.email = f"w{number}@b.c"
+        self.acknowledged = self.begun = 0
+        self._url, self._session = url, requests.Session()
+
+    def post(self) -> None:
+        event = {"email": self.email, "environment": "chaos", "component": "c", "data": {"n": self.begun}}
+        body = event | {"message": f"Event number {self.begun} of {self.email}"}
+        self.begun += 1
+        response = self._session.post(f"{self._url}/event", json=body, timeout=60)
+        assert response.status_code == 201, response.text
+        self.acknowledged += 1
+
+
+class Reader:
+    """Asks one of several questions, and checks the answer against what was acknowledged before."""
+
+    def __init__(self, url: str, writers: list[Writer], seed: int) -> None:
+        self._url, self._writers, self._numbers = url, writers, random.Random(seed)
+        self._session = requests.Session()
+        self.sources: Counter[str] = Counter()
+        self.slowest = 0.0
+
+    def wait_for_the_index(self, writer: Writer, seconds: float) -> None:
+        """Wait until the index has everything."""
+        writer.post()
+        deadline = time.monotonic() + seconds
+        while True:
+            response = self._get("/event", q=f"message ct '{writer.begun}'", limit=1)
+            if (response.headers["Eventsvc-Source"], response.headers["Eventsvc-Lag"]) == ("index+tail", "0"):
+                return
+            assert time.monotonic() < deadline, response.headers
+            time.sleep(0.2)
+            writer.post()  # another number, another question: no kept answer counts
+
+    def ask(self) -> None:
+        writer = self._numbers.choice(self._writers)
+        self._numbers.choice([self._newest, self._contained, self._counted, self._tallied])(writer)
+
+    def _get(self, path: str, **parameters: Any) -> requests.Response:
+        began = time.monotonic()
+        response = self._session.get(f"{self._url}{path}", params=parameters, timeout=60)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        assert response.status_code == 200, response.text
+        self.sources[response.headers["Eventsvc-Source"]] += 1
+        return response
+
+    def _newest(self, writer: Writer, query: str = "") -> None:
+        before = writer.acknowledged
+        response = self._get("/event", q=query or f"email eq '{writer.email}'", limit=PAGE, fields="data,email")
+        found = [event["data"]["n"] for event in response.json()]
+        newest = found[0] if found else -1
+        assert before - 1 <= newest < writer.begun, (before, newest, writer.begun, response.headers)
+        # Without a hole and without a double: each writer waits for its answer before it goes on.
+        assert found == list(range(newest, max(newest - PAGE, -1), -1)), response.headers
+
+    def _contained(self, writer: Writer) -> None:
+        self._newest(writer, f"message ct 'OF {writer.email}' AND data.n gte 0 AND createdAt gte 'now-1d'")
+
+    def _counted(self, writer: Writer) -> None:
+        before = writer.acknowledged
+        response = self._get("/event", q=f"message ct '{writer.email}'", limit=1, count="true")
+        assert before <= int(response.headers["X-Total-Count"]) <= writer.begun, response.headers
+
+    def _tallied(self, _writer: Writer) -> None:
+        before = {writer.email: writer.acknowledged for writer in self._writers}
+        answer = self._get("/event/stats", q="environment eq 'chaos'", by="email", top=100, interval="1m").json()
+        found = Counter({one["value"]: one["count"] for one in answer["top"]})
+        assert all(before[one.email] <= found[one.email] <= one.begun for one in self._writers)
+        assert answer["count"] == found.total() == sum(bucket["count"] for bucket in answer["buckets"])
+
+
+class Crowd:
+    """Threads that repeat something until told to stop, or until one fails."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.failures: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def add(self, work: Callable[[], None], pause: float) -> None:
+        def repeat() -> None:
+            try:
+                while not self.stop.wait(pause):
+                    work()
+            except BaseException as exc:  # noqa: BLE001  (it is raised where the test waits)
+                self.failures.append(exc)
+                self.stop.set()
+
+        self._threads.append(threading.Thread(target=repeat))
+        self._threads[-1].start()
+
+    def end(self) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join(90)
+        if self.failures:
+            raise self.failures[0]
+
+
+def test_no_answer_is_wrong_while_elasticsearch_is_killed(
+    elasticsearch: Any, database: str, start_service: Any, record_property: Any
+) -> None:
+    service = start_service(database, elasticsearch.url, "chaos")
+    service.start("serve")
+    service.start("index")
+    seconds, kills = (600.0, 5) if service.full else (15.0, 1)
+    writers = [Writer(service.url, number) for number in range(WRITERS)]
+    readers = [Reader(service.url, writers, number) for number in range(READERS)]
+    readers[0].wait_for_the_index(writers[0], seconds=120)
+    crowd = Crowd()
+    for writer in writers:
+        crowd.add(writer.post, 0.02)
+    for reader in readers:
+        crowd.add(reader.ask, 0.01)
+    try:
+        for _ in range(kills):
+            crowd.stop.wait(seconds / kills / 3)
+            kill(elasticsearch)
+            crowd.stop.wait(seconds / kills / 6)
+            elasticsearch.start()
+            crowd.stop.wait(seconds / kills / 2)
+    finally:
+        crowd.end()
+    sources = sum((reader.sources for reader in readers), Counter())
+    slowest = max(reader.slowest for reader in readers)
+    events = sum(writer.acknowledged for writer in writers)
+    record_property("chaos", f"{events} events, answers {dict(sources)}, the slowest after {slowest:.1f} s")
+    assert sources["sql"] > 0
+    assert sources["index+tail"] > 0
+    # Recovery is by itself.
+    readers[0].wait_for_the_index(writers[0], seconds=120)

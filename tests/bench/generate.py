@@ -1,0 +1,99 @@
+"""Events for benchmarks: the same ones on every machine, because the seed is fixed.
+
+``python tests/bench/generate.py DSN COUNT`` fills a migrated, empty log by COPY, evenly over the last 30 days.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from eventsvc.log import schema
+from eventsvc.log.connection import Connection, connect, transaction
+from eventsvc.log.months import ensure_months
+
+SEED = 20261123
+DAYS = 30
+RARE = "needle-5f3a9c"  # in one message of 50,000
+_BATCH = 20_000
+
+_COMPONENTS = ["orders", "billing", "shipping", "auth", "search", "mail", "gateway", "inventory"]
+_ENVIRONMENTS = ["production"] * 8 + ["staging", "development"]
+_VERBS = ["placed", "cancelled", "paid", "shipped", "returned", "viewed", "updated", "rejected"]
+_THINGS = ["an order", "an invoice", "a parcel", "the basket", "a payment", "an address", "the profile"]
+_TEXT = "the quick service took longer than expected while talking to its upstream and will try again soon"
+_WORDS = _TEXT.split()
+
+
+def generate(count: int, *, now: datetime, seed: int = SEED) -> Iterator[dict[str, Any]]:
+    """Make events, oldest first; about 60 % of them tell of a buyer."""
+    numbers = random.Random(seed)
+    begin = now - timedelta(days=DAYS)
+    for place in range(count):
+        number = numbers.randrange(1_000_000)
+        who = "buyer" if numbers.random() < 0.6 else "seller"
+        tail = " ".join(numbers.choices(_WORDS, k=numbers.randrange(3, 14)))
+        message = f"the {who} #{number} has {numbers.choice(_VERBS)} {numbers.choice(_THINGS)}: {tail}"
+        if place % 50_000 == 25_000:
+            message += f" {RARE}"
+        yield {
+            "id": str(uuid.UUID(int=numbers.getrandbits(128), version=4)),
+            "created_at": begin + timedelta(days=DAYS) * (place / count),
+            "email": f"user{numbers.randrange(5000)}@chefhero.com",
+            "environment": numbers.choice(_ENVIRONMENTS),
+            "component": numbers.choice(_COMPONENTS),
+            "message": message,
+            "data": {
+                "order_id": number,
+                "amount": round(numbers.random() * 1000, 2),
+                "tags": numbers.sample(_WORDS, 2),
+                "user": {"plan": numbers.choice(["free", "pro"]), "visits": numbers.randrange(100)},
+            },
+        }
+
+
+def fill(connection: Connection, count: int) -> None:
+    """COPY so many events into the log."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    ensure_months(connection, (now - timedelta(days=DAYS)).date(), now.date())
+    batch: list[str] = []
+    for event in generate(count, now=now):
+        batch.append(_line(event))
+        if len(batch) == _BATCH:
+            _copy(connection, batch)
+            batch.clear()
+    _copy(connection, batch)
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE event")
+
+
+def _line(event: dict[str, Any]) -> str:
+    at = event["created_at"].isoformat(timespec="milliseconds")
+    data = orjson.dumps(event["data"]).decode().replace("\\", "\\\\")
+    columns = ("email", "environment", "component", "message")
+    return "\t".join((event["id"], at, *(event[column] for column in columns), data))
+
+
+def _copy(connection: Connection, batch: list[str]) -> None:
+    import io
+
+    with transaction(connection) as cursor:
+        cursor.copy_expert(
+            "COPY event (id, created_at, email, environment, component, message, data) FROM STDIN",
+            io.StringIO("\n".join(batch) + "\n" if batch else ""),
+        )
+
+
+if __name__ == "__main__":
+    opened = connect(sys.argv[1])
+    schema.migrate(opened)
+    began = time.perf_counter()
+    fill(opened, int(sys.argv[2]))
+    print(f"{sys.argv[2]} events in {time.perf_counter() - began:.1f} s")

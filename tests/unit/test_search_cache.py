@@ -1,0 +1,58 @@
+"""What is kept, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventsvc.index.hits import Scope
+from eventsvc.search_cache import Cache, Kept
+
+
+@dataclass(frozen=True)
+class Stone:
+    weight: int
+
+    def weigh(self) -> int:
+        return self.weight
+
+
+def kept(weight: int) -> Kept:
+    return Kept(Scope((), 1), 0, frozenset(), Stone(weight))
+
+
+def test_the_latest_answer_to_a_question_is_kept() -> None:
+    cache = Cache(1000)
+    cache.put(("a",), kept(10))
+    cache.put(("a",), kept(20))
+    found = cache.get(("a",))
+    assert found is not None
+    assert found.answer == Stone(20)
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = Cache(1000)
+    for name in "ab":
+        cache.put((name,), kept(400))
+    cache.get(("a",))
+    cache.put(("c",), kept(400))
+    assert [cache.get((name,)) is not None for name in "abc"] == [True, False, True]
+
+
+def test_what_is_too_large_is_not_kept() -> None:
+    cache = Cache(1000)
+    cache.put(("a",), kept(5000))
+    assert (cache.get(("a",)), cache.used) == (None, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 700))))
+def test_it_never_holds_more_than_it_may(puts: list[tuple[str, int]]) -> None:
+    cache = Cache(1000)
+    for name, weight in puts:
+        cache.put((name,), kept(weight))
+        assert 0 <= cache.used <= 1000
+    for name in "abcdef":
+        cache.drop((name,))
+    assert cache.used == 0
