@@ -42,8 +42,9 @@ def index_body(*, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any
                 "number_of_replicas": replicas,
                 # The indexer refreshes: only it knows which watermark a refresh stands for.
                 "refresh_interval": "-1",
-                # How long an erased document's version is known: later than any request may come late.
-                "gc_deletes": "1h",
+                # How long an erased document's version is known: longer than a request may come late (see bulk.py),
+                # and no longer, since each takes memory.
+                "gc_deletes": "2m",
                 "sort.field": ["createdAt", "seq"],
                 "sort.order": ["desc", "desc"],
             }
