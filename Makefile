@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: run test test-containers requirements lint check format setup clean chaos bench-index bench-ingest
+.PHONY: run test test-containers requirements lint check format setup clean chaos bench-query bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -45,6 +45,9 @@ bench-ingest: setup ## single and bulk events beside what PostgreSQL alone can d
 
 bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex and verify of a million events
 	$(BIN)/python tests/bench/index.py --report docs/reliability.md
+
+bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and PostgreSQL alone; 100,000 and 1,000,000 events
+	@$(BIN)/python tests/bench/query.py $(COUNTS)
 
 clean: ## what can be made again; not the data
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
