@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from eventsvc.errors import QueryError
 from eventsvc.event import Event
 from eventsvc.query import ast
 from eventsvc.query.parse import LONGEST, parse
@@ -209,13 +211,21 @@ def _worlds(draw: st.DrawFn) -> tuple[list[Event], list[ast.Node]]:
     return events, [_make(tree, pool) for tree in draw(_QUESTIONS)]
 
 
+# No shrinking, which would ask the servers for minutes: a failure names one question and the events that differ.
+_SETTINGS: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "phases": [Phase.generate],
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": False,
+}
+
+
 def test_three_evaluators_agree_on_random_events_and_queries(world: Any) -> None:
     """Same ids from each; and enough questions find something, and not everything, to mean anything."""
     seen: Counter[str] = Counter()
 
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
-    )
+    @settings(max_examples=EXAMPLES, **_SETTINGS)
     @given(_worlds())
     def check(drawn: tuple[list[Event], list[ast.Node]]) -> None:
         drafts, nodes = drawn
@@ -230,3 +240,38 @@ def test_three_evaluators_agree_on_random_events_and_queries(world: Any) -> None
     check()
     assert sum(seen.values()) >= EXAMPLES * QUERIES
     assert seen["some"] > sum(seen.values()) // 5, seen
+
+
+_WRITTEN_COMPARISONS = st.tuples(
+    st.sampled_from(["message", "email", "component", "createdAt", "data.a", "data.b", "data.c.a", "data.'user id'"]),
+    st.sampled_from(["eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "eq", "ct"]),
+    st.sampled_from(["'a'", '"A"', "'b '", "'buyer'", "'1970-1-1'", "'2018-01-01T00:00:00+01:00'", "'\\u0069'"])
+    | st.sampled_from(["'10'", "0", "-0", "1", "10", "1e16", "0.1", "null", "true", "now", "now-1s", "now+1w", "'%'"]),
+).map(" ".join)
+_WRITTEN = st.recursive(
+    _WRITTEN_COMPARISONS,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from([" AND ", " OR ", " AND NOT "]), inner).map("".join),
+        inner.map("({})".format),
+        inner.map("NOT ({})".format),
+    ),
+    max_leaves=3,
+)
+
+
+def test_three_evaluators_agree_on_queries_as_people_write_them(world: Any) -> None:
+    asked = 0
+
+    @settings(max_examples=max(4, EXAMPLES // 10), **_SETTINGS)
+    @given(_EVENTS, st.lists(_WRITTEN, min_size=60, max_size=60))
+    def check(drafts: list[Event], texts: list[str]) -> None:
+        nonlocal asked
+        nodes = []
+        for text in texts:
+            with suppress(QueryError):
+                nodes.append(parse(text, now=1_514_764_800_000))
+        world.ask(nodes, world.store(drafts))
+        asked += len(nodes)
+
+    check()
+    assert asked > EXAMPLES
