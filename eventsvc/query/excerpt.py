@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import combining, east_asian_width
+
 from eventsvc.errors import QueryError
 
 _WIDEST = 100  # characters of the line that are shown
@@ -20,4 +22,10 @@ def render_excerpt(error: QueryError) -> str:
     # What has no width of its own, or moves the rest about, is shown as one plain character.
     visible = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown.replace("\t", " "))
     width = max(1, min(error.width, len(shown) - (place - first)))
-    return f"{left}{visible}{right}\n{' ' * (len(left) + place - first)}{'^' * width}"
+    before, under = visible[: place - first], visible[place - first :][:width]
+    return f"{left}{visible}{right}\n{' ' * (len(left) + _columns(before))}{'^' * max(1, _columns(under))}"
+
+
+def _columns(text: str) -> int:
+    """How many columns text takes where all characters are of one width: CJK and emoji take two, accents none."""
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
