@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: run test test-containers requirements lint check format setup clean chaos bench-query bench-index bench-ingest
+.PHONY: run test test-containers requirements lint check format setup clean chaos fuzz nightly bench-query bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -39,6 +39,13 @@ setup: ## the virtual environment, when it is missing or setup.cfg has changed
 
 chaos: setup ## break things at random, ROUNDS times, and write what was seen into docs/reliability.md
 	$(BIN)/python tests/acceptance/chaos.py --rounds '$(or $(ROUNDS),100)' --report docs/reliability.md
+
+fuzz: setup ## random and mutated texts for the query parser, TEXTS of them (a million)
+	$(BIN)/python tests/fuzz/fuzz_parse.py $(TEXTS)
+
+nightly: setup ## the query language on random events and real log lines, at length
+	LANGUAGE_EXAMPLES=2000 LANGUAGE_LOG_LINES=30000 LANGUAGE_LOG_QUERIES=500 \
+	    $(BIN)/python -m pytest tests/integration/language --timeout 14400
 
 bench-ingest: setup ## single and bulk events beside what PostgreSQL alone can do
 	@$(BIN)/python tests/bench/ingest.py
