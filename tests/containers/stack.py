@@ -161,7 +161,7 @@ class Stack:
             answer = requests.get(f"{self.url}/event", params={"limit": "1"}, timeout=30)
         except (requests.RequestException, ValueError):
             return None
-        return answer.headers.get("Eventsvc-Lag") if answer.headers.get("Eventsvc-Source") == "index+tail" else None
+        return answer.headers.get("Eventsvc-Lag") if answer.headers.get("Eventsvc-Source") != "sql" else None
 
     def post(self, event: dict[str, Any], **headers: str) -> requests.Response:
         return requests.post(f"{self.url}/event", json=event, headers=headers, timeout=60)
