@@ -16,7 +16,9 @@ import tempfile
 import time
 import urllib.request
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from eventsvc.servers.server import wait_until_ready
 _OPTIONS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("EVENTSVC_")}
 _WAY: Any = _OPTIONS.get("EVENTSVC_TEST_SERVERS", "auto")
 _START_SECONDS = 240.0
+_MOST_PENDING_DROPS = 20
 
 
 def _say(line: str) -> None:
@@ -83,6 +86,25 @@ def _execute(dsn: str, statement: str) -> None:
         connection.close()
 
 
+Drop = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def _drop(postgres_url: str) -> Iterator[Drop]:
+    """Drops databases behind the tests' back: each costs a checkpoint, which no test need wait for."""
+    pending: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+
+        def drop(name: str) -> None:
+            pending.append(thread.submit(_execute, postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            if len(pending) > _MOST_PENDING_DROPS:
+                pending.popleft().result()
+
+        yield drop
+        for one in pending:
+            one.result()
+
+
 @pytest.fixture(scope="session")
 def _template(postgres_url: str) -> Iterator[str]:
     """The name of a migrated database that others are copied from."""
@@ -100,25 +122,25 @@ def _template(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(postgres_url: str, _template: str) -> Iterator[str]:
+def database(postgres_url: str, _template: str, _drop: Drop) -> Iterator[str]:
     """The DSN of a migrated, empty database of this test alone."""
     name = f"{_template}_{secrets.token_hex(4)}"
     _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
     try:
         yield make_dsn(postgres_url, dbname=name)
     finally:
-        _execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        _drop(name)
 
 
 @pytest.fixture
-def empty_database(postgres_url: str) -> Iterator[str]:
+def empty_database(postgres_url: str, _drop: Drop) -> Iterator[str]:
     """The DSN of a database without our tables, of this test alone."""
     name = f"eventsvc_test_{secrets.token_hex(8)}"
     _execute(postgres_url, f"CREATE DATABASE {name}")
     try:
         yield make_dsn(postgres_url, dbname=name)
     finally:
-        _execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        _drop(name)
 
 
 @pytest.fixture
