@@ -141,14 +141,14 @@ class Stack:
         state = json.loads(run("docker", "inspect", "-f", "{{json .State}}", container))
         return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
 
-    def wait_healthy(self, container: str, seconds: float = 120) -> None:
+    def wait_healthy(self, container: str, seconds: float = 300) -> None:
         wait_for(lambda: self.is_healthy(container), seconds, f"{container} is healthy")
 
-    def wait_back(self, seconds: float = 90) -> None:
+    def wait_back(self, seconds: float = 180) -> None:
         """Wait until events can be stored, and found through the index, whatever else is going on."""
         wait_for(lambda: self._lag() is not None, seconds, "the service is back")
 
-    def wait_ready(self, seconds: float = 90) -> None:
+    def wait_ready(self, seconds: float = 180) -> None:
         """Wait until the index has caught up, too."""
         wait_for(lambda: self._lag() == "0", seconds, "the service is ready and the index has caught up")
 
