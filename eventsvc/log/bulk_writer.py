@@ -21,9 +21,9 @@ from eventsvc.errors import (
 )
 from eventsvc.event import Event
 from eventsvc.log import idempotency
+from eventsvc.log.commit import check_committed, commit_error
 from eventsvc.log.connection import Pool
 from eventsvc.log.copy_rows import COPY, CopySource, pack_row
-from eventsvc.log.group import commit
 from eventsvc.log.idempotency import Kept, Key
 from eventsvc.telemetry import EVENTS_STORED
 
@@ -191,9 +191,11 @@ def _begin(cursor: Any) -> int:
 def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
     if key_hash is None:
         return None
-    if not idempotency.lock(cursor, [Key(key_hash, b"").lock]):
+    cursor.execute(idempotency.LOCK, ([Key(key_hash, b"").lock],))
+    if not idempotency.read_locks(cursor):
         raise KeyRunning("a request with the same Idempotency-Key is still running")
-    return idempotency.find(cursor, [key_hash]).get(key_hash)
+    cursor.execute(idempotency.FIND, ([key_hash],))
+    return idempotency.read_kept(cursor).get(key_hash)
 
 
 def _replay(source: EventSource, kept: Kept) -> Stored:
@@ -218,9 +220,19 @@ def _copy(cursor: Any, source: EventSource, now: int, key_hash: bytes | None) ->
     count = cursor.rowcount
     source.finish()
     if key_hash is not None:
-        idempotency.keep(cursor, {key_hash: Kept(source.fingerprint(), seed, count, now)})
-    commit(cursor)
+        kept = Kept(source.fingerprint(), seed, count, now)
+        cursor.execute(idempotency.KEEP, (idempotency.write_kept({key_hash: kept}),))
+    _commit(cursor)
     return Stored(seed, count, now)
+
+
+def _commit(cursor: Any) -> None:
+    """Commit, and never take an unclear end for a success."""
+    try:
+        cursor.execute("COMMIT")
+    except psycopg2.Error as exc:
+        raise commit_error(exc, broken=bool(cursor.connection.closed)) from exc
+    check_committed(cursor.statusmessage)
 
 
 def _pack(source: EventSource, seed: bytes, now: int) -> Iterator[bytes]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,21 @@ from eventsvc.errors import (
     EventsvcError,
     KeyReused,
     KeyRunning,
-    LogError,
     LogTimeout,
     LogUnavailable,
 )
 from eventsvc.event import Event, NewEvent, format_time
 from eventsvc.log import idempotency
-from eventsvc.log.connection import Connection, connect
+from eventsvc.log.async_connection import AsyncConnection
+from eventsvc.log.commit import check_committed, commit_error
 
 if TYPE_CHECKING:
     from eventsvc.log.idempotency import Kept, Key
 
+_NAME = "eventsvc writer"
 _STATEMENT_TIMEOUT = 8.0  # seconds
+_PATIENCE = 10.0  # seconds until a server that hangs is given up
+_CONNECTING = 5.0  # seconds at most
 _RETRY_CONNECT = 0.5  # seconds in which a database that could not be reached is not asked again
 
 # PERF: prepared, so that it is planned once; one JSON parameter costs a third of quoting six values an event.
@@ -70,10 +73,10 @@ class GroupStore:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._connection: Connection | None = None
+        self._connection: AsyncConnection | None = None
         self._down_until = 0.0
 
-    def store(self, group: list[Single]) -> list[Outcome]:
+    async def store(self, group: list[Single]) -> list[Outcome]:
         """Write a group in one transaction; returns after the COMMIT.
 
         Raises:
@@ -84,19 +87,12 @@ class GroupStore:
         """
         fresh = self._connection is None
         try:
-            return self._store_once(group)
+            return await self._store_once(group)
         except LogUnavailable:
             if fresh:
                 raise
             # The old connection broke before the COMMIT was sent, so nothing of it can have been stored.
-            return self._store_once(group)
-
-    def interrupt(self) -> None:
-        """Break the connection, from another thread: a server that hangs must not hang the writer."""
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            with socket.socket(fileno=os.dup(connection.fileno())) as twin:
-                twin.shutdown(socket.SHUT_RDWR)
+            return await self._store_once(group)
 
     def close(self) -> None:
         """Close the connection."""
@@ -104,82 +100,88 @@ class GroupStore:
             self._connection.close()
             self._connection = None
 
-    def _store_once(self, group: list[Single]) -> list[Outcome]:
-        with self._connected().cursor() as cursor:
-            try:
-                outcomes = _write(cursor, group)
-            except pg_errors.QueryCanceled as exc:
-                self.close()
-                raise LogTimeout("PostgreSQL did not store the event in time; nothing was stored") from exc
-            except (psycopg2.OperationalError, psycopg2.InterfaceError, pg_errors.ReadOnlySqlTransaction) as exc:
+    async def _store_once(self, group: list[Single]) -> list[Outcome]:
+        connection = await self._connected()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                outcomes = await _write(connection, group)
+        except (TimeoutError, pg_errors.QueryCanceled) as exc:
+            self.close()
+            raise LogTimeout("PostgreSQL did not store the event in time; nothing was stored") from exc
+        except psycopg2.Error as exc:
+            if connection.broken or isinstance(exc, _UNFIT):
                 self.close()
                 raise LogUnavailable("the connection to PostgreSQL broke; nothing was stored") from exc
-            except psycopg2.Error:
-                cursor.execute("ROLLBACK")
-                raise
-            self._commit(cursor)
+            await self._roll_back(connection)
+            raise
+        await self._commit(connection)
         return outcomes
 
-    def _commit(self, cursor: Any) -> None:
+    async def _roll_back(self, connection: AsyncConnection) -> None:
         try:
-            commit(cursor)
-        except EventsvcError:
+            async with asyncio.timeout(_PATIENCE):
+                await connection.execute("ROLLBACK")
+        except (psycopg2.Error, TimeoutError):
             self.close()
-            raise
 
-    def _connected(self) -> Connection:
-        if self._connection is not None and self._connection.closed:
+    async def _commit(self, connection: AsyncConnection) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await connection.execute("COMMIT")
+        except TimeoutError as exc:
+            self.close()
+            raise CommitUnknown("PostgreSQL did not answer the COMMIT in time") from exc
+        except psycopg2.Error as exc:
+            broken = connection.broken
+            self.close()
+            raise commit_error(exc, broken=broken) from exc
+        check_committed(connection.status)
+
+    async def _connected(self) -> AsyncConnection:
+        if self._connection is not None and self._connection.broken:
             self.close()
         if self._connection is None:
             if time.monotonic() < self._down_until:
                 raise LogUnavailable("PostgreSQL cannot be reached; nothing was stored")
-            self._connection = self._connect()
+            self._connection = await self._connect()
         return self._connection
 
-    def _connect(self) -> Connection:
+    async def _connect(self) -> AsyncConnection:
         began = time.monotonic()
         try:
-            connection = connect(self._dsn, statement_timeout=_STATEMENT_TIMEOUT, application_name="eventsvc writer")
-            with connection.cursor() as cursor:
-                cursor.execute(_PREPARE)
-        except (LogUnavailable, psycopg2.OperationalError) as exc:
+            connection = await AsyncConnection.open(
+                self._dsn, application_name=_NAME, patience=_CONNECTING, statement_timeout=_STATEMENT_TIMEOUT
+            )
+            await connection.execute(_PREPARE)
+        except (psycopg2.Error, TimeoutError) as exc:
             # Whoever waited as long as this attempt took must not wait for another one.
             self._down_until = time.monotonic() + max(_RETRY_CONNECT, time.monotonic() - began)
-            raise LogUnavailable(f"{exc}; nothing was stored") from exc
+            raise LogUnavailable(f"PostgreSQL cannot be reached: {_first_line(exc)}; nothing was stored") from exc
         return connection
 
 
-def commit(cursor: Any) -> None:
-    """Commit, and never take an unclear end for a success.
-
-    Raises:
-        LogError: PostgreSQL said that it did not commit.
-        CommitUnknown: the connection broke before it said anything.
-    """
-    try:
-        cursor.execute("COMMIT")
-    except psycopg2.Error as exc:
-        if exc.pgcode and not cursor.connection.closed:
-            raise LogError(f"PostgreSQL refused the COMMIT (SQLSTATE {exc.pgcode}); nothing was stored") from exc
-        raise CommitUnknown("the connection to PostgreSQL broke during the COMMIT") from exc
-    if cursor.statusmessage != "COMMIT":
-        raise LogError("PostgreSQL rolled the transaction back; nothing was stored")
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or ["no answer in time"])[0]
 
 
-def _write(cursor: Any, group: list[Single]) -> list[Outcome]:
+# The server is there, but not in a state to store anything: on its way up or down, or a standby.
+_UNFIT = (psycopg2.OperationalError, psycopg2.InterfaceError, pg_errors.ReadOnlySqlTransaction)
+
+
+async def _write(connection: AsyncConnection, group: list[Single]) -> list[Outcome]:
     if any(single.key for single in group):
-        cursor.execute("BEGIN")
-        known = _look_up(cursor, group)
-        return _write_missing(cursor, group, known)
-    return list(_insert(cursor, "BEGIN;", [(_new_id(), single.new) for single in group]))
+        await connection.execute("BEGIN")
+        known = await _look_up(connection, group)
+        return await _write_missing(connection, group, known)
+    return list(await _insert(connection, "BEGIN;", [(_new_id(), single.new) for single in group]))
 
 
-def _look_up(cursor: Any, group: list[Single]) -> list[Outcome | None]:
+async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Outcome | None]:
     """Say what is already known about each event: a replay, a refusal, or None for one to be stored."""
     keys = {single.key.hash: single.key for single in group if single.key}
-    held = idempotency.lock(cursor, [key.lock for key in keys.values()])
-    kept = idempotency.find(cursor, keys)
-    stored = _read(cursor, [one for one in kept.values() if one.count == 1])
+    held = idempotency.read_locks(await connection.execute(idempotency.LOCK, ([key.lock for key in keys.values()],)))
+    kept = idempotency.read_kept(await connection.execute(idempotency.FIND, (list(keys),)))
+    stored = await _read(connection, [one for one in kept.values() if one.count == 1])
     seen: set[bytes] = set()
     known: list[Outcome | None] = []
     for single in group:
@@ -202,24 +204,26 @@ def _judge(key: Key, kept: Kept | None, stored: dict[str, Event]) -> Outcome | N
     return Replay(event) if event else EventGone("the event was stored, and has been erased since")
 
 
-def _write_missing(cursor: Any, group: list[Single], known: list[Outcome | None]) -> list[Outcome]:
+async def _write_missing(
+    connection: AsyncConnection, group: list[Single], known: list[Outcome | None]
+) -> list[Outcome]:
     seeds = {index: idempotency.new_seed() for index, outcome in enumerate(known) if outcome is None}
     missing = [(_first_id(seed), group[index].new) for index, seed in seeds.items()]
-    events = dict(zip(seeds, _insert(cursor, "", missing), strict=True)) if missing else {}
+    events = dict(zip(seeds, await _insert(connection, "", missing), strict=True)) if missing else {}
     kept = {
         key.hash: idempotency.Kept(key.fingerprint, seeds[index], 1, event.created_at)
         for index, event in events.items()
         if (key := group[index].key)
     }
     if kept:
-        idempotency.keep(cursor, kept)
+        await connection.execute(idempotency.KEEP, (idempotency.write_kept(kept),))
     return [events[index] if outcome is None else outcome for index, outcome in enumerate(known)]
 
 
-def _insert(cursor: Any, before: str, named: list[tuple[str, NewEvent]]) -> list[Event]:
+async def _insert(connection: AsyncConnection, before: str, named: list[tuple[str, NewEvent]]) -> list[Event]:
     body = msgspec.json.encode([_Row(name, *_fields(new), msgspec.Raw(new.data)) for name, new in named])
-    cursor.execute(before + _PUT, (body.decode(),))
-    stored = {row[0]: row for row in cursor}
+    rows = await connection.execute(before + _PUT, (body.decode(),))
+    stored = {row[0]: row for row in rows}
     return [_event(stored[name], new) for name, new in named]
 
 
@@ -236,7 +240,7 @@ def _fields(new: NewEvent) -> tuple[str, str, str, str]:
     return new.email, new.environment, new.component, new.message
 
 
-def _event(row: tuple[str, int, int, str], new: NewEvent) -> Event:
+def _event(row: tuple[Any, ...], new: NewEvent) -> Event:
     name, seq, created_at, data = row
     return Event(seq, name, created_at, new.email, new.environment, new.component, new.message, data)
 
@@ -252,11 +256,11 @@ def _new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[raw[8] & 3]}{text[17:20]}-{text[20:]}"
 
 
-def _read(cursor: Any, kept: list[Kept]) -> dict[str, Event]:
+async def _read(connection: AsyncConnection, kept: list[Kept]) -> dict[str, Event]:
     """Read the events that keys stand for, by id."""
     if not kept:
         return {}
     ids = [_first_id(one.seed) for one in kept]
     times = [format_time(one.created_at) for one in kept]
-    cursor.execute(_READ, (ids, times))
-    return {row[0]: Event(row[1], row[0], *row[2:]) for row in cursor}
+    rows = await connection.execute(_READ, (ids, times))
+    return {row[0]: Event(row[1], row[0], *row[2:]) for row in rows}

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 KEPT_HOURS = 24
 
-_LOCK = "SELECT lock, pg_try_advisory_xact_lock(lock) FROM unnest(%s::bigint[]) AS lock"
+LOCK = "SELECT lock, pg_try_advisory_xact_lock(lock) FROM unnest(%s::bigint[]) AS lock"
 # A statement of its own, after the lock: its snapshot sees what the lock's last holder committed.
-_FIND = f"""
+FIND = f"""
 SELECT key_hash, fingerprint, seed, count, (extract(epoch FROM created_at) * 1000)::bigint
 FROM idempotency_key WHERE key_hash = ANY(%s) AND kept_at > now() - interval '{KEPT_HOURS} hours'
 """  # noqa: S608  (a constant)
-_KEEP = """
+KEEP = """
 INSERT INTO idempotency_key (key_hash, fingerprint, seed, count, created_at)
 SELECT decode(key_hash, 'hex'), decode(fingerprint, 'hex'), decode(seed, 'hex'), count,
        to_timestamp(created_at / 1000.0)
@@ -83,26 +83,24 @@ def format_id(raw: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def lock(cursor: Any, locks: list[int]) -> set[int]:
-    """Try to take the keys' locks until the transaction ends; return those that we hold now."""
-    cursor.execute(_LOCK, (locks,))
-    return {number for number, taken in cursor if taken}
+def read_locks(rows: Iterable[tuple[int, bool]]) -> set[int]:
+    """Give the locks that we hold now, until the transaction ends, from the rows of LOCK."""
+    return {number for number, taken in rows if taken}
 
 
-def find(cursor: Any, hashes: Iterable[bytes]) -> dict[bytes, Kept]:
-    """Look up keys, by hash; call it in a statement after ``lock``."""
-    cursor.execute(_FIND, (list(hashes),))
-    return {bytes(row[0]): Kept(bytes(row[1]), bytes(row[2]), row[3], row[4]) for row in cursor}
+def read_kept(rows: Iterable[tuple[Any, ...]]) -> dict[bytes, Kept]:
+    """Give what is known, by the keys' hashes, from the rows of FIND."""
+    return {bytes(row[0]): Kept(bytes(row[1]), bytes(row[2]), row[3], row[4]) for row in rows}
 
 
-def keep(cursor: Any, kept: dict[bytes, Kept]) -> None:
-    """Note what was stored, by the keys' hashes; expired keys are written over."""
+def write_kept(kept: dict[bytes, Kept]) -> str:
+    """Give the parameter of KEEP, which notes what was stored; expired keys are written over."""
     rows = [
         f'{{"key_hash":"{name.hex()}","fingerprint":"{one.fingerprint.hex()}","seed":"{one.seed.hex()}",'
         f'"count":{one.count},"created_at":{one.created_at}}}'
         for name, one in kept.items()
     ]
-    cursor.execute(_KEEP, (f"[{','.join(rows)}]",))
+    return f"[{','.join(rows)}]"
 
 
 def prune(connection: Connection) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
-import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_GROUP = 1_000  # events in one transaction at most
-_PATIENCE = 10.0  # seconds until a server that hangs is given up
+_GROUP = 500  # events in one transaction at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class _Waiting:
 
 
 class Writer:
-    """The one that writes single events: a thread with a connection of its own.
+    """The one that writes single events, a task with a connection of its own.
 
     It takes what has queued up, writes it in one transaction, and answers all. A failed group fails its
     callers, never the writer.
@@ -44,25 +41,21 @@ class Writer:
 
     def __init__(self, dsn: str, *, queue_size: int) -> None:
         self._store, self._queue_size = GroupStore(dsn), queue_size
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: deque[_Waiting] = deque()
         self._accepted = 0
         self._closing = False
-        self._writing_since: float | None = None
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._idle: asyncio.Future[None] | None = None
 
     def start(self) -> None:
-        """Start the thread; call it in the running event loop."""
+        """Start writing; call it in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
-        self._watchdog = self._loop.call_later(1.0, self._watch)
+        self._task = self._loop.create_task(self._run())
 
     async def close(self) -> None:
         """Write what was accepted, then stop."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._watchdog.cancel()
+        self._closing = True
+        self._wake()
+        await self._task
 
     async def append(self, new: NewEvent, key: Key | None = None) -> Event | Replay:
         """Store one event, or find what its key stands for; returns after the COMMIT.
@@ -80,63 +73,44 @@ class Writer:
             raise WriteQueueFull("the service is stopping")
         answer: asyncio.Future[Event | Replay] = self._loop.create_future()
         self._accepted += 1
-        self._queue.put(_Waiting(Single(new, key), answer))
+        self._queue.append(_Waiting(Single(new, key), answer))
+        self._wake()
         return await answer
 
-    def _watch(self) -> None:
-        """Look once a second whether the server hangs."""
-        since = self._writing_since
-        if since is not None and time.monotonic() - since > _PATIENCE:
-            _log.warning("PostgreSQL hangs: the writer's connection is broken off")
-            self._store.interrupt()
-        self._watchdog = self._loop.call_later(1.0, self._watch)
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
-    def _run(self) -> None:
-        while group := self._take():
-            self._writing_since = time.monotonic()
+    async def _run(self) -> None:
+        while self._queue or not self._closing:
+            if not self._queue:
+                self._idle = self._loop.create_future()
+                await self._idle
+                continue
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
             try:
-                self._write(group)
+                await self._write(group)
             except Exception:  # noqa: BLE001  (the writer outlives whatever happens to a group)
                 _log.exception("a group of events could not be written")
-                self._answer(group, [LogError("the event could not be written")] * len(group))
-            self._writing_since = None
+                self._hand_out(group, [LogError("the event could not be written") for _ in group])
         self._store.close()
 
-    def _take(self) -> list[_Waiting]:
-        """Wait for an event, then take all that are there; nothing once the writer is closed and drained."""
-        first = self._queue.get()
-        group = [] if first is None else [first]
-        while group and len(group) < _GROUP:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if waiting is None:
-                self._queue.put(None)
-                break
-            group.append(waiting)
-        return group
-
-    def _write(self, group: list[_Waiting]) -> None:
+    async def _write(self, group: list[_Waiting]) -> None:
         """Write a group; in halves when PostgreSQL refuses it, so that one event cannot fail its neighbours."""
         outcomes: Sequence[Outcome]
         try:
-            outcomes = self._store.store([waiting.single for waiting in group])
+            outcomes = await self._store.store([waiting.single for waiting in group])
         except EventsvcError as exc:
             outcomes = [type(exc)(str(exc)) for _ in group]  # raised once each
         except psycopg2.Error as exc:
             if len(group) > 1:
                 middle = len(group) // 2
-                self._write(group[:middle])
-                self._write(group[middle:])
+                await self._write(group[:middle])
+                await self._write(group[middle:])
                 return
             _log.exception("PostgreSQL refused an event", sqlstate=exc.pgcode)
             outcomes = [LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})")]
-        self._answer(group, outcomes)
-
-    def _answer(self, group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
-        """Hand out the outcomes: one hop into the event loop for the whole group."""
-        self._loop.call_soon_threadsafe(self._hand_out, group, outcomes)
+        self._hand_out(group, outcomes)
 
     def _hand_out(self, group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
         self._accepted -= len(group)

@@ -92,7 +92,8 @@ def test_a_key_that_is_still_running_is_told_so(service: Any) -> None:
         with other.cursor() as cursor:
             cursor.execute("BEGIN")
             key = idempotency.Key(idempotency.key_hash("busy"), b"")
-            assert idempotency.lock(cursor, [key.lock]) == {key.lock}
+            cursor.execute(idempotency.LOCK, ([key.lock],))
+            assert idempotency.read_locks(cursor) == {key.lock}
             for body, kind in [(json.dumps(GOOD).encode(), "application/json"), (BODY, NDJSON)]:
                 answer = service.post(body, Content_Type=kind, Idempotency_Key="busy")
                 assert (answer.status, answer.json()["type"]) == (409, "/problems#key-running")

@@ -1,0 +1,24 @@
+"""What the end of a COMMIT means: an unclear one is never taken for a success."""
+
+from __future__ import annotations
+
+import psycopg2
+
+from eventsvc.errors import CommitUnknown, LogError
+
+
+def commit_error(exc: psycopg2.Error, *, broken: bool) -> LogError:
+    """Say what an error during COMMIT means: stored or not is known only if the server said so."""
+    if exc.pgcode and not broken:
+        return LogError(f"PostgreSQL refused the COMMIT (SQLSTATE {exc.pgcode}); nothing was stored")
+    return CommitUnknown("the connection to PostgreSQL broke during the COMMIT")
+
+
+def check_committed(status: str | None) -> None:
+    """Make sure that the server answered COMMIT with COMMIT: of a failed transaction it makes a ROLLBACK.
+
+    Raises:
+        LogError: it did not.
+    """
+    if status != "COMMIT":
+        raise LogError("PostgreSQL rolled the transaction back; nothing was stored")
