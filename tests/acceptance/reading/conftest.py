@@ -21,10 +21,14 @@ import requests
 FULL = bool(os.environ.get("FULL_RUN"))
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(
+    condition: Callable[[], Any],
+    seconds: float = 60.0,
+    explain: Callable[[], str] = lambda: "it did not happen in time",
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
 
 
@@ -60,7 +64,7 @@ class Service:
                 [sys.executable, "-m", "eventsvc", command], env=self._environment | extra, stdout=log, stderr=log
             )
         if command == "serve":
-            wait_until(self._ready)
+            wait_until(self._ready, 120, lambda: self.log(command)[-3000:])
 
     def _ready(self) -> bool:
         with suppress(requests.ConnectionError):
