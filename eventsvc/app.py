@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App, Request, Response
@@ -53,6 +54,10 @@ class _Service:
 
     async def start(self) -> None:
         self.writer.start()
+        # PERF: what is there now stays, and requests leave little behind that needs the collector: it took 8 % of a
+        # worker's CPU time.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
 
     async def stop(self) -> None:
         """Let the writer drain first: what it has accepted matters most."""
