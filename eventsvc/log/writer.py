@@ -87,6 +87,9 @@ class Writer:
                 self._idle = self._loop.create_future()
                 await self._idle
                 continue
+            # PERF: requests that have arrived meanwhile need two rounds of the loop to be read; they may come along.
+            for _ in range(2):
+                await asyncio.sleep(0)
             group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
             try:
                 await self._write(group)
