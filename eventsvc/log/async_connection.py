@@ -12,6 +12,8 @@ from typing import Any, Self
 import psycopg2
 from psycopg2 import extensions
 
+from eventsvc.log.connection import PATIENCE, SERVER_PATIENCE
+
 Rows = list[tuple[Any, ...]]
 
 
@@ -30,18 +32,17 @@ class AsyncConnection:
             psycopg2.Error: the server does not answer or does not let us in.
             TimeoutError: not in time.
         """
-        options = f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}"
+        options = f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)} {SERVER_PATIENCE}"
 
         def begin() -> extensions.connection:
-            return psycopg2.connect(
+            begun: extensions.connection = psycopg2.connect(
                 dsn,
                 async_=1,
                 application_name=application_name,
                 options=options,
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
+                **PATIENCE,
             )
+            return begun
 
         async with asyncio.timeout(patience):
             # In a thread, for it looks the host's name up; what follows does not block.

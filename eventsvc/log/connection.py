@@ -18,12 +18,25 @@ from eventsvc.errors import LogError, LogTimeout, LogUnavailable
 Connection = psycopg2.extensions.connection
 T = TypeVar("T")
 
+# A network that swallows everything: keepalives find it on an idle connection, but where something was sent and not
+# acknowledged only the user timeout does, or TCP goes on trying for a quarter of an hour. On the server's side the
+# same, so that it forgets us, and the locks that we hold, as soon.
+PATIENCE: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+SERVER_PATIENCE = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
+)
+
 # jsonb goes through as text: see Event.data.
 psycopg2.extensions.register_type(psycopg2.extensions.new_type((3802,), "JSONB_TEXT", psycopg2.STRING))
 
 
 def connect(dsn: str, *, statement_timeout: float = 0.0, application_name: str = "eventsvc") -> Connection:
-    """Open one connection, in autocommit mode, UTC, with keepalives that notice a dead server within 30 s.
+    """Open one connection, in autocommit mode, UTC, which notices a dead server or network within 30 s.
 
     Args:
         dsn: a libpq connection string or URI.
@@ -34,14 +47,12 @@ def connect(dsn: str, *, statement_timeout: float = 0.0, application_name: str =
         LogUnavailable: the server does not answer or does not let us in.
     """
     with translate_errors():
-        connection = psycopg2.connect(
+        connection: Connection = psycopg2.connect(
             dsn,
             application_name=application_name,
             connect_timeout=5,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            options=f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}",
+            **PATIENCE,
+            options=f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)} {SERVER_PATIENCE}",
         )
         connection.autocommit = True
         return connection
