@@ -48,7 +48,7 @@ nightly: setup ## the query language on random events and real log lines, at len
 	    $(BIN)/python -m pytest tests/integration/language --timeout 14400
 
 bench-ingest: setup ## single and bulk events beside what PostgreSQL alone can do
-	@$(BIN)/python tests/bench/ingest.py
+	@$(BIN)/python tests/bench/ingest.py --report docs/ingest.md
 
 bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex and verify of a million events
 	$(BIN)/python tests/bench/index.py --report docs/reliability.md

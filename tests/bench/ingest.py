@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import statistics
@@ -22,6 +23,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import http_load
@@ -56,18 +58,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each single measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--report", type=Path, help="document whose block between the bench-ingest marks is replaced")
     options = parser.parse_args()
-    with _postgres() as (url, programs):
-        connection = connect(url)
+    with _postgres() as (server, programs):
+        connection = connect(server.url)
         schema.migrate(connection)
-        singles = _measure_singles(connection, url, programs, options.seconds, options.rounds)
-        bulks = _measure_bulks(connection, url, options.rounds)
+        singles = _measure_singles(connection, server, programs, options.seconds, options.rounds)
+        bulks = _measure_bulks(connection, server, options.rounds)
         connection.close()
-    _print(singles | bulks)
+    table = _render(singles | bulks)
+    print(table)
+    if options.report:
+        _write(options.report, table)
 
 
 @contextmanager
-def _postgres() -> Iterator[tuple[str, Path]]:
+def _postgres() -> Iterator[tuple[LocalPostgres, Path]]:
     programs = binaries()
     if programs is None:
         sys.exit("pip install eventsvc[local]")
@@ -77,7 +83,7 @@ def _postgres() -> Iterator[tuple[str, Path]]:
         server.start()
         try:
             wait_until_ready(server, timeout=60)
-            yield server.url, programs
+            yield server, programs
         finally:
             server.stop()
 
@@ -95,6 +101,11 @@ class _Service:
             if time.monotonic() > deadline:
                 sys.exit("the service does not start")
             time.sleep(0.1)
+
+    @property
+    def pid(self) -> int:
+        """The process id of gunicorn's master."""
+        return self._process.pid
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -117,29 +128,65 @@ class _Service:
         self._process.wait(60)
 
 
-Results = dict[str, tuple[list[float], float]]  # name: (rates, MiB)
+@dataclass
+class _Result:
+    """Of one kind of load: events a second in each round, CPU time an event in all processes, memory of a worker."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    memory: float = 0.0
 
 
-def _measure_singles(connection: Connection, url: str, programs: Path, seconds: float, rounds: int) -> Results:
+Results = dict[str, _Result]
+
+
+def _cpu(*roots: int | None) -> float:
+    """CPU seconds of these processes, of their children, and of our own."""
+    ticks = 0
+    for root in roots:
+        for pid in [root, *_children(root)]:
+            with suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11:15] if pid == root else fields[11:13]))
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ticks / os.sysconf("SC_CLK_TCK") + own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def _children(pid: int | None) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return []
+
+
+def _measure_singles(
+    connection: Connection, server: LocalPostgres, programs: Path, seconds: float, rounds: int
+) -> Results:
     body = json.dumps(EVENT, separators=(",", ":")).encode()
-    rates: dict[str, list[float]] = {"pgbench": [], "post": [], "post one by one": []}
+    results = {"pgbench": _Result(), "post": _Result(), "post one by one": _Result()}
     latencies: list[float] = []
-    with _Service(url, "-m", "eventsvc", "serve") as service, _Service(url, "-c", ONE_BY_ONE) as slow:
-        for one in (service, slow):
-            http_load.post("127.0.0.1", one.port, body, connections=CONNECTIONS, seconds=1.0)
+    with _Service(server.url, "-m", "eventsvc", "serve") as grouped, _Service(server.url, "-c", ONE_BY_ONE) as single:
+        services = {"post": grouped, "post one by one": single}
+        for service in services.values():
+            http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=1.0)
         for _ in range(rounds):
             _empty(connection)
-            rates["pgbench"].append(_pgbench(url, programs, seconds))
-            _empty(connection)
-            load = http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=seconds)
-            rates["post"].append(load.rate)
-            latencies += [load.percentile(0.5), load.percentile(0.99)]
-            _empty(connection)
-            load = http_load.post("127.0.0.1", slow.port, body, connections=CONNECTIONS, seconds=seconds)
-            rates["post one by one"].append(load.rate)
-        memory = {"pgbench": 0.0, "post": service.highest_memory(), "post one by one": slow.highest_memory()}
+            before = _cpu(server.pid)
+            rate = _pgbench(server.url, programs, seconds)
+            results["pgbench"].rates.append(rate)
+            results["pgbench"].cpu.append((_cpu(server.pid) - before) / (rate * seconds))
+            for name, service in services.items():
+                _empty(connection)
+                before = _cpu(server.pid, service.pid)
+                load = http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=seconds)
+                results[name].cpu.append((_cpu(server.pid, service.pid) - before) / load.requests)
+                results[name].rates.append(load.rate)
+                if name == "post":
+                    latencies += [load.percentile(0.5), load.percentile(0.99)]
+        for name, service in services.items():
+            results[name].memory = service.highest_memory()
     print(f"POST: p50 {min(latencies[::2]) * 1e3:.1f} ms, p99 {min(latencies[1::2]) * 1e3:.1f} ms", file=sys.stderr)
-    return {name: (values, memory[name]) for name, values in rates.items()}
+    return results
 
 
 def _empty(connection: Connection) -> None:
@@ -163,25 +210,20 @@ def _pgbench(url: str, programs: Path, seconds: float) -> float:
     return float(match[1]) if match else 0.0
 
 
-def _measure_bulks(connection: Connection, url: str, rounds: int) -> Results:
+def _measure_bulks(connection: Connection, server: LocalPostgres, rounds: int) -> Results:
     events = [EVENT | {"message": f"the buyer #{n} has placed an order of 12 boxes"} for n in range(BULK)]
     body = b"\n".join(json.dumps(event, separators=(",", ":")).encode() for event in events)
-    rates: dict[str, list[float]] = {"COPY": [], "bulk": []}
-    with _Service(url, "-m", "eventsvc", "serve") as service:
+    results = {"COPY": _Result(), "bulk": _Result()}
+    with _Service(server.url, "-m", "eventsvc", "serve") as service:
         for _ in range(rounds):
-            _empty(connection)
-            rates["COPY"].append(_timed(lambda: _copy(connection, events)))
-            _empty(connection)
-            rates["bulk"].append(_timed(lambda: _post_bulk(service.port, body)))
-        memory = service.highest_memory()
-    return {"COPY": (rates["COPY"], 0.0), "bulk": (rates["bulk"], memory)}
-
-
-def _timed(work: Callable[[], Callable[[], None]]) -> float:
-    ready = work()  # preparations are not measured
-    began = time.perf_counter()
-    ready()
-    return BULK / (time.perf_counter() - began)
+            for name, work in (("COPY", _copy(connection, events)), ("bulk", _post_bulk(service.port, body))):
+                _empty(connection)
+                before, began = _cpu(server.pid, service.pid), time.perf_counter()
+                work()
+                results[name].rates.append(BULK / (time.perf_counter() - began))
+                results[name].cpu.append((_cpu(server.pid, service.pid) - before) / BULK)
+        results["bulk"].memory = service.highest_memory()
+    return results
 
 
 def _copy(connection: Connection, events: list[dict[str, object]]) -> Callable[[], None]:
@@ -213,8 +255,7 @@ def _post_bulk(port: int, body: bytes) -> Callable[[], None]:
     return run
 
 
-def _print(results: Results) -> None:
-    rate = {name: statistics.median(values) for name, (values, _) in results.items()}
+def _render(results: Results) -> str:
     rows = [
         (f"pgbench, one-row INSERTs, {CLIENTS} clients", "pgbench", "", ""),
         (f"POST /event, one event, {CONNECTIONS} connections, 2 workers", "post", "pgbench", "≥ 0.8"),
@@ -222,13 +263,28 @@ def _print(results: Results) -> None:
         (f"COPY of {BULK:,} rows", "COPY", "", ""),
         (f"POST /event, NDJSON of {BULK:,} events", "bulk", "COPY", "≥ 0.6"),
     ]
-    print("| what | events/s (each round) | ratio | to reach | highest memory of a worker |")
-    print("| --- | --- | --- | --- | --- |")
+    lines = [
+        "| what | events/s (each round) | ratio | to reach | CPU an event, all processes | highest memory of a worker |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for label, name, base, limit in rows:
-        each = ", ".join(f"{value:,.0f}" for value in results[name][0])
-        ratio = f"{rate[name] / rate[base]:.2f}" if base else ""
-        memory = f"{results[name][1]:.0f} MiB" if results[name][1] else ""
-        print(f"| {label} | {rate[name]:,.0f} ({each}) | {ratio} | {limit} | {memory} |")
+        result = results[name]
+        each = ", ".join(f"{value:,.0f}" for value in result.rates)
+        rate = statistics.median(result.rates)
+        ratio = f"{rate / statistics.median(results[base].rates):.2f}" if base else ""
+        cpu = f"{statistics.median(result.cpu) * 1e6:.0f} µs"
+        memory = f"{result.memory:.0f} MiB" if result.memory else ""
+        lines.append(f"| {label} | {rate:,.0f} ({each}) | {ratio} | {limit} | {cpu} | {memory} |")
+    return "\n".join(lines)
+
+
+def _write(document: Path, table: str) -> None:
+    text = document.read_text(encoding="utf-8")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    head = f"`make bench-ingest`, {today}, {os.cpu_count()} cores, one run, fsync on:"
+    block = f"<!-- bench-ingest -->\n{head}\n\n{table}\n<!-- /bench-ingest -->"
+    new = re.sub("<!-- bench-ingest -->.*<!-- /bench-ingest -->", lambda _: block, text, flags=re.DOTALL)
+    document.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":
