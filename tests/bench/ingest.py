@@ -264,7 +264,7 @@ def _render(results: Results) -> str:
         (f"POST /event, NDJSON of {BULK:,} events", "bulk", "COPY", "≥ 0.6"),
     ]
     lines = [
-        "| what | events/s (each round) | ratio | to reach | CPU an event, all processes | highest memory of a worker |",
+        "| what | events/s (each round) | ratio | to reach | CPU an event, all processes | most memory of a worker |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for label, name, base, limit in rows:
