@@ -202,6 +202,8 @@ def _kill_one(postgres: LocalPostgres, service: _Service, chance: random.Random)
         os.kill(chance.choice(choices[what]), signal.SIGKILL)
     if what == "service":
         service.process.wait()
+    while what == "postmaster" and postgres.alive():
+        time.sleep(0.01)  # the signal takes a moment
     return what
 
 
