@@ -122,9 +122,8 @@ class Ingest:
 
     async def _answer_many(self, resp: Response, stored: Stored, events: BulkEvents, wishes: Wishes) -> None:
         resp.status = falcon.HTTP_200 if wishes.partial or not stored.count else falcon.HTTP_201
-        if wishes.prefer:
-            resp.set_header("Preference-Applied", f"return={wishes.prefer}")
         if wishes.prefer == "representation" and not wishes.partial:
+            resp.set_header("Preference-Applied", "return=representation")
             if stored.replayed:
                 await self._bulk_writer.check_whole(stored)
             resp.content_type = falcon.MEDIA_JSON
