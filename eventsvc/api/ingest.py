@@ -133,7 +133,8 @@ class Ingest:
 
 
 def _is_array(raw: bytes) -> bool:
-    return raw[:1] == b"[" or raw[:64].lstrip()[:1] == b"["
+    first = raw[:1]
+    return (raw.lstrip()[:1] if first.isspace() else first) == b"["
 
 
 def _holds_array(body: IO[bytes], encoding: str) -> bool:
