@@ -6,6 +6,7 @@ LANGUAGE_EXAMPLES sets how many worlds are drawn (55 otherwise); each is asked 4
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from contextlib import suppress
@@ -155,11 +156,12 @@ class Recipe:
 
     def _on_data(self, pool: Pool) -> ast.Node:
         keys, near = [*pool.leaves, (("a",), 1)][self.first % (len(pool.leaves) + 1)]
-        path = ast.Path((keys, keys, keys, keys, keys[:1], (*keys, "a"), keys[::-1])[self.second % 7])
+        joined, split = (".".join(keys),), tuple(".".join(keys).split("."))
+        path = ast.Path((keys, keys, keys, keys, keys[:1], (*keys, "a"), keys[::-1], joined, split)[self.second % 9])
         operator = self.third % 9
         if operator < 5 and isinstance(near, str):
             return self._compare(path, near, pool, operator)
-        value = _value((near, near, self.scalar, self.text)[self.second % 4])
+        value = _value((near, _near_miss(near), self.scalar, self.text)[self.second % 4])
         if operator == 3 or not isinstance(value, ast.Text | ast.Number):
             return ast.Exists(path) if operator == 4 else ast.Equal(path, value)
         if operator == 2:
@@ -169,7 +171,9 @@ class Recipe:
     def _compare(self, subject: ast.Subject, near: str, pool: Pool, operator: int) -> ast.Node:
         whole = (near, near, pool.texts[self.second % len(pool.texts)], self.text)[self.first // 4 % 4]
         start = 0 if operator == 1 else self.second // 16 % (len(whole) or 1)
-        piece = whole[start : start + (1, 2, 3, 4, 6, 60)[self.first // 16 % 6]] or self.text
+        size = (1, 2, 3, 4, 6, 60)[self.first // 16 % 6]
+        at_end = operator != 1 and self.first // 96 % 3 == 0
+        piece = (whole[-size:] if at_end else whole[start : start + size]) or self.text
         needle = (piece, piece.swapcase(), piece.upper())[self.second % 3]
         match operator:
             case 0:
@@ -182,6 +186,19 @@ class Recipe:
                 return ast.In(subject, tuple(map(ast.Text, dict.fromkeys((whole, piece, self.text)))))
             case _:
                 return ast.Exists(subject)
+
+
+def _near_miss(value: Any) -> Any:
+    """Something that only a careless evaluator takes for value."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return math.nextafter(float(value), 0.0)
+        case str():
+            return value.swapcase()
+        case _:
+            return "null"
 
 
 _KINDS = st.sampled_from(["text", "text", "text", "data", "data", "data", "data", "created", "id"])
