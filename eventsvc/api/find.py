@@ -54,7 +54,7 @@ class Find:
         resp.set_header("Vary", "Accept")
         resp.set_header("Cache-Control", "private, no-cache")
         if _wants_lines(req):
-            await self._stream(req, resp, reading)
+            await self._stream(resp, reading)
         elif not await self._unchanged(req, resp, reading):
             await self._send_page(req, resp, reading)
 
@@ -81,13 +81,13 @@ class Find:
         resp.status = falcon.HTTP_304
         return True
 
-    async def _stream(self, req: Request, resp: Response, reading: Reading) -> None:
+    async def _stream(self, resp: Response, reading: Reading) -> None:
         most = reading.wanted.limit if "limit" in reading.given else None
         wanted = replace(reading.wanted, limit=most or ndjson.PAGE)
         first = await self._search.find(reading.query, wanted, strong=reading.strong, keep=False)
         describe(resp, first)
         resp.content_type = ndjson.MEDIA_TYPE
-        resp.stream = ndjson.Lines(req, self._search, reading, first, most)
+        resp.stream = ndjson.Lines(self._search, reading, first, most)
 
 
 def _wants_lines(req: Request) -> bool:
