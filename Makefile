@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: run test test-containers requirements lint check format setup clean chaos fuzz nightly bench-query bench-index bench-ingest
+.PHONY: run test test-containers docs requirements lint check format setup clean chaos fuzz nightly bench-query bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -33,6 +33,9 @@ requirements: setup ## pin anew what the image is built from
 format: setup ## what the linters can repair by themselves
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: setup ## the tables of the README that come from the code
+	$(BIN)/python tests/docs_tables.py
 
 setup: ## the virtual environment, when it is missing or setup.cfg has changed
 	@.ci/venv

@@ -18,15 +18,15 @@ from eventsvc.api.stats import StatsResource
 from eventsvc.api.stream import Stream, render
 from eventsvc.index import client
 from eventsvc.index.hits import Hits
-from eventsvc.joined import Joined
-from eventsvc.live import Live
 from eventsvc.log.bulk_writer import BulkWriter
 from eventsvc.log.connection import Pool
 from eventsvc.log.reader import Reader
 from eventsvc.log.replica import Replicas
 from eventsvc.log.writer import Writer
-from eventsvc.search import Search
-from eventsvc.stats import Stats
+from eventsvc.search.joined import Joined
+from eventsvc.search.live import Live
+from eventsvc.search.search import Search
+from eventsvc.search.stats import Stats
 
 if TYPE_CHECKING:
     from eventsvc.settings import Settings

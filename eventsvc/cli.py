@@ -100,7 +100,7 @@ def serve(
 @app.command(epilog="Example: EVENTSVC_ELASTICSEARCH_URL=http://localhost:9200 eventsvc index")
 def index(database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None) -> None:
     """Follow the log into Elasticsearch; a second one waits and takes over."""
-    from eventsvc.indexer import run
+    from eventsvc.indexer.indexer import run
     from eventsvc.telemetry import configure_logging
 
     settings = settings_module.load(database_url=database_url, elasticsearch_url=elasticsearch_url)

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from eventsvc import faults, limits
+from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+from eventsvc.incoming import faults
 
 
 @dataclass(frozen=True, slots=True)

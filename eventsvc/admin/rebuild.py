@@ -19,10 +19,10 @@ from eventsvc.admin.verify import verify_index
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index import bulk
 from eventsvc.index import months as index_months
+from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.log import indexed, watermark
 from eventsvc.log.batches import read_batch
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.pipeline import Done, Pipeline
 
 # What is left when the watermark is held still; well under a second of writing.
 _LAST_STRETCH = 2_000

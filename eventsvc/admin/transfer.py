@@ -19,12 +19,12 @@ import zstandard
 from eventsvc.admin.imported import Imported, ImportParser
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, LogError
 from eventsvc.event import Event
+from eventsvc.incoming.split import Item, split_lines
+from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.connection import Connection, transaction, translate_errors
 from eventsvc.log.copy_rows import COPY, CopySource, pack_row
 from eventsvc.log.months import ensure_months, list_months, month_of
 from eventsvc.query.to_sql import to_sql
-from eventsvc.split import Item, split_lines
-from eventsvc.unpack import Unpacked
 
 if TYPE_CHECKING:
     from datetime import date

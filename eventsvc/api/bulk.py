@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from eventsvc import limits
 from eventsvc.errors import BodyTooLarge, Fault, InvalidBody, InvalidEvents
-from eventsvc.split import Item, split_array, split_lines
+from eventsvc.incoming.split import Item, split_array, split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from eventsvc.event import EventParser, NewEvent
-    from eventsvc.unpack import Unpacked
+    from eventsvc.incoming.unpack import Unpacked
 
 _FAULTS_PER_EVENT = 5
 _REPORTED_WHEN_PARTIAL = 10_000  # lines; the answer must not outgrow memory either

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.event import Event
-    from eventsvc.search import Answer, Provenance, Search
+    from eventsvc.search.search import Answer, Provenance, Search
 
 QUERY_TYPE = "text/plain"
 _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this

@@ -15,9 +15,9 @@ from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents
 from eventsvc.errors import BodyTooLarge, EventsvcError, InvalidParameter
 from eventsvc.event import Event, EventParser, format_time
+from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.group import Replay
 from eventsvc.log.idempotency import Key, key_hash
-from eventsvc.unpack import Unpacked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,7 +15,7 @@ from eventsvc.event import Event
 
 if TYPE_CHECKING:
     from eventsvc.api.page import Reading
-    from eventsvc.search import Answer, Search
+    from eventsvc.search.search import Answer, Search
 
 _log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from eventsvc.fields import FIELDS
 from eventsvc.log.slices import Position, Slice
 from eventsvc.query.parse import parse
 from eventsvc.query.times import zone
-from eventsvc.search import EVERYTHING, Compiled, compile_query
+from eventsvc.search.search import EVERYTHING, Compiled, compile_query
 
 if TYPE_CHECKING:
     from falcon.asgi import Request

@@ -12,12 +12,12 @@ from eventsvc.api.find import describe_source
 from eventsvc.api.page import choice, plain_parameters, read_query, whole_number
 from eventsvc.errors import InvalidParameter
 from eventsvc.event import format_time
-from eventsvc.stats import MOST_BUCKETS, STEPS, UNITS, Counts, Wanted
+from eventsvc.search.stats import MOST_BUCKETS, STEPS, UNITS, Counts, Wanted
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-    from eventsvc.stats import Stats
+    from eventsvc.search.stats import Stats
 
 _PARAMETERS = ("q", "tz", "interval", "by", "top", "consistency")
 _BY = ("environment", "component", "email")

@@ -17,14 +17,14 @@ from eventsvc.api.ndjson import describe_error
 from eventsvc.api.page import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
-from eventsvc.live import Listener, Live, Topic
 from eventsvc.query.to_predicate import to_predicate
+from eventsvc.search.live import Listener, Live, Topic
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.log.reader import Reader
-    from eventsvc.search import Compiled
+    from eventsvc.search.search import Compiled
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = 15.0  # seconds without an event

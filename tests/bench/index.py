@@ -32,8 +32,7 @@ from eventsvc.index import client as index_client
 from eventsvc.index import mapping, months
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
-from eventsvc.indexer import Indexer
-from eventsvc.joined import Joined
+from eventsvc.indexer.indexer import Indexer
 from eventsvc.log import schema, watermark
 from eventsvc.log.batches import read_batch
 from eventsvc.log.connection import Connection, Pool, connect
@@ -41,7 +40,8 @@ from eventsvc.log.months import month_of
 from eventsvc.log.reader import Reader
 from eventsvc.log.slices import Slice
 from eventsvc.query.parse import parse
-from eventsvc.search import Search, compile_query
+from eventsvc.search.joined import Joined
+from eventsvc.search.search import Search, compile_query
 from eventsvc.servers.find import find_elasticsearch, find_postgres
 from eventsvc.servers.server import wait_until_ready
 from eventsvc.settings import Settings, load

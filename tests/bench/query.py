@@ -29,14 +29,14 @@ from psycopg2.extensions import make_dsn
 
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits, Scope
-from eventsvc.indexer import Indexer
-from eventsvc.joined import Joined
+from eventsvc.indexer.indexer import Indexer
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.reader import Reader
 from eventsvc.log.slices import Slice
 from eventsvc.query.parse import parse
-from eventsvc.search import Compiled, Search, compile_query
+from eventsvc.search.joined import Joined
+from eventsvc.search.search import Compiled, Search, compile_query
 from eventsvc.servers.find import find_elasticsearch, find_postgres
 from eventsvc.servers.server import wait_until_ready
 from eventsvc.settings import Settings, load

@@ -26,12 +26,12 @@ from eventsvc.index import months as index_months
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.index.months import write_alias
-from eventsvc.joined import Joined
 from eventsvc.log import indexed
 from eventsvc.log.connection import Pool, connect
 from eventsvc.log.reader import Reader
 from eventsvc.log.slices import Slice
-from eventsvc.search import EVERYTHING, Search
+from eventsvc.search.joined import Joined
+from eventsvc.search.search import EVERYTHING, Search
 from eventsvc.settings import Settings
 
 JANUARY = date(2020, 1, 1)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 
-from eventsvc import upkeep
 from eventsvc.admin import retention
 from eventsvc.admin.doctor import Finding, examine
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import list_months, verify
 from eventsvc.index import months as index_months
+from eventsvc.indexer import upkeep
 from eventsvc.log import indexed
 from eventsvc.log.months import ensure_months
 from eventsvc.settings import Settings

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsvc import limits
-from eventsvc.clean import clean_text, clean_value
+from eventsvc.client.clean import clean_text, clean_value
 from eventsvc.event import EventParser
 
 _anything = st.recursive(

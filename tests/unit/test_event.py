@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventsvc import faults
 from eventsvc.errors import InvalidBody, InvalidEvents
 from eventsvc.event import EventParser, format_time, parse_time
+from eventsvc.incoming import faults
 
 GOOD: dict[str, Any] = {
     "email": "diego@chefhero.com",

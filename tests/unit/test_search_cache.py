@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsvc.index.hits import Scope
-from eventsvc.search_cache import Cache, Kept
+from eventsvc.search.cache import Cache, Kept
 
 
 @dataclass(frozen=True)

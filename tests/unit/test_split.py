@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventsvc import split
 from eventsvc.errors import InvalidBody, InvalidEvents
+from eventsvc.incoming import split
 
 
 class Pieces:

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from eventsvc.errors import BodyTooLarge, InvalidBody
-from eventsvc.unpack import Unpacked
+from eventsvc.incoming.unpack import Unpacked
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstandard.compress, "": bytes}
 packed_as = pytest.mark.parametrize("encoding", ["gzip", "zstd"])

@@ -18,15 +18,15 @@ from psycopg2.extras import execute_values
 
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
-from eventsvc.indexer import Indexer
-from eventsvc.joined import Joined
+from eventsvc.indexer.indexer import Indexer
 from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.reader import Reader
 from eventsvc.log.slices import Slice
 from eventsvc.query.parse import parse
-from eventsvc.search import EVERYTHING, Answer, Compiled, Search, compile_query
+from eventsvc.search.joined import Joined
+from eventsvc.search.search import EVERYTHING, Answer, Compiled, Search, compile_query
+from eventsvc.search.stats import Stats
 from eventsvc.settings import Settings, load
-from eventsvc.stats import Stats
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ import pytest
 
 from eventsvc.api.stream import Sender, read_token, render
 from eventsvc.errors import LogUnavailable
-from eventsvc.live import Live, Topic
 from eventsvc.log.connection import connect
+from eventsvc.search.live import Live, Topic
 
 
 class Client:

@@ -16,7 +16,7 @@ from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
 from eventsvc.index.hits import PageRequest, Scope
 from eventsvc.log.connection import connect
 from eventsvc.log.slices import Slice
-from eventsvc.search import Source
+from eventsvc.search.search import Source
 
 DEAD = "postgresql://postgres@127.0.0.1:1/none"
 

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from eventsvc.search import Source
-from eventsvc.stats import STEPS, Wanted
+from eventsvc.search.search import Source
+from eventsvc.search.stats import STEPS, Wanted
 
 # Both changes of the clock of 2026 in Berlin, and the turn of the year, whose week belongs to both.
 MOMENTS = [

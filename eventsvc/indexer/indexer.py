@@ -21,12 +21,12 @@ from eventsvc.errors import EventsvcError, Fenced, IndexUnavailable, SetupError
 from eventsvc.index import bulk
 from eventsvc.index import client as index_client
 from eventsvc.index.bulk import IndexVanished, backoff
-from eventsvc.leader import Term
+from eventsvc.indexer.leader import Term
+from eventsvc.indexer.upkeep import keep_up
 from eventsvc.log import connection as log_connection
 from eventsvc.log import schema, watermark
 from eventsvc.log.connection import Connection
 from eventsvc.settings import Settings
-from eventsvc.upkeep import keep_up
 
 _logger = structlog.get_logger()
 

@@ -12,7 +12,6 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.hits import Hits, Page, PageRequest, Scope
-from eventsvc.joined import Both, Joined
 from eventsvc.log.question import Filter, Moment
 from eventsvc.log.reader import Reader
 from eventsvc.log.slices import Rows, Slice
@@ -20,6 +19,7 @@ from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
+from eventsvc.search.joined import Both, Joined
 from eventsvc.telemetry import SEARCHES
 
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
 from eventsvc.log.question import Moment
-from eventsvc.search_cache import Cache, Kept, Key, Weighty
+from eventsvc.search.cache import Cache, Kept, Key, Weighty
 
 # A kept answer is no longer worth it when so many seqs have come since.
 _LONGEST_CACHED_TAIL = 20_000

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from eventsvc import limits
-from eventsvc.clean import clean_text, clean_value
-from eventsvc.delivery import Delivery, Endpoint
+from eventsvc.client.clean import clean_text, clean_value
+from eventsvc.client.delivery import Delivery, Endpoint
 
 # What every LogRecord has; anything else was given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

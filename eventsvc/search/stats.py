@@ -12,10 +12,10 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.fields import FIELDS
 from eventsvc.index.hits import Hits, Inexact, Scope
-from eventsvc.joined import Both, Joined
 from eventsvc.log.reader import Reader
 from eventsvc.log.tally import Calendar, Grouping, Step, Tally
-from eventsvc.search import Compiled, Provenance, Source
+from eventsvc.search.joined import Both, Joined
+from eventsvc.search.search import Compiled, Provenance, Source
 
 _log = structlog.get_logger(__name__)
 

@@ -15,13 +15,13 @@ from eventsvc.errors import Fenced
 from eventsvc.event import Event
 from eventsvc.index import bulk
 from eventsvc.index import months as index_months
+from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.log import erasing, indexed, watermark
 from eventsvc.log.batches import read_batch
 from eventsvc.log.connection import Connection
 from eventsvc.log.erasing import Erased, list_erased
 from eventsvc.log.horizon import Horizon
 from eventsvc.log.months import month_of
-from eventsvc.pipeline import Done, Pipeline
 from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()

@@ -1,0 +1,1 @@
+"""From the log into the index: one leads, the others stand by."""
