@@ -6,6 +6,9 @@ that are inside are accepted and served; only then is the socket closed.
 
 All workers share the listening sockets, so it is the arbiter that turns connections away, and only when all of the
 service stops: a worker that ends alone leaves its part to the others.
+
+Connections on which nobody asks anything are closed: after ``keepalive`` seconds (gunicorn 26 cancels its own timer as
+soon as it is set), and soon when the worker stops (gunicorn waits for them as long as for requests).
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from gunicorn.workers import gasgi
 # A handshake under way ends within a round trip or two.
 _SETTLE = 0.2  # seconds
 _BETWEEN_LOOKS = 0.01  # seconds
+# Who sends one request after the other is told with the next answer that the connection ends.
+_LAST_CALL = 1.0  # seconds
 
 # Packets that have less hops left than this are dropped (ip(7), for RFC 5082). Nobody starts with as many as 255 but
 # some routers: nothing gets through any more, except what the kernel knows as the end of a handshake.
@@ -97,6 +102,28 @@ class _Protocol(ASGIProtocol):  # type: ignore[misc]
         if is_turned_away(connection):
             let_in(connection)
         super().connection_made(transport)
+        self.worker.connections.add(self)
+        self._heard = self.worker.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.worker.loop.time()
+        super().data_received(data)
+
+    def _arm_keepalive_timer(self) -> None:  # called when a request has been answered
+        self._heard = self.worker.loop.time()
+
+    def _send_response_start(self, status: int, headers: Any, request: Any) -> None:
+        if self.worker.leaving is not None:
+            headers = [*headers, (b"connection", b"close")]
+        super()._send_response_start(status, headers, request)
+
+    def is_silent(self, seconds: float) -> bool:
+        """Tell whether the client has neither said nor awaited anything for so long."""
+        return self._current_request is None and self.worker.loop.time() - self._heard >= seconds
 
 
 # gunicorn has no setting for it.
@@ -107,6 +134,15 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
     """Accepts the connections that are waiting before it stops listening, when nobody else will."""
 
     leaving: asyncio.Task[None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[_Protocol] = set()
+
+    def notify(self) -> None:
+        """Tell the arbiter, once a second, that we live."""
+        super().notify()
+        self._close_silent(self.cfg.keepalive)
 
     def handle_exit_signal(self) -> None:
         """Stop gracefully (SIGTERM)."""
@@ -119,3 +155,11 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         while any(map(_is_waiting, listeners)):  # noqa: ASYNC110  (the kernel tells nobody when the queue is empty)
             await asyncio.sleep(_BETWEEN_LOOKS)
         super().handle_exit_signal()
+        while True:  # until the loop ends
+            self._close_silent(_LAST_CALL)
+            await asyncio.sleep(_LAST_CALL / 10)
+
+    def _close_silent(self, seconds: float) -> None:
+        for connection in list(self.connections):
+            if connection.is_silent(seconds):
+                connection.transport.close()

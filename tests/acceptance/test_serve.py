@@ -97,3 +97,27 @@ def test_stopping_under_load_answers_or_refuses_every_connection(service: subpro
         thread.join()
 
     assert set(answers) == {"200", "refused"}
+
+
+def test_a_client_that_keeps_its_connection_is_told_and_holds_nothing_up(
+    service: subprocess.Popen[bytes], port: int
+) -> None:
+    idle, busy = (http.client.HTTPConnection("127.0.0.1", port, timeout=5) for _ in range(2))
+    for connection in (idle, busy):
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    began = time.monotonic()
+    service.send_signal(signal.SIGTERM)
+
+    told = False
+    while not told:
+        busy.request("GET", "/healthz")
+        response = busy.getresponse()
+        assert response.read()
+        told = response.getheader("connection") == "close"
+        time.sleep(0.02)
+    service.wait(30)
+
+    assert time.monotonic() - began < 10  # requests under way would be given 15 s
+    idle.close()
+    busy.close()
