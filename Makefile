@@ -57,7 +57,7 @@ bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex
 	$(BIN)/python tests/bench/index.py --report docs/reliability.md
 
 bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and PostgreSQL alone; 100,000 and 1,000,000 events
-	@$(BIN)/python tests/bench/query.py $(COUNTS)
+	@$(BIN)/python tests/bench/query.py $(COUNTS) --report docs/reading.md
 
 clean: ## what can be made again; not the data
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,10 +32,10 @@ _TEXT = "the quick service took longer than expected while talking to its upstre
 _WORDS = _TEXT.split()
 
 
-def generate(count: int, *, now: datetime, seed: int = SEED) -> Iterator[dict[str, Any]]:
+def generate(count: int, *, now: datetime, days: float = DAYS, seed: int = SEED) -> Iterator[dict[str, Any]]:
     """Make events, oldest first; about 60 % of them tell of a buyer."""
     numbers = random.Random(seed)
-    begin = now - timedelta(days=DAYS)
+    begin = now - timedelta(days=days)
     for place in range(count):
         number = numbers.randrange(1_000_000)
         who = "buyer" if numbers.random() < 0.6 else "seller"
@@ -45,7 +45,7 @@ def generate(count: int, *, now: datetime, seed: int = SEED) -> Iterator[dict[st
             message += f" {RARE}"
         yield {
             "id": str(uuid.UUID(int=numbers.getrandbits(128), version=4)),
-            "created_at": begin + timedelta(days=DAYS) * (place / count),
+            "created_at": begin + timedelta(days=days) * (place / count),
             "email": f"user{numbers.randrange(5000)}@chefhero.com",
             "environment": numbers.choice(_ENVIRONMENTS),
             "component": numbers.choice(_COMPONENTS),
@@ -59,12 +59,12 @@ def generate(count: int, *, now: datetime, seed: int = SEED) -> Iterator[dict[st
         }
 
 
-def fill(connection: Connection, count: int) -> None:
-    """COPY so many events into the log."""
+def fill(connection: Connection, count: int, *, days: float = DAYS, seed: int = SEED) -> None:
+    """COPY so many events of the last days into the log."""
     now = datetime.now(UTC).replace(microsecond=0)
-    ensure_months(connection, (now - timedelta(days=DAYS)).date(), now.date())
+    ensure_months(connection, (now - timedelta(days=days)).date(), now.date())
     batch: list[str] = []
-    for event in generate(count, now=now):
+    for event in generate(count, now=now, days=days, seed=seed):
         batch.append(_line(event))
         if len(batch) == _BATCH:
             _copy(connection, batch)

@@ -13,8 +13,6 @@ import json
 import os
 import re
 import resource
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import http_load
+from service import Service
 
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, connect
@@ -88,46 +87,6 @@ def _postgres() -> Iterator[tuple[LocalPostgres, Path]]:
             server.stop()
 
 
-class _Service:
-    def __init__(self, dsn: str, *arguments: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("EVENTSVC_")}
-        environment |= {"EVENTSVC_DATABASE_URL": dsn, "EVENTSVC_PORT": str(self.port), "EVENTSVC_LOG_LEVEL": "error"}
-        self._process = subprocess.Popen([sys.executable, *arguments], env=environment)
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            if time.monotonic() > deadline:
-                sys.exit("the service does not start")
-            time.sleep(0.1)
-
-    @property
-    def pid(self) -> int:
-        """The process id of gunicorn's master."""
-        return self._process.pid
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        with suppress(OSError):
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        return False
-
-    def highest_memory(self) -> float:
-        """The most memory a worker ever had, in MiB."""
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
-        texts = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in children.split()]
-        return max(int(kib) / 1024 for text in texts for kib in re.findall(r"VmHWM:\s+(\d+) kB", text))
-
-    def __enter__(self) -> _Service:  # noqa: PYI034
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
-
-
 @dataclass
 class _Result:
     """Of one kind of load: events a second in each round, CPU time an event in all processes, memory of a worker."""
@@ -165,7 +124,10 @@ def _measure_singles(
     body = json.dumps(EVENT, separators=(",", ":")).encode()
     results = {"pgbench": _Result(), "post": _Result(), "post one by one": _Result()}
     latencies: list[float] = []
-    with _Service(server.url, "-m", "eventsvc", "serve") as grouped, _Service(server.url, "-c", ONE_BY_ONE) as single:
+    with (
+        Service({"EVENTSVC_DATABASE_URL": server.url}, "-m", "eventsvc", "serve") as grouped,
+        Service({"EVENTSVC_DATABASE_URL": server.url}, "-c", ONE_BY_ONE) as single,
+    ):
         services = {"post": grouped, "post one by one": single}
         for service in services.values():
             http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=1.0)
@@ -214,7 +176,7 @@ def _measure_bulks(connection: Connection, server: LocalPostgres, rounds: int) -
     events = [EVENT | {"message": f"the buyer #{n} has placed an order of 12 boxes"} for n in range(BULK)]
     body = b"\n".join(json.dumps(event, separators=(",", ":")).encode() for event in events)
     results = {"COPY": _Result(), "bulk": _Result()}
-    with _Service(server.url, "-m", "eventsvc", "serve") as service:
+    with Service({"EVENTSVC_DATABASE_URL": server.url}, "-m", "eventsvc", "serve") as service:
         for _ in range(rounds):
             for name, work in (("COPY", _copy(connection, events)), ("bulk", _post_bulk(service.port, body))):
                 _empty(connection)

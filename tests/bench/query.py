@@ -1,12 +1,16 @@
 """What a search costs: the service beside Elasticsearch asked directly, a wildcard, and PostgreSQL alone.
 
-``python tests/bench/query.py [COUNT …]`` (default 100000 1000000). Servers are found like in the tests:
-EVENTSVC_TEST_DATABASE_URL and EVENTSVC_TEST_ELASTICSEARCH_URL, else local ones. Prints Markdown.
+All in one run on one machine. The service is asked over HTTP, strongly, with a tail that the index does not have yet;
+once with its kept answers switched off, and once as it is. Servers are found like in the tests:
+EVENTSVC_TEST_DATABASE_URL and EVENTSVC_TEST_ELASTICSEARCH_URL, else local ones. Prints tables in Markdown.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
+import re
 import secrets
 import statistics
 import sys
@@ -15,33 +19,32 @@ import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import os
-
+import aiohttp
 import generate
-import psycopg2.errors
 from elasticsearch import AsyncElasticsearch
 from psycopg2.extensions import make_dsn
+from service import Service
 
+from eventsvc.errors import LogTimeout
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits, Scope
+from eventsvc.index.hits import Scope
 from eventsvc.indexer.indexer import Indexer
-from eventsvc.log import schema
+from eventsvc.log import schema, trigram_index
 from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.reader import Reader
 from eventsvc.log.slices import Slice
 from eventsvc.query.parse import parse
-from eventsvc.search.joined import Joined
-from eventsvc.search.search import Compiled, Search, compile_query
+from eventsvc.search.search import Compiled, compile_query
 from eventsvc.servers.find import find_elasticsearch, find_postgres
 from eventsvc.servers.server import wait_until_ready
 from eventsvc.settings import Settings, load
 
 LIMIT = 100
+TAIL = 500  # events that the index does not have yet: a second of a busy log
 SECONDS = 3.0  # for each figure
 LEAST, MOST = 7, 200  # measurements
 SLOW = 10.0  # seconds after which PostgreSQL is given up
@@ -58,20 +61,27 @@ QUERIES = {
 NEEDLES = {"ct common": "buyer", "ct rare": generate.RARE, "ct 2 characters": "#4"}
 
 Measured = tuple[float, float]  # p50 and p95 in ms
+Row = dict[str, Measured | None]  # by column; None took too long
+Ask = Callable[[], Awaitable[Any]]
 
 
-async def measure(ask: Callable[[], Awaitable[Any]]) -> Measured:
-    """Ask again and again, one after the other."""
-    await ask()
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while len(times) < LEAST or (time.perf_counter() < end and len(times) < MOST):
-        began = time.perf_counter()
+async def measure(asks: dict[str, Ask]) -> dict[str, Measured]:
+    """Ask in turns, again and again, so that all find the same machine and the same warm caches."""
+    times: dict[str, list[float]] = {name: [] for name in asks}
+    for ask in asks.values():
         await ask()
-        times.append((time.perf_counter() - began) * 1000)
-        if times[-1] > SLOW * 300:
+    end = time.perf_counter() + SECONDS * len(asks)
+    for turn in range(MOST):
+        if turn >= LEAST and time.perf_counter() > end:
             break
-    times.sort()
+        for name, ask in asks.items():
+            began = time.perf_counter()
+            await ask()
+            times[name].append((time.perf_counter() - began) * 1000)
+    return {name: summarise(sorted(each)) for name, each in times.items()}
+
+
+def summarise(times: list[float]) -> Measured:
     return statistics.median(times), times[min(len(times) - 1, round(len(times) * 0.95))]
 
 
@@ -93,6 +103,7 @@ class Bench:
         began = time.perf_counter()
         self._index(connection)
         say(f"indexed in {time.perf_counter() - began:.0f} s")
+        generate.fill(connection, TAIL, days=TAIL / 86_400_000, seed=generate.SEED + 1)
         connection.close()
 
     def _index(self, connection: Connection) -> None:
@@ -108,39 +119,49 @@ class Bench:
         indexer.stop()
         thread.join()
 
-    async def run(self) -> dict[str, dict[str, Measured | None]]:
+    async def run(self) -> dict[str, Row]:
+        """Measure every query in every way."""
         client = connect_async(self.settings).options(request_timeout=120)
-        joined = Joined(Hits(client, 60), alias=self.settings.index_prefix, cache_size=0)
-        search = Search(self.reader, joined)
-        moment = await self.reader.moment()
-        await self._make_wildcard_index(client, moment.indexes)
-        found: dict[str, dict[str, Measured | None]] = {}
-        for name, text in QUERIES.items():
-            query = compile_query(parse(text, now=time.time_ns() // 1_000_000))
-            row: dict[str, Measured | None] = {}
-            row["service"] = await measure(lambda query=query: search.find(query, Slice(LIMIT)))
-            body = Scope(moment.indexes, None).narrow(query.index or {})
-            row["direct"] = await measure(lambda body=body: direct(client, moment.indexes, body))
-            if name in NEEDLES:
-                wildcard = {"wildcard": {"message": {"value": f"*{NEEDLES[name]}*", "case_insensitive": True}}}
-                row["wildcard"] = await measure(lambda body=wildcard: direct(client, (self._beside,), body))
-            row["sql"] = await self._in_sql(query)
-            found[name] = row
-            say(f"{name}: {row}")
+        indexes = (await self.reader.moment()).indexes
+        await self._make_wildcard_index(client, indexes)
+        with self._service(cache=0) as service, self._service(cache=32) as keeping:
+            async with aiohttp.ClientSession() as session:
+                found: dict[str, Row] = {}
+                for name, text in QUERIES.items():
+                    asks = {
+                        "service": partial(ask, session, service, text),
+                        "kept": partial(ask, session, keeping, text),
+                    } | self._beside_it(client, indexes, name)
+                    found[name] = {**await measure(asks), "sql": await self._in_sql(compiled(text))}
+                    say(f"{name}: {found[name]}")
         await asyncio.to_thread(self._add_trigrams)
         for name, text in QUERIES.items():
-            query = compile_query(parse(text, now=time.time_ns() // 1_000_000))
-            found[name]["sql + pg_trgm"] = await self._in_sql(query)
+            found[name]["sql + pg_trgm"] = await self._in_sql(compiled(text))
         await client.close()
-        await joined.close()
         await asyncio.to_thread(self.pool.close)
         return found
 
-    async def _in_sql(self, query: Compiled) -> Measured | None:
-        from eventsvc.errors import LogTimeout
+    def _beside_it(self, client: AsyncElasticsearch, indexes: tuple[str, ...], name: str) -> dict[str, Ask]:
+        body = Scope(indexes, None).narrow(compiled(QUERIES[name]).index or {})
+        asks: dict[str, Ask] = {"direct": partial(direct, client, indexes, body)}
+        if name in NEEDLES:
+            wildcard = {"wildcard": {"message": {"value": f"*{NEEDLES[name]}*", "case_insensitive": True}}}
+            asks["wildcard"] = partial(direct, client, (self._beside,), wildcard)
+        return asks
 
+    def _service(self, *, cache: int) -> Service:
+        settings = {
+            "EVENTSVC_DATABASE_URL": self.dsn,
+            "EVENTSVC_ELASTICSEARCH_URL": self.settings.elasticsearch_url,
+            "EVENTSVC_INDEX_PREFIX": self.settings.index_prefix,
+            "EVENTSVC_SEARCH_CACHE": str(cache),
+            "EVENTSVC_WORKERS": "1",
+        }
+        return Service(settings, "-m", "eventsvc", "serve")
+
+    async def _in_sql(self, query: Compiled) -> Measured | None:
         try:
-            return await measure(lambda: self.reader.whole(query.log, Slice(LIMIT)))
+            return (await measure({"sql": lambda: self.reader.whole(query.log, Slice(LIMIT))}))["sql"]
         except LogTimeout:
             return None
 
@@ -188,14 +209,23 @@ class Bench:
 
     def _add_trigrams(self) -> None:
         connection = connect(self.dsn)
+        trigram_index.enable(connection)
         with connection.cursor() as cursor:
-            with suppress(psycopg2.errors.DuplicateObject):
-                cursor.execute("CREATE EXTENSION pg_trgm")
-            cursor.execute(
-                'CREATE INDEX event_message_trgm ON event USING gin (lower(message COLLATE "pg_c_utf8") gin_trgm_ops)'
-            )
             cursor.execute("ANALYZE event")
         connection.close()
+
+
+def compiled(text: str) -> Compiled:
+    return compile_query(parse(text, now=time.time_ns() // 1_000_000))
+
+
+async def ask(session: aiohttp.ClientSession, service: Service, text: str) -> None:
+    """Ask as any client does."""
+    url = f"http://127.0.0.1:{service.port}/event"
+    async with session.get(url, params={"q": text, "limit": str(LIMIT)}) as answer:
+        await answer.read()
+        source = answer.headers.get("Eventsvc-Source")
+        assert source in {"index+tail", "cache+tail"}, (answer.status, source)
 
 
 async def direct(client: AsyncElasticsearch, indexes: tuple[str, ...], query: dict[str, Any]) -> Any:
@@ -209,44 +239,51 @@ async def direct(client: AsyncElasticsearch, indexes: tuple[str, ...], query: di
     )
 
 
-def show(count: int, found: dict[str, dict[str, Measured | None]]) -> None:
-    columns = ("service", "direct", "wildcard", "sql", "sql + pg_trgm")
-    print(f"\n{count:,} events, p50 / p95 in ms\n")
-    print("| query |" + "".join(f" {column} |" for column in columns))
-    print("| --- |" + " --- |" * len(columns))
+COLUMNS = {
+    "service": "service",
+    "kept": "service, answer kept",
+    "direct": "Elasticsearch itself",
+    "wildcard": "`wildcard` of a keyword",
+    "sql": "PostgreSQL",
+    "sql + pg_trgm": "PostgreSQL with pg_trgm",
+}
+
+
+def show(count: int, found: dict[str, Row]) -> list[str]:
+    """Make a table of all figures."""
+    lines = [f"{count:,} events, p50 / p95 in ms:", ""]
+    lines += ["| query |" + "".join(f" {column} |" for column in COLUMNS.values()), "| --- |" + " --- |" * len(COLUMNS)]
     for name, row in found.items():
         cells = []
-        for column in columns:
+        for column in COLUMNS:
             figures = row.get(column)
             cells.append(f"{figures[0]:.1f} / {figures[1]:.1f}" if figures else "> 10 s" if column in row else "")
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
-def judge(sizes: list[int], found: list[dict[str, dict[str, Measured | None]]]) -> None:
-    """Print the figures that matter."""
-    last = found[-1]
-    for name, row in last.items():
-        service, straight = row["service"], row["direct"]
+def judge(sizes: list[int], found: list[dict[str, Row]]) -> list[str]:
+    """Make a table of the figures that were to be reached."""
+    head = "| query | service p50 | to reach: 1.5 x Elasticsearch + 3 ms | "
+    lines = [head + f"{sizes[0]:,} → {sizes[-1]:,} (< 3) | faster than `wildcard` |", "| --- | --- | --- | --- | --- |"]
+    for name, row in found[-1].items():
+        service, before, bare = (one and one[0] for one in (row["service"], found[0][name]["service"], row["direct"]))
         assert service
-        assert straight
-        allowed = 1.5 * straight[0] + 3
-        verdict = "ok" if service[0] <= allowed else "MISSED"
-        line = f"- {name}: service {service[0]:.1f} ms, 1.5 x {straight[0]:.1f} + 3 = {allowed:.1f} ms: {verdict}"
-        if len(found) > 1:
-            before = found[0][name]["service"]
-            assert before
-            line += f"; grows {service[0] / before[0]:.2f}-fold from {sizes[0]:,} to {sizes[-1]:,}"
-        print(line)
-    rare, wildcard = last["ct rare"]["service"], last["ct rare"].get("wildcard")
-    if rare and wildcard:
-        print(f"- ct rare is {wildcard[0] / rare[0]:.1f} times faster than a wildcard")
+        assert before
+        assert bare
+        wildcard = row.get("wildcard")
+        times = f"{wildcard[0] / service:.1f}-fold" if wildcard else ""
+        limit = 1.5 * bare + 3
+        verdict = "" if service <= limit else " **missed**"
+        lines.append(f"| {name} | {service:.1f} ms | {limit:.1f} ms{verdict} | {service / before:.2f}-fold | {times} |")
+    return lines
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run_one(count: int, postgres: str, elasticsearch: str) -> dict[str, dict[str, Measured | None]]:
+def run_one(count: int, postgres: str, elasticsearch: str) -> dict[str, Row]:
     name = f"bench_{secrets.token_hex(4)}"
     connection = connect(postgres)
     with connection.cursor() as cursor:
@@ -275,7 +312,20 @@ def _indexes(elasticsearch: str, prefix: str) -> list[str]:
 
 
 def main() -> None:
-    sizes = [int(text) for text in sys.argv[1:]] or [100_000, 1_000_000]
+    """Measure each size, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sizes", type=int, nargs="*", default=[100_000, 1_000_000], help="how many events")
+    parser.add_argument("--report", type=Path, help="document whose block between the bench-query marks is replaced")
+    options = parser.parse_args()
+    found = measure_all(options.sizes)
+    tables = [line for count, one in zip(options.sizes, found, strict=True) for line in show(count, one)]
+    lines = tables + judge(options.sizes, found)
+    print("\n".join(lines))
+    if options.report:
+        write(options.report, "\n".join(lines))
+
+
+def measure_all(sizes: list[int]) -> list[dict[str, Row]]:
     with tempfile.TemporaryDirectory(prefix="eventsvc-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -288,14 +338,19 @@ def main() -> None:
             for server in (postgres, elasticsearch):
                 server.start()
                 wait_until_ready(server, timeout=120)
-            found = [run_one(count, postgres.url, elasticsearch.url) for count in sizes]
+            return [run_one(count, postgres.url, elasticsearch.url) for count in sizes]
         finally:
             elasticsearch.stop()
             postgres.stop()
-    for count, one in zip(sizes, found, strict=True):
-        show(count, one)
-    print()
-    judge(sizes, found)
+
+
+def write(document: Path, tables: str) -> None:
+    text = document.read_text(encoding="utf-8")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    head = f"`make bench-query`, {today}, {os.cpu_count()} cores, one run:"
+    block = f"<!-- bench-query -->\n{head}\n\n{tables}\n<!-- /bench-query -->"
+    new = re.sub("<!-- bench-query -->.*<!-- /bench-query -->", lambda _: block, text, flags=re.DOTALL)
+    document.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""The service as a process of its own, to be measured from outside."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+class Service:
+    """Runs ``python ARGUMENTS`` with these settings, on a free port, and waits until it answers."""
+
+    def __init__(self, settings: dict[str, str], *arguments: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("EVENTSVC_")}
+        environment |= {"EVENTSVC_PORT": str(self.port), "EVENTSVC_LOG_LEVEL": "error"} | settings
+        self._process = subprocess.Popen([sys.executable, *arguments], env=environment)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            if time.monotonic() > deadline:
+                sys.exit("the service does not start")
+            time.sleep(0.1)
+
+    @property
+    def pid(self) -> int:
+        """The process id of gunicorn's master."""
+        return self._process.pid
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with suppress(OSError):
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        return False
+
+    def highest_memory(self) -> float:
+        """The most memory a worker ever had, in MiB."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
+        texts = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in children.split()]
+        return max(int(kib) / 1024 for text in texts for kib in re.findall(r"VmHWM:\s+(\d+) kB", text))
+
+    def __enter__(self) -> Service:  # noqa: PYI034
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
