@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -17,8 +16,7 @@ from eventsvc.errors import Fault, InvalidBody, InvalidEvents
 from eventsvc.incoming import faults
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One stored event; immutable, like the log it lies in.
 
     Attributes:
@@ -60,15 +58,17 @@ class Event:
         }
 
 
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+
+
 def format_time(milliseconds: int) -> str:
     """RFC 3339 in UTC with milliseconds and Z."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return (_EPOCH + milliseconds * _MILLISECOND).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_time(text: str) -> int:
     """Milliseconds since 1970 of what ``format_time`` wrote."""
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
+    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):

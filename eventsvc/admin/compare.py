@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
 import msgspec
 from elasticsearch import Elasticsearch
+from msgspec import structs
 
 from eventsvc.event import Event
 from eventsvc.index.client import check_whole, translate_errors
@@ -174,7 +175,7 @@ def _read_hit(hit: dict[str, Any]) -> Event | None:
 def _same(event: Event, other: Event) -> bool:
     """Tell whether two events are equal; numbers may be written differently, as 1.50 and 1.5, by other hands."""
     return event == other or (
-        replace(event, data="") == replace(other, data="")
+        structs.replace(event, data="") == structs.replace(other, data="")
         and msgspec.json.decode(event.data) == msgspec.json.decode(other.data)
     )
 

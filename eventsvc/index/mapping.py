@@ -108,7 +108,7 @@ def to_document(event: Event) -> dict[str, Any]:
     return {
         "seq": event.seq,
         "id": event.id,
-        "createdAt": _format_time(event.created_at),
+        "createdAt": format_time(event.created_at),
         "email": event.email,
         "environment": event.environment,
         "component": event.component,
@@ -134,7 +134,7 @@ def from_hit(source: dict[str, Any]) -> Event:
     return Event(
         seq=source["seq"],
         id=source["id"],
-        created_at=_parse_time(source["createdAt"]),
+        created_at=parse_time(source["createdAt"]),
         email=source["email"],
         environment=source["environment"],
         component=source["component"],
@@ -168,25 +168,6 @@ CHECKSUM_SQL = (
 )
 
 
-@lru_cache(maxsize=16)
-def _format_second(second: int) -> str:
-    return format_time(second * 1000)[:-4]
-
-
-def _format_time(milliseconds: int) -> str:
-    second, rest = divmod(milliseconds, 1000)
-    return f"{_format_second(second)}{rest:03d}Z"
-
-
-@lru_cache(maxsize=16)
-def _parse_second(text: str) -> int:
-    return parse_time(text + ".000Z")
-
-
-def _parse_time(text: str) -> int:
-    return _parse_second(text[:-5]) + int(text[-4:-1])
-
-
 # PERF: few distinct values, many events.
 _fold = lru_cache(maxsize=4096)(terms.fold)
 
@@ -207,22 +188,23 @@ def _longest_path(value: Any) -> int:
 
 
 _EXPONENT = re.compile(r"\de-?\d")
+_write = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _jsonb_text(value: Any) -> str:
     """Write JSON as PostgreSQL's jsonb does: the same event must look the same, whichever store it comes from."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = _write(value)
     return _plain_numbers(value) if _EXPONENT.search(text) else text
 
 
 def _plain_numbers(value: Any) -> str:
     match value:
         case dict():
-            pairs = (f"{json.dumps(key, ensure_ascii=False)}: {_plain_numbers(v)}" for key, v in value.items())
+            pairs = (f"{_write(key)}: {_plain_numbers(v)}" for key, v in value.items())
             return "{" + ", ".join(pairs) + "}"
         case list():
             return "[" + ", ".join(map(_plain_numbers, value)) + "]"
         case float():
             return format(Decimal(repr(value)), "f")
         case _:
-            return json.dumps(value, ensure_ascii=False)
+            return _write(value)

@@ -31,15 +31,18 @@ class Moment(msgspec.Struct, frozen=True):
 
     Attributes:
         watermark: every event up to this seq is in the index, save those in ``failed``.
+        fence: the watermark's; another one may mean that documents were lost or written anew.
         epoch: the erasure epoch.
         erased: seqs that are gone from the log but perhaps not yet from the index.
         failed: seqs that the index refused.
         indexes: the names of the indexes that hold the log up to the watermark, by month.
         drawn: the highest seq drawn, by events committed, under way or given up.
-        layout: changes when months are made or dropped.
+        layout: changes when months are made or dropped, or when the server starts: after a restore or a failover
+            equal seqs may stand for other events.
     """
 
     watermark: int
+    fence: int
     epoch: int
     erased: tuple[int, ...]
     failed: tuple[int, ...]
@@ -87,10 +90,11 @@ COLUMNS = sql.SQL(
 )
 HEADER = sql.SQL(
     "SELECT 0 AS part, NULL::bigint, NULL::uuid, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
-    "'watermark', (SELECT seq FROM watermark), 'epoch', (SELECT epoch FROM erasure_epoch),"
+    "'watermark', (SELECT seq FROM watermark), 'fence', (SELECT fence FROM watermark),"
+    " 'epoch', (SELECT epoch FROM erasure_epoch),"
     " 'erased', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM erased),"
     " 'failed', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM index_failure),"
     " 'indexes', (SELECT coalesce(jsonb_agg(index_name ORDER BY month), '[]') FROM index_month),"
-    " 'drawn', ({}), 'layout', (SELECT concat_ws('.', count(*), sum(inhrelid::bigint)) FROM pg_inherits"
-    " WHERE inhparent = 'event'::regclass))"
+    " 'drawn', ({}), 'layout', (SELECT concat_ws('.', count(*), sum(inhrelid::bigint),"
+    " extract(epoch FROM pg_postmaster_start_time())) FROM pg_inherits WHERE inhparent = 'event'::regclass))"
 ).format(DRAWN)

@@ -1,4 +1,4 @@
-"""Answers of the index, kept: at a watermark and an erasure epoch they never change."""
+"""Answers of the index, kept: while their premise holds they never change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eventsvc.index.hits import Scope
+from eventsvc.search.premise import Premise
 
 Key = tuple[object, ...]
 
@@ -20,15 +20,9 @@ class Weighty(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer of the index, and what it is an answer about.
+    """An answer of the index, and what it is an answer about."""
 
-    Attributes:
-        failed: the seqs up to the scope's watermark that the index had refused.
-    """
-
-    scope: Scope
-    epoch: int
-    failed: frozenset[int]
+    premise: Premise
     answer: Any  # what was put in under this key
 
 

@@ -1,26 +1,30 @@
 """Index and tail, joined in one snapshot of the log.
 
-The order is the proof: one statement gives the watermark W, what lies past it, and what to leave out; only then
-the index is asked, for seqs up to W. Whatever the indexer does meanwhile, each event is on exactly one side.
+One statement gives the state of the log and what lies past a watermark W; the index is asked for seqs up to W.
+Whatever the indexer does meanwhile, each event is on exactly one side.
 
-An answer of the index at W and an erasure epoch never changes, so it is kept, and used with the tail past W.
+An answer of the index at W never changes while its premise holds. So it is kept, and used with the tail past W. And so
+both sides can be asked at the same time, the index up to the W of the last statement: whether the premise still held is
+known when the tail comes, and if not, the index is asked again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
 from eventsvc.log.question import Moment
 from eventsvc.search.cache import Cache, Kept, Key, Weighty
+from eventsvc.search.premise import Premise
 
-# A kept answer is no longer worth it when so many seqs have come since.
-_LONGEST_CACHED_TAIL = 20_000
+# What was seen longer ago is no good guess: a busy log's tail would be much longer than it need be.
+_GUESS_AGE = 0.5  # seconds
 
 
 class _Tail(Protocol):
@@ -49,6 +53,7 @@ class Joined:
         self._cache = Cache(cache_size)
         self._breaker = Breaker(self._probe, name="the index")
         self._erased: tuple[int, ...] = ()
+        self._guess: tuple[float, Premise] | None = None
 
     @property
     def obstacle(self) -> str:
@@ -63,7 +68,7 @@ class Joined:
         tail: Callable[[int | None], Awaitable[TailT]],
         ask: Callable[[Hits, Scope], Awaitable[IndexT]],
     ) -> Both[IndexT, TailT]:
-        """Ask the log for the tail, then the index or the cache for what lies before it.
+        """Ask the log for the tail, and the index or the cache for what lies before it.
 
         Args:
             key: of the question; equal keys have equal answers at equal moments. None: nothing is kept.
@@ -74,18 +79,46 @@ class Joined:
             IndexUnavailable: the index has no whole answer.
         """
         kept = self._cache.get(key) if key is not None else None
-        past = await tail(kept.scope.watermark if kept else None)
-        if kept is not None and not _still_good(kept, past.moment):
-            kept, past = None, await tail(None)
-        moment = past.moment
-        self._erased = moment.erased
         if kept is not None:
-            return Both(kept.answer, past, cached=True)
-        scope = _scope(moment)
-        answer = await self._ask(ask, scope)
+            past = await self._see(tail(kept.premise.watermark))
+            if kept.premise.holds(past.moment):
+                return Both(kept.answer, past, cached=True)
+        guess = self._recent_guess()
+        both = await self._at_once(guess, tail, ask) if guess is not None else None
+        if guess is None or both is None:
+            past = await self._see(tail(None))
+            guess = Premise.of(past.moment)
+            both = Both(await self._ask(ask, guess.scope), past, cached=False)
         if key is not None:
-            self._cache.put(key, Kept(scope, moment.epoch, _failed(moment, moment.watermark), answer))
-        return Both(answer, past, cached=False)
+            self._cache.put(key, Kept(guess, both.index))
+        return both
+
+    async def _see(self, tail: Awaitable[TailT]) -> TailT:
+        """Take note of the log's state as the tail tells it."""
+        past = await tail
+        self._erased = past.moment.erased
+        self._guess = time.monotonic(), Premise.of(past.moment)
+        return past
+
+    def _recent_guess(self) -> Premise | None:
+        if self._guess is None or time.monotonic() - self._guess[0] > _GUESS_AGE:
+            return None
+        return self._guess[1]
+
+    async def _at_once(
+        self,
+        guess: Premise,
+        tail: Callable[[int | None], Awaitable[TailT]],
+        ask: Callable[[Hits, Scope], Awaitable[IndexT]],
+    ) -> Both[IndexT, TailT] | None:
+        """Ask both sides at the same time; None if the guess turns out not to hold."""
+        asking = asyncio.create_task(self._ask(ask, guess.scope))
+        asking.add_done_callback(_look_at)
+        try:
+            past = await self._see(tail(guess.watermark))
+            return Both(await asking, past, cached=False) if guess.holds(past.moment) else None
+        finally:
+            asking.cancel()
 
     async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[IndexT]]) -> IndexT:
         """Ask the index for all it has, without the log; what was erased may show until the index lets go of it.
@@ -114,23 +147,7 @@ class Joined:
         await self._breaker.close()
 
 
-def _scope(moment: Moment) -> Scope:
-    excluded = (*moment.erased, *moment.failed)
-    if len(excluded) > MOST_EXCLUDED:
-        raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
-    return Scope(moment.indexes, moment.watermark, excluded)
-
-
-def _failed(moment: Moment, watermark: int) -> frozenset[int]:
-    return frozenset(seq for seq in moment.failed if seq <= watermark)
-
-
-def _still_good(kept: Kept, moment: Moment) -> bool:
-    """Tell whether a kept answer and the tail past its watermark are together what the log holds at this moment."""
-    floor = kept.scope.watermark or 0
-    return (
-        kept.epoch == moment.epoch
-        and 0 <= moment.watermark - floor <= _LONGEST_CACHED_TAIL
-        and set(kept.scope.indexes) <= set(moment.indexes)
-        and kept.failed == _failed(moment, floor)
-    )
+def _look_at(asking: asyncio.Future[Any]) -> None:
+    """See an error that nobody waits for any more, or asyncio would complain."""
+    if not asking.cancelled():
+        asking.exception()

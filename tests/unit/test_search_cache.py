@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsvc.index.hits import Scope
 from eventsvc.search.cache import Cache, Kept
+from eventsvc.search.premise import Premise
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Stone:
 
 
 def kept(weight: int) -> Kept:
-    return Kept(Scope((), 1), 0, frozenset(), Stone(weight))
+    return Kept(Premise(watermark=1, fence=1, epoch=0, indexes=(), failed=frozenset(), excluded=()), Stone(weight))
 
 
 def test_the_latest_answer_to_a_question_is_kept() -> None:

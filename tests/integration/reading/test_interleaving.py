@@ -1,0 +1,160 @@
+"""Whatever happens between the two sides of one question, its answer is exact: they may be asked in any order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from eventsvc.admin import failures, rebuild
+from eventsvc.admin.stores import open_stores
+from eventsvc.index.hits import Page, PageRequest, Scope
+from eventsvc.log import indexed
+from eventsvc.log.slices import Rows, Slice
+from eventsvc.search import joined
+from eventsvc.search.search import Search, Source
+
+MESSAGES = list("abcdefghi")
+
+
+class Between:
+    """Lets something happen once, after the one side has answered and before the other is asked."""
+
+    def __init__(self, first: str) -> None:
+        self._first = first
+        self._answered, self._happened = asyncio.Event(), asyncio.Event()
+        self.action: Callable[[], object] | None = None
+
+    async def turn(self, side: str, ask: Callable[[], Any]) -> Any:
+        if self.action is None:
+            return await ask()
+        if side == self._first:
+            answer = await ask()
+            self._answered.set()
+            return answer
+        await self._answered.wait()
+        action, self.action = self.action, None
+        await asyncio.to_thread(action)
+        return await ask()
+
+
+class Log:
+    """A reader whose tail waits for its turn."""
+
+    def __init__(self, reader: Any, between: Between) -> None:
+        self._reader, self._between = reader, between
+
+    async def tail(self, *args: Any, **options: Any) -> Rows:
+        return await self._between.turn("log", lambda: self._reader.tail(*args, **options))
+
+    async def whole(self, *args: Any, **options: Any) -> Rows:
+        return await self._reader.whole(*args, **options)
+
+
+class Index:
+    """Hits that wait for their turn."""
+
+    def __init__(self, hits: Any, between: Between) -> None:
+        self._hits, self._between = hits, between
+
+    async def page(self, scope: Scope, query: Any, wanted: PageRequest) -> Page:
+        return await self._between.turn("index", lambda: self._hits.page(scope, query, wanted))
+
+    async def probe(self, alias: str) -> None:
+        await self._hits.probe(alias)
+
+
+def move_on(world: Any) -> None:
+    world.index_all()
+
+
+def store(world: Any) -> None:
+    world.store("new", "new")
+
+
+def erase(world: Any) -> None:
+    world.execute(
+        "BEGIN; INSERT INTO erased SELECT seq, '2026-11-01' FROM event WHERE message IN ('c', 'h');"
+        " DELETE FROM event WHERE message IN ('c', 'h'); UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT"
+    )
+
+
+def erase_and_move_on(world: Any) -> None:
+    erase(world)
+    world.index_all()
+    world.wait_until(lambda: not world.execute("SELECT FROM erased"))
+
+
+def refuse(world: Any) -> None:
+    """As after `verify --repair`, whose writes the index would not take."""
+    world.execute("INSERT INTO index_failure SELECT seq, '2026-11-01', 'test' FROM event WHERE message = 'd'")
+
+
+def take_back(world: Any) -> None:
+    with open_stores(world.settings) as stores:
+        assert failures.retry(stores)[1] == 0
+
+
+def swap(world: Any) -> None:
+    with open_stores(world.settings) as stores:
+        months = indexed.list_indexes(stores.connection)
+        rebuilt = [rebuild.rebuild(stores, month, rate=None, advance=lambda _: None) for month in months]
+        rebuild.remove_old(stores, rebuilt, grace=0)
+
+
+def lose(world: Any) -> None:
+    """The index is gone, found to be so, and filled again."""
+    with open_stores(world.settings) as stores:
+        names = [month.name for month in indexed.list_indexes(stores.connection).values()]
+        stores.client.indices.delete(index=names)
+    world.index_all()
+    world.wait_until(lambda: world.watermark() >= world.execute("SELECT max(seq) FROM event")[0][0])
+
+
+ACTIONS = [move_on, store, erase, erase_and_move_on, refuse, take_back, swap, lose]
+
+
+@pytest.mark.parametrize("first", ["log", "index"])
+@pytest.mark.parametrize("cache", [0, 10_000_000])
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
+def test_what_happens_between_the_two_sides_makes_no_answer_wrong(
+    world: Any, monkeypatch: pytest.MonkeyPatch, action: Callable[[Any], None], cache: int, first: str
+) -> None:
+    monkeypatch.setattr(joined, "_GUESS_AGE", 60.0)
+    world.store(*MESSAGES[:6])
+    world.index_all()
+    world.store(*MESSAGES[6:])
+    if action is take_back:
+        refuse(world)
+    between = Between(first)
+    both = world.joined(cache=cache)
+    both._hits = Index(both._hits, between)
+    search = Search(Log(world.reader(), between), both)  # type: ignore[arg-type]
+    assert messages(world, search) == MESSAGES[::-1]
+    between.action = lambda: action(world)
+    query, wanted = world.compiled("environment in ('test', 'x')"), Slice(100, count=True)
+    answer = world.run(search.find(query, wanted))
+    assert between.action is None
+    found = [event.message for event in answer.events]
+    assert answer.total == len(found)
+    erased = {"c", "h"} if action in (erase, erase_and_move_on) else set()
+    # Each event that was erased while the question was under way may be in its answer or not.
+    old = [message for message in found if message != "new"]
+    assert old == [message for message in MESSAGES[::-1] if message not in erased or message in old]
+    if first == "index":
+        # What was committed before the log was asked counts.
+        assert not erased & set(found)
+        assert found.count("new") == (2 if action is store else 0)
+    # And what was kept of it does no harm later on.
+    world.wait_until(lambda: world.run(asyncio.sleep(0.01, not both.obstacle)))
+    expected = [*world.execute("SELECT message FROM event ORDER BY created_at DESC, seq DESC")]
+    again = world.run(search.find(query, wanted))
+    assert [event.message for event in again.events] == [message for (message,) in expected]
+    assert again.total == len(expected)
+    assert again.provenance.source != Source.SQL
+
+
+def messages(world: Any, search: Search) -> list[str]:
+    return [event.message for event in world.find(search, "environment eq 'test'").events]
