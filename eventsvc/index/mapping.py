@@ -40,8 +40,12 @@ def index_body(*, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any
             "index": {
                 "number_of_shards": 1,
                 "number_of_replicas": replicas,
-                # The indexer refreshes: only it knows which watermark a refresh stands for.
-                "refresh_interval": "-1",
+                # The indexer refreshes: only it knows which watermark a refresh stands for. This interval is for what
+                # it does not know of: searches use a merged segment only once there was a refresh after the merge.
+                "refresh_interval": "30s",
+                # PERF: an index with a timestamp is merged 32 segments at a time by default. With two refreshes a
+                # second that left a hundred for each search to visit, which took it three times as long.
+                "merge.policy.type": "tiered",
                 # How long an erased document's version is known: longer than a request may come late (see bulk.py),
                 # and no longer, since each takes memory.
                 "gc_deletes": "2m",

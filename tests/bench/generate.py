@@ -21,7 +21,6 @@ from eventsvc.log.months import ensure_months
 
 SEED = 20261123
 DAYS = 30
-RARE = "needle-5f3a9c"  # in one message of 50,000
 _BATCH = 20_000
 
 _COMPONENTS = ["orders", "billing", "shipping", "auth", "search", "mail", "gateway", "inventory"]
@@ -41,8 +40,6 @@ def generate(count: int, *, now: datetime, days: float = DAYS, seed: int = SEED)
         who = "buyer" if numbers.random() < 0.6 else "seller"
         tail = " ".join(numbers.choices(_WORDS, k=numbers.randrange(3, 14)))
         message = f"the {who} #{number} has {numbers.choice(_VERBS)} {numbers.choice(_THINGS)}: {tail}"
-        if place % 50_000 == 25_000:
-            message += f" {RARE}"
         yield {
             "id": str(uuid.UUID(int=numbers.getrandbits(128), version=4)),
             "created_at": begin + timedelta(days=days) * (place / count),

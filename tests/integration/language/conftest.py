@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import orjson
 import psycopg2.extensions
 import pytest
 import requests
+from msgspec import structs
 from psycopg2.extras import execute_values
 
 from eventsvc.event import Event
@@ -53,7 +53,7 @@ class World:
         with self._connection.cursor() as cursor:
             stored = execute_values(cursor, _INSERT, rows, template=_ROW, page_size=len(rows), fetch=True)
         pairs = zip(drafts, stored, strict=True)
-        events = [dataclasses.replace(draft, seq=seq, data=data) for draft, (seq, data) in pairs]
+        events = [structs.replace(draft, seq=seq, data=data) for draft, (seq, data) in pairs]
         for start in range(0, len(events), 5000):
             self._index_events(events[start : start + 5000])
         return events
