@@ -88,9 +88,10 @@ def test_the_moment_holds_all_that_a_merge_must_know(world: Any) -> None:
     world.execute("UPDATE erasure_epoch SET epoch = 7")
     world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-11-01', 'b', 'x')")
     world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-10-01', 'a', 'y')")
+    world.execute("UPDATE watermark SET fence = 9")
     moment = world.run(world.reader().moment())
-    assert (7, (seqs[0],), (), ("a", "b"), seqs[2]) == (
-        moment.epoch, moment.erased, moment.failed, moment.indexes, moment.drawn,
+    assert (9, 7, (seqs[0],), (), ("a", "b"), seqs[2]) == (
+        moment.fence, moment.epoch, moment.erased, moment.failed, moment.indexes, moment.drawn,
     )  # fmt: skip
 
 
@@ -224,3 +225,9 @@ def test_the_newest_page_is_read_backwards_along_the_index_on_time(world: Any) -
     backward = [node for node in found if node.get("Scan Direction") == "Backward"]
     assert backward
     assert not [n for n in found if n["Node Type"] == "Seq Scan" and n["Relation Name"] == month(world)]
+
+
+def test_another_start_of_the_server_is_another_layout(world: Any, database: str) -> None:
+    """After a restore or a failover equal seqs may stand for other events: no ETag may outlive it."""
+    ((started,),) = world.execute("SELECT extract(epoch FROM pg_postmaster_start_time())::text")
+    assert world.run(world.reader(database).moment()).layout.endswith(f".{started}")
