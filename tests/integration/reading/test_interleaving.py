@@ -24,7 +24,7 @@ class Between:
 
     def __init__(self, first: str) -> None:
         self._first = first
-        self._answered, self._happened = asyncio.Event(), asyncio.Event()
+        self._answered = asyncio.Event()
         self.action: Callable[[], object] | None = None
 
     async def turn(self, side: str, ask: Callable[[], Any]) -> Any:
@@ -76,7 +76,7 @@ def store(world: Any) -> None:
 
 def erase(world: Any) -> None:
     world.execute(
-        "BEGIN; INSERT INTO erased SELECT seq, '2026-11-01' FROM event WHERE message IN ('c', 'h');"
+        "BEGIN; INSERT INTO erased SELECT seq, date_trunc('month', created_at) FROM event WHERE message IN ('c', 'h');"
         " DELETE FROM event WHERE message IN ('c', 'h'); UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT"
     )
 
@@ -89,7 +89,9 @@ def erase_and_move_on(world: Any) -> None:
 
 def refuse(world: Any) -> None:
     """As after `verify --repair`, whose writes the index would not take."""
-    world.execute("INSERT INTO index_failure SELECT seq, '2026-11-01', 'test' FROM event WHERE message = 'd'")
+    world.execute(
+        "INSERT INTO index_failure SELECT seq, date_trunc('month', created_at), 'test' FROM event WHERE message = 'd'"
+    )
 
 
 def take_back(world: Any) -> None:
