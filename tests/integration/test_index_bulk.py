@@ -12,6 +12,7 @@ import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import Elasticsearch
 
+from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index import bulk, months
 from eventsvc.index.bulk import IndexVanished, Item, Stopped, delete_item, erase_item, send, write_item
@@ -171,3 +172,14 @@ def test_a_repair_counts_whatever_came_before(
 def test_waiting_grows_and_stays_bounded() -> None:
     assert all(0.05 <= bulk.backoff(0) <= 0.1 for _ in range(20))
     assert all(1.5 <= bulk.backoff(attempt) <= 3 for attempt in (5, 50, 5_000))
+
+
+def test_a_refresh_that_reached_no_shard_is_none(
+    elasticsearch: Elasticsearch, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elasticsearch answers so, with 200, when a shard is nowhere to be found: after a minute, too long to wait here."""
+    answer = elasticsearch.indices.refresh(index=index)
+    answer.body["_shards"]["successful"] = 0
+    monkeypatch.setattr(elasticsearch.indices, "refresh", lambda **_: answer)
+    with pytest.raises(IndexUnavailable, match="only 0 of 1 shards"):
+        months.refresh(elasticsearch, [index])
