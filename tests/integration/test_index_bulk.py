@@ -177,7 +177,7 @@ def test_waiting_grows_and_stays_bounded() -> None:
 def test_a_refresh_that_reached_no_shard_is_none(
     elasticsearch: Elasticsearch, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Elasticsearch answers so, with 200, when a shard is nowhere to be found: after a minute, too long to wait here."""
+    """Elasticsearch answers so, with 200, if a shard is nowhere to be found: after a minute, too long to wait."""
     answer = elasticsearch.indices.refresh(index=index)
     answer.body["_shards"]["successful"] = 0
     monkeypatch.setattr(elasticsearch.indices, "refresh", lambda **_: answer)
