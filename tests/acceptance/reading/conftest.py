@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-# The whole of what the documentation promises takes minutes; without it each test runs a short variant.
+# Set by `make chaos-reading`: the whole of what the documentation promises, in minutes. Else a short variant.
 FULL = bool(os.environ.get("FULL_RUN"))
 
 

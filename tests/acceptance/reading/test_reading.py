@@ -36,7 +36,7 @@ def stream(service: Any, **parameters: str) -> requests.Response:
 
 @pytest.mark.parametrize("query", ["", "message ct 'message'"])
 def test_a_stream_of_everything_takes_little_memory(service: Any, connection: Any, query: str) -> None:
-    """With FULL_RUN=1 a million events, else fewer; growth is the same."""
+    """A million events in `make chaos-reading`, else fewer; growth is the same."""
     count = 1_000_000 if service.full else 30_000
     fill(connection, count)
     service.start("serve")
