@@ -80,7 +80,9 @@ def test_without_java_one_line_says_what_is_missing(tmp_path: Path, monkeypatch:
 
 def _fake_maven(folder: Path, script: str) -> None:
     folder.mkdir()
-    (folder / "mvn").write_text(f"#!{sys.executable}\n{script}")
+    # By way of a shell: a "#!" line cannot name a Python that lies in a folder with spaces in its name.
+    (folder / "mvn.py").write_text(script)
+    (folder / "mvn").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/mvn.py" "$@"\n')
     (folder / "mvn").chmod(0o755)
 
 
