@@ -89,19 +89,9 @@ class Service:
         text = requests.get(f"{self.url}/metrics", timeout=10).text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
-    def admin(self, *arguments: str) -> tuple[int, str]:
-        """Run an admin command; give its exit code and all it says."""
+    def admin(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "eventsvc", "admin", *arguments]
-        done = subprocess.run(
-            command,
-            check=False,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-        )
-        return done.returncode, done.stdout
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=600, check=False)
 
     def stop(self) -> None:
         for process in self._processes.values():
