@@ -36,6 +36,6 @@ WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=4s --start-period=120s --retries=3 CMD ["python", "-m", "eventsvc.healthcheck"]
+HEALTHCHECK --interval=5s --timeout=4s --start-period=120s --retries=3 CMD ["python", "-m", "eventsvc.serve.healthcheck"]
 ENTRYPOINT ["eventsvc"]
 CMD ["serve"]

@@ -18,11 +18,11 @@ from eventsvc.api.stats import StatsResource
 from eventsvc.api.stream import Stream, render
 from eventsvc.index import client
 from eventsvc.index.hits import Hits
-from eventsvc.log.bulk_writer import BulkWriter
 from eventsvc.log.connection import Pool
-from eventsvc.log.reader import Reader
-from eventsvc.log.replica import Replicas
-from eventsvc.log.writer import Writer
+from eventsvc.log.read.reader import Reader
+from eventsvc.log.read.replica import Replicas
+from eventsvc.log.write.bulk import BulkWriter
+from eventsvc.log.write.writer import Writer
 from eventsvc.search.joined import Joined
 from eventsvc.search.live import Live
 from eventsvc.search.search import Search

@@ -10,7 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from eventsvc import settings as settings_module
-from eventsvc.admin import index_commands, setup_commands, transfer_commands, trigram_commands
+from eventsvc.admin.commands import index as index_commands
+from eventsvc.admin.commands import setup as setup_commands
+from eventsvc.admin.commands import transfer as transfer_commands
+from eventsvc.admin.commands import trigrams as trigram_commands
 from eventsvc.errors import EventsvcError
 
 app = typer.Typer(
@@ -88,7 +91,7 @@ def serve(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
-    from eventsvc.serve import run
+    from eventsvc.serve.gunicorn import run
 
     run(
         settings_module.load(
@@ -120,7 +123,7 @@ def dev(
     ] = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Elasticsearch, API and indexer."""
-    from eventsvc.dev import run
+    from eventsvc.dev.run import run
 
     run(settings_module.load(host=host, port=port, workers=workers, dev_servers=servers), data)
 

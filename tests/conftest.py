@@ -26,11 +26,11 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
+from eventsvc.dev.find import find_elasticsearch, find_postgres
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.event import Event
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
-from eventsvc.servers.find import find_elasticsearch, find_postgres
-from eventsvc.servers.server import wait_until_ready
 
 # Taken out of the environment: settings refuse names they do not know, and no test may depend on the caller's own.
 _OPTIONS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("EVENTSVC_")}

@@ -19,9 +19,9 @@ from msgspec import structs
 from eventsvc.event import Event
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import CHECKSUM_SQL, checksum, from_hit
-from eventsvc.log.batches import read_batch
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.indexed import bounds
+from eventsvc.log.progress.index_months import bounds
+from eventsvc.log.read.batches import read_batch
 
 # Fewer than the 10,000 hits that one search may give, and with room for strangers among them.
 WIDTH = 5_000

@@ -15,8 +15,9 @@ from rich.text import Text
 from eventsvc.admin import index_checks
 from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.errors import EventsvcError, IndexUnavailable
-from eventsvc.log import months, watermark
+from eventsvc.log import months
 from eventsvc.log.connection import Connection
+from eventsvc.log.progress import watermark
 from eventsvc.settings import Settings
 
 Level = Literal["ok", "warning", "error"]

@@ -6,11 +6,11 @@ from itertools import groupby
 
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import write_events
-from eventsvc.index import months as index_months
-from eventsvc.log import indexed
-from eventsvc.log.batches import read_events
+from eventsvc.index import indexes
 from eventsvc.log.connection import Connection
 from eventsvc.log.months import month_of
+from eventsvc.log.progress import index_months
+from eventsvc.log.read.batches import read_events
 
 _AT_ONCE = 500
 
@@ -18,19 +18,19 @@ _AT_ONCE = 500
 def retry(stores: Stores) -> tuple[int, int]:
     """Write them once more; return how many were taken, and how many refused again."""
     seqs = _list_failures(stores.connection)
-    indexes = indexed.list_indexes(stores.connection)
+    by_month = index_months.list_indexes(stores.connection)
     refused = 0
     for start in range(0, len(seqs), _AT_ONCE):
         some = seqs[start : start + _AT_ONCE]
         again = set()
         events = sorted(read_events(stores.connection, some), key=lambda event: month_of(event.created_at))
         for month, of_month in groupby(events, key=lambda event: month_of(event.created_at)):
-            if month not in indexes:
+            if month not in by_month:
                 continue
-            name = indexes[month].name
+            name = by_month[month].name
             again |= {refusal.seq for refusal in write_events(stores, name, list(of_month))}
             # Visible first, then no longer tail: meanwhile searches leave them out of hits, by this very list.
-            index_months.refresh(stores.client, [name])
+            indexes.refresh(stores.client, [name])
         _forget(stores.connection, [seq for seq in some if seq not in again])
         refused += len(again)
     return len(seqs) - refused, refused

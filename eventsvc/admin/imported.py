@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
-from eventsvc.event import EventParser, NewEvent
+from eventsvc.event import NewEvent
+from eventsvc.incoming.parser import EventParser
 
 _DAY = 86_400_000
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -7,10 +7,10 @@ from typing import Literal
 
 from eventsvc.admin.retention import list_unused
 from eventsvc.admin.stores import Stores
-from eventsvc.index import months as index_months
+from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.index.mapping import MAPPING_VERSION
-from eventsvc.log import indexed
+from eventsvc.log.progress import index_months
 
 Line = tuple[Literal["ok", "warning", "error"], str, str, str]
 
@@ -62,8 +62,8 @@ def _disks(stores: Stores) -> Iterator[Line]:
 
 
 def _indexes(stores: Stores) -> Iterator[Line]:
-    known = indexed.list_indexes(stores.connection)
-    found = index_months.uuids(stores.client, [index.name for index in known.values()])
+    known = index_months.list_indexes(stores.connection)
+    found = indexes.uuids(stores.client, [index.name for index in known.values()])
     lost = [index.name for index in known.values() if found.get(index.name) != index.uuid]
     old = [index.name for index in known.values() if f"-v{MAPPING_VERSION}-" not in index.name]
     if lost:
@@ -91,7 +91,7 @@ def _unused(stores: Stores, *, fix: bool) -> Iterator[Line]:
     if fix:
         for name in unused:
             if _is_empty(stores, name):
-                index_months.delete(stores.client, name)
+                indexes.delete(stores.client, name)
         unused = list_unused(stores)
     if unused:
         advice = "left by a killed reindex, or not ours: --fix removes empty ones; look before you delete others"
@@ -99,6 +99,6 @@ def _unused(stores: Stores, *, fix: bool) -> Iterator[Line]:
 
 
 def _is_empty(stores: Stores, name: str) -> bool:
-    index_months.refresh(stores.client, [name])
+    indexes.refresh(stores.client, [name])
     with translate_errors():
         return bool(stores.client.count(index=name)["count"] == 0)

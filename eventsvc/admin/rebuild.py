@@ -17,12 +17,11 @@ from eventsvc.admin.compare import Range
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import verify_index
 from eventsvc.errors import IndexUnavailable
-from eventsvc.index import bulk
-from eventsvc.index import months as index_months
+from eventsvc.index import bulk, indexes
 from eventsvc.indexer.pipeline import Done, Pipeline
-from eventsvc.log import indexed, watermark
-from eventsvc.log.batches import read_batch
 from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.read.batches import read_batch
 
 # What is left when the watermark is held still; well under a second of writing.
 _LAST_STRETCH = 2_000
@@ -87,10 +86,10 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
         return state  # swapped, then killed
     state = _start(stores, month, state)
     done_to = _fill_until_close(stores, state, Pace(rate), advance)
-    index_months.refresh(stores.client, [state.name])
+    indexes.refresh(stores.client, [state.name])
     _check(stores, state, done_to)
     old = _swap(stores, state, done_to)
-    index_months.swap_alias(stores.client, stores.settings.index_prefix, remove=[old], add=[state.name])
+    indexes.swap_alias(stores.client, stores.settings.index_prefix, remove=[old], add=[state.name])
     return list_rebuilds(stores.connection)[month]
 
 
@@ -103,8 +102,8 @@ def remove_old(stores: Stores, rebuilds: list[Rebuild], *, grace: float = GRACE)
             continue
         # Also here, in case that the swap was the last thing done before a kill.
         swap = {"remove": [state.old_name], "add": [state.name]}
-        index_months.swap_alias(stores.client, stores.settings.index_prefix, **swap)
-        index_months.delete(stores.client, state.old_name)
+        indexes.swap_alias(stores.client, stores.settings.index_prefix, **swap)
+        indexes.delete(stores.client, state.old_name)
         _forget(stores.connection, state.month)
 
 
@@ -116,13 +115,11 @@ def _forget(connection: Connection, month: date) -> None:
 def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
     """Go on with an index that a killed run has begun, or make a new one."""
     if state is not None:
-        if index_months.uuids(stores.client, [state.name]).get(state.name) == state.uuid:
+        if indexes.uuids(stores.client, [state.name]).get(state.name) == state.uuid:
             return state
         _forget(stores.connection, month)
     settings = stores.settings
-    index = index_months.create(
-        stores.client, settings.index_prefix, month, replicas=settings.index_replicas, visible=False
-    )
+    index = indexes.create(stores.client, settings.index_prefix, month, replicas=settings.index_replicas, visible=False)
     with stores.connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO index_rebuild (month, index_name, index_uuid) VALUES (%s, %s, %s)",
@@ -174,7 +171,7 @@ def _fill(
 def _remember(connection: Connection, state: Rebuild, done: Done) -> None:
     with transaction(connection) as cursor:
         if done.refusals:
-            indexed.insert_refusals(cursor, done.refusals)
+            index_months.insert_refusals(cursor, done.refusals)
         cursor.execute("UPDATE index_rebuild SET done_to = %s WHERE month = %s", (done.reached, state.month))
 
 
@@ -198,7 +195,7 @@ def _swap(stores: Stores, state: Rebuild, done_to: int) -> str:
             done_to = max(done_to, mark.seq)
             _write_last(stores, state, reading, mark.seq)
             _remove_erased(stores, state, reading)
-            index_months.refresh(stores.client, [state.name])
+            indexes.refresh(stores.client, [state.name])
             cursor.execute("UPDATE watermark SET checkpoint = seq")
             cursor.execute("SELECT index_name FROM index_month WHERE month = %s", (state.month,))
             ((old,),) = cursor.fetchall()

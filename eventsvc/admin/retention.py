@@ -13,11 +13,12 @@ from psycopg2 import errors as pg_errors
 from eventsvc.admin.rebuild import list_rebuilds
 from eventsvc.admin.stores import Stores
 from eventsvc.errors import LogError
-from eventsvc.index import months as index_months
+from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
-from eventsvc.log import indexed, months, watermark
+from eventsvc.log import months
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.indexed import IndexMonth
+from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.progress.index_months import IndexMonth
 
 # Dropping needs the log for itself for a moment; whoever waits for that makes everybody behind wait too.
 _LOCK_TIMEOUT = "300ms"
@@ -49,7 +50,7 @@ class MonthSize:
     @property
     def generation(self) -> int | None:
         """How often the month's index was built; None when there is none."""
-        return index_months.generation_of_name(self.index) if self.index else None
+        return indexes.generation_of_name(self.index) if self.index else None
 
 
 def list_sizes(stores: Stores) -> list[MonthSize]:
@@ -58,7 +59,7 @@ def list_sizes(stores: Stores) -> list[MonthSize]:
     Raises:
         IndexUnavailable: Elasticsearch is configured, and away.
     """
-    indexes = indexed.list_indexes(stores.connection)
+    indexes = index_months.list_indexes(stores.connection)
     index_sizes = _index_sizes(stores)
     tables = {month: _table_size(stores.connection, month) for month in months.list_months(stores.connection)}
     return [
@@ -80,7 +81,7 @@ def _table_size(connection: Connection, month: date) -> tuple[int, int]:
         cursor.execute(
             "SELECT (SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s),"
             " pg_total_relation_size(%s::regclass)",
-            (*indexed.bounds(month), months.partition_name(month)),
+            (*index_months.bounds(month), months.partition_name(month)),
         )
         ((events, size),) = cursor.fetchall()
     return int(events), int(size)
@@ -120,7 +121,9 @@ class Plan:
 def plan(stores: Stores, cutoff: datetime) -> Plan:
     """See what is older than a moment."""
     connection = stores.connection
-    known = sorted({*months.list_months(connection), *indexed.list_indexes(connection), *_default_months(connection)})
+    known = sorted(
+        {*months.list_months(connection), *index_months.list_indexes(connection), *_default_months(connection)}
+    )
     whole = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
     boundary = cutoff.date().replace(day=1)
     left = _count(connection, _start_of(boundary), cutoff)
@@ -153,15 +156,15 @@ def list_unused(stores: Stores) -> list[str]:
     """List the indexes under our names that no month uses: left behind by a kill, or not ours."""
     if stores.elasticsearch is None:
         return []
-    used = {index.name for index in indexed.list_indexes(stores.connection).values()}
+    used = {index.name for index in index_months.list_indexes(stores.connection).values()}
     for rebuild in list_rebuilds(stores.connection).values():
         used |= {rebuild.name, rebuild.old_name or rebuild.name}
-    existing = index_months.list_all(stores.elasticsearch, stores.settings.index_prefix)
+    existing = indexes.list_all(stores.elasticsearch, stores.settings.index_prefix)
     return [name for name in existing if name not in used]
 
 
 def _is_before(name: str, cutoff: datetime) -> bool:
-    month = index_months.month_of_name(name)
+    month = indexes.month_of_name(name)
     return _start_of(months.next_month(month)) <= cutoff
 
 
@@ -174,10 +177,10 @@ def prune(stores: Stores, plan: Plan, advance: Callable[[int], None]) -> None:
     for month, events in plan.months:
         for name in _drop_month(stores.connection, month):
             if stores.elasticsearch is not None:
-                index_months.delete(stores.elasticsearch, name)
+                indexes.delete(stores.elasticsearch, name)
         advance(events)
     for name in plan.unused:
-        index_months.delete(stores.client, name)
+        indexes.delete(stores.client, name)
     if plan.partial is not None:
         for events in _erase_before(stores, plan.partial[0], plan.cutoff):
             advance(events)
@@ -198,7 +201,7 @@ def _drop_month(connection: Connection, month: date) -> list[str]:
                 months.drop_month(connection, month)
                 # A month that was not made in time lies there.
                 cursor.execute(
-                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", indexed.bounds(month)
+                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", index_months.bounds(month)
                 )
         except pg_errors.LockNotAvailable:
             time.sleep(0.2)

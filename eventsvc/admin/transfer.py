@@ -22,8 +22,8 @@ from eventsvc.event import Event
 from eventsvc.incoming.split import Item, split_lines
 from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.connection import Connection, transaction, translate_errors
-from eventsvc.log.copy_rows import COPY, CopySource, pack_row
 from eventsvc.log.months import ensure_months, list_months, month_of
+from eventsvc.log.write.copy_rows import COPY, CopySource, pack_row
 from eventsvc.query.to_sql import to_sql
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 _LOCK = "SELECT pg_try_advisory_lock(%s)"
 _UNLOCK = "SELECT pg_advisory_unlock(%s)"
-# The table's lock first: see log/horizon.py.
+# The table's lock first: see log/progress/horizon.py.
 _BEGIN = """
 LOCK TABLE event IN ROW EXCLUSIVE MODE;
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint

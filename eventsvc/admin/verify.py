@@ -19,14 +19,13 @@ from eventsvc.admin.compare import (
 )
 from eventsvc.admin.stores import Stores
 from eventsvc.event import Event
-from eventsvc.index import bulk
-from eventsvc.index import months as index_months
-from eventsvc.log import indexed
+from eventsvc.index import bulk, indexes
 from eventsvc.log import months as partitions
-from eventsvc.log.batches import read_events
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.indexed import IndexMonth, Refusal
 from eventsvc.log.months import month_of
+from eventsvc.log.progress import index_months
+from eventsvc.log.progress.index_months import IndexMonth, Refusal
+from eventsvc.log.read.batches import read_events
 
 _REPAIR_AT_ONCE = 1_000
 
@@ -79,7 +78,9 @@ def to_json(report: MonthReport, *, most: int = 1_000) -> dict[str, Any]:
 def count_events(connection: Connection, month: date) -> int:
     """Count a month's events."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", indexed.bounds(month))
+        cursor.execute(
+            "SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", index_months.bounds(month)
+        )
         ((count,),) = cursor.fetchall()
     return int(count)
 
@@ -94,7 +95,8 @@ def list_months(connection: Connection) -> list[date]:
         found = {month for (month,) in cursor}
         for month in partitions.list_months(connection):
             cursor.execute(
-                "SELECT EXISTS (SELECT FROM event WHERE created_at >= %s AND created_at < %s)", indexed.bounds(month)
+                "SELECT EXISTS (SELECT FROM event WHERE created_at >= %s AND created_at < %s)",
+                index_months.bounds(month),
             )
             if cursor.fetchall()[0][0]:
                 found.add(month)
@@ -118,10 +120,10 @@ def verify(
         quick: trust the checksums that the documents were written with instead of reading every document.
         advance: told how many more documents were read.
     """
-    indexes = indexed.list_indexes(stores.connection)
-    existing = index_months.uuids(stores.client, [index.name for index in indexes.values()])
+    by_month = index_months.list_indexes(stores.connection)
+    existing = indexes.uuids(stores.client, [index.name for index in by_month.values()])
     for month in months:
-        index = indexes.get(month)
+        index = by_month.get(month)
         if index is None or existing.get(index.name) != index.uuid:
             yield _report_lost(stores, month, index, wanted or Range())
         else:
@@ -180,7 +182,7 @@ def repair(stores: Stores, report: MonthReport, kinds: Sequence[Kind] = ("missin
     for start in range(0, len(differences), _REPAIR_AT_ONCE):
         done += _repair_some(stores, report, differences[start : start + _REPAIR_AT_ONCE])
     if done:
-        index_months.refresh(stores.client, [report.index])
+        indexes.refresh(stores.client, [report.index])
         forget_answers(stores.connection)
     return done
 
@@ -205,7 +207,7 @@ def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Ref
     refusals = [Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused]
     if refusals:
         with transaction(stores.connection) as cursor:
-            indexed.insert_refusals(cursor, refusals)
+            index_months.insert_refusals(cursor, refusals)
     # Events that were erased since they were read must not come back.
     left = {event.seq for event in read_events(stores.connection, list(months))}
     gone = [bulk.erase_item(name, seq) for seq in months if seq not in left]
@@ -221,12 +223,12 @@ def forget_answers(connection: Connection) -> None:
 
 def _replace_lost(stores: Stores, report: MonthReport) -> int:
     settings = stores.settings
-    index = index_months.create(
+    index = indexes.create(
         stores.client,
         settings.index_prefix,
         report.month,
         replicas=settings.index_replicas,
         after=report.index,
     )
-    indexed.replace_lost_index(stores.connection, None, report.month, index.name, index.uuid)
+    index_months.replace_lost_index(stores.connection, None, report.month, index.name, index.uuid)
     return report.events

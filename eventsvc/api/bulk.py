@@ -11,7 +11,8 @@ from eventsvc.incoming.split import Item, split_array, split_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eventsvc.event import EventParser, NewEvent
+    from eventsvc.event import NewEvent
+    from eventsvc.incoming.parser import EventParser
     from eventsvc.incoming.unpack import Unpacked
 
 _FAULTS_PER_EVENT = 5

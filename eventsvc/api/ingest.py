@@ -14,10 +14,11 @@ import orjson
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents
 from eventsvc.errors import BodyTooLarge, EventsvcError, InvalidParameter
-from eventsvc.event import Event, EventParser, format_time
+from eventsvc.event import Event, format_time
+from eventsvc.incoming.parser import EventParser
 from eventsvc.incoming.unpack import Unpacked
-from eventsvc.log.group import Replay
-from eventsvc.log.idempotency import Key, key_hash
+from eventsvc.log.write.group import Replay
+from eventsvc.log.write.idempotency import Key, key_hash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.api.media import Form
-    from eventsvc.log.bulk_writer import BulkWriter, Stored
-    from eventsvc.log.writer import Writer
+    from eventsvc.log.write.bulk import BulkWriter, Stored
+    from eventsvc.log.write.writer import Writer
     from eventsvc.settings import Settings
 
 _LONGEST_KEY = 255

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from eventsvc.errors import InvalidParameter
 from eventsvc.fields import FIELDS
-from eventsvc.log.slices import Position, Slice
+from eventsvc.log.read.page import Position, Slice
 from eventsvc.query.parse import parse
 from eventsvc.query.times import zone
 from eventsvc.search.search import EVERYTHING, Compiled, compile_query
@@ -23,7 +23,7 @@ from eventsvc.search.search import EVERYTHING, Compiled, compile_query
 if TYPE_CHECKING:
     from falcon.asgi import Request
 
-    from eventsvc.log.question import Moment
+    from eventsvc.log.read.state import Moment
 
 LIMIT, MOST = 100, 1000
 

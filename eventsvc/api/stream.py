@@ -23,7 +23,7 @@ from eventsvc.search.live import Listener, Live, Topic
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-    from eventsvc.log.reader import Reader
+    from eventsvc.log.read.reader import Reader
     from eventsvc.search.search import Compiled
 
 MEDIA_TYPE = "text/event-stream"

@@ -17,8 +17,8 @@ from elasticsearch import Elasticsearch
 
 from eventsvc.errors import EventsvcError
 from eventsvc.event import Event
+from eventsvc.index.indexes import write_alias
 from eventsvc.index.mapping import to_document
-from eventsvc.index.months import write_alias
 
 # Elasticsearch does best with a few megabytes a request; its limit is 100.
 MOST_BYTES = 5_000_000

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from eventsvc import terms
 from eventsvc.event import Event, format_time, parse_time
+from eventsvc.text import terms
 
 MAPPING_VERSION = 1
 

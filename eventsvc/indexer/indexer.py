@@ -24,8 +24,9 @@ from eventsvc.index.bulk import IndexVanished, backoff
 from eventsvc.indexer.leader import Term
 from eventsvc.indexer.upkeep import keep_up
 from eventsvc.log import connection as log_connection
-from eventsvc.log import schema, watermark
+from eventsvc.log import schema
 from eventsvc.log.connection import Connection
+from eventsvc.log.progress import watermark
 from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()

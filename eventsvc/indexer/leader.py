@@ -13,15 +13,14 @@ from elasticsearch import Elasticsearch
 from eventsvc import telemetry
 from eventsvc.errors import Fenced
 from eventsvc.event import Event
-from eventsvc.index import bulk
-from eventsvc.index import months as index_months
+from eventsvc.index import bulk, indexes
 from eventsvc.indexer.pipeline import Done, Pipeline
-from eventsvc.log import erasing, indexed, watermark
-from eventsvc.log.batches import read_batch
 from eventsvc.log.connection import Connection
-from eventsvc.log.erasing import Erased, list_erased
-from eventsvc.log.horizon import Horizon
 from eventsvc.log.months import month_of
+from eventsvc.log.progress import erased, index_months, watermark
+from eventsvc.log.progress.erased import Erased, list_erased
+from eventsvc.log.progress.horizon import Horizon
+from eventsvc.log.read.batches import read_batch
 from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()
@@ -43,7 +42,7 @@ class Term:
         mark = watermark.draw_fence(connection)
         self._fence, self._cursor = mark.fence, mark.checkpoint
         self._done_to, self._visible_to = mark.checkpoint, mark.seq
-        self._indexes = indexed.list_indexes(connection)
+        self._indexes = index_months.list_indexes(connection)
         self._horizon = Horizon(connection)
         self._pipeline = Pipeline(client, version=mark.fence)
         # What was written before this term may not have been refreshed.
@@ -107,18 +106,18 @@ class Term:
             self._indexes[month] = self._add_index(month)
         return self._indexes[month].filled_to
 
-    def _add_index(self, month: date) -> indexed.IndexMonth:
+    def _add_index(self, month: date) -> index_months.IndexMonth:
         index = self._create_index(month)
         _logger.info("index made", index=index.name)
-        return indexed.add_index(self._connection, self._fence, month, index.name, index.uuid)
+        return index_months.add_index(self._connection, self._fence, month, index.name, index.uuid)
 
-    def _create_index(self, month: date) -> index_months.Index:
+    def _create_index(self, month: date) -> indexes.Index:
         settings = self._settings
-        return index_months.create(self._client, settings.index_prefix, month, replicas=settings.index_replicas)
+        return indexes.create(self._client, settings.index_prefix, month, replicas=settings.index_replicas)
 
     def _settle(self, done: Done) -> None:
         if done.refusals:
-            indexed.record_refusals(self._connection, self._fence, done.refusals)
+            index_months.record_refusals(self._connection, self._fence, done.refusals)
             telemetry.INDEX_FAILURES.inc(len(done.refusals))
             _logger.error("events refused by the index", events=len(done.refusals), reason=done.refusals[0].reason)
         telemetry.EVENTS_INDEXED.inc(done.events)
@@ -136,7 +135,7 @@ class Term:
 
     def _refresh_indexes(self, names: set[str]) -> None:
         if names:
-            index_months.refresh(self._client, names)
+            indexes.refresh(self._client, names)
 
     def _finish_refresh(self, refresh: Future[None], reached: int) -> None:
         if refresh.done():
@@ -154,16 +153,14 @@ class Term:
             self._erased_at = time.monotonic()
             self._erasing = list_erased(self._connection, ERASE_AT_ONCE)
 
-    def _erase(self, erased: list[Erased]) -> None:
-        items = [
-            bulk.erase_item(self._indexes[one.month].name, one.seq) for one in erased if one.month in self._indexes
-        ]
+    def _erase(self, gone: list[Erased]) -> None:
+        items = [bulk.erase_item(self._indexes[one.month].name, one.seq) for one in gone if one.month in self._indexes]
         refused = bulk.send(self._client, items, self._stop)
         # Versions from the future, by a clock that was wrong: removed all the same.
         bulk.send(self._client, [bulk.delete_item(r.item.index, str(r.item.seq)) for r in refused], self._stop)
-        index_months.refresh(self._client, {item.index for item in items})
-        erasing.forget(self._connection, self._fence, erased)
-        _logger.info("documents of erased events removed", events=len(erased))
+        indexes.refresh(self._client, {item.index for item in items})
+        erased.forget(self._connection, self._fence, gone)
+        _logger.info("documents of erased events removed", events=len(gone))
 
     def _check_if_due(self) -> None:
         if self._check is not None and self._check.done():
@@ -175,9 +172,9 @@ class Term:
             self._checked_at = time.monotonic()
             self._check = self._errands.submit(self._find_lost, list(self._indexes.values()))
 
-    def _find_lost(self, indexes: list[indexed.IndexMonth]) -> list[date]:
-        found = index_months.uuids(self._client, [index.name for index in indexes])
-        return [index.month for index in indexes if found.get(index.name) != index.uuid]
+    def _find_lost(self, known: list[index_months.IndexMonth]) -> list[date]:
+        found = indexes.uuids(self._client, [index.name for index in known])
+        return [index.month for index in known if found.get(index.name) != index.uuid]
 
     def replace_lost(self, month: date) -> None:
         """Put an empty index in the place of a lost one, and end the term.
@@ -188,14 +185,14 @@ class Term:
         if watermark.read(self._connection).fence != self._fence:
             raise Fenced("the indexes were changed")  # by a rebuild, or because the month was dropped
         lost = self._indexes[month]
-        index = index_months.create(
+        index = indexes.create(
             self._client,
             self._settings.index_prefix,
             month,
             replicas=self._settings.index_replicas,
             after=lost.name,
         )
-        indexed.replace_lost_index(self._connection, self._fence, month, index.name, index.uuid)
+        index_months.replace_lost_index(self._connection, self._fence, month, index.name, index.uuid)
         _logger.error("an index is gone; its month is filled again", lost=lost.name, index=index.name)
         raise Fenced("an index was replaced")
 

@@ -8,7 +8,8 @@ import structlog
 
 from eventsvc.errors import EventsvcError
 from eventsvc.log import connection as log_connection
-from eventsvc.log import idempotency, months, schema
+from eventsvc.log import months, schema
+from eventsvc.log.write import idempotency
 from eventsvc.settings import Settings
 
 _EVERY = 3600.0  # seconds

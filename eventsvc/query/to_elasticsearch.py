@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from eventsvc import terms
 from eventsvc.fields import FIELDS
 from eventsvc.query import ast
+from eventsvc.text import terms
 
 Query = dict[str, Any]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, assert_never
 
-from eventsvc import terms
 from eventsvc.event import Event
 from eventsvc.query import ast
+from eventsvc.text import terms
 
 Predicate = Callable[[Event], bool]
 

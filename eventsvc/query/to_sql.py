@@ -12,7 +12,7 @@ from eventsvc.fields import FIELDS, Kind
 from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
 from eventsvc.query.times import format_instant
-from eventsvc.terms import fold
+from eventsvc.text.terms import fold
 
 Sql = tuple[str, list[Any]]
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
-from eventsvc.log.question import Moment
+from eventsvc.log.read.state import Moment
 from eventsvc.search.cache import Cache, Kept, Key, Weighty
 from eventsvc.search.premise import Premise
 

@@ -15,7 +15,7 @@ import structlog
 
 from eventsvc.errors import LogError
 from eventsvc.event import Event
-from eventsvc.log.follower import MOST, Follower
+from eventsvc.log.read.follower import MOST, Follower
 
 _log = structlog.get_logger(__name__)
 

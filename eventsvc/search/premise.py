@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index.hits import MOST_EXCLUDED, Scope
-from eventsvc.log.question import Moment
+from eventsvc.log.read.state import Moment
 
 # With so many seqs since, it is better to ask anew than to search such a tail.
 _LONGEST_TAIL = 20_000

@@ -12,9 +12,9 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.hits import Hits, Page, PageRequest, Scope
-from eventsvc.log.question import Filter, Moment
-from eventsvc.log.reader import Reader
-from eventsvc.log.slices import Rows, Slice
+from eventsvc.log.read.page import Rows, Slice
+from eventsvc.log.read.reader import Reader
+from eventsvc.log.read.state import Filter, Moment
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch

@@ -12,8 +12,8 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.fields import FIELDS
 from eventsvc.index.hits import Hits, Inexact, Scope
-from eventsvc.log.reader import Reader
-from eventsvc.log.tally import Calendar, Grouping, Step, Tally
+from eventsvc.log.read.counts import Calendar, Grouping, Step, Tally
+from eventsvc.log.read.reader import Reader
 from eventsvc.search.joined import Both, Joined
 from eventsvc.search.search import Compiled, Provenance, Source
 

@@ -29,8 +29,8 @@ from eventsvc.admin.compare import Range
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
 from eventsvc.errors import EventsvcError
-from eventsvc.log import watermark
 from eventsvc.log.connection import connect, translate_errors
+from eventsvc.log.progress import watermark
 
 PAUSE = 10.0
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventsvc.errors import EventsvcError
-from eventsvc.log import watermark
 from eventsvc.log.connection import connect, translate_errors
+from eventsvc.log.progress import watermark
 
 WRITERS, READERS = 8, 4
 PATIENCE = 400.0  # seconds for everything to come back

@@ -16,11 +16,12 @@ import urllib3
 from chaos_traffic import say, wait_for
 from psycopg2.extensions import make_dsn
 
+from eventsvc.dev.find import find_elasticsearch, find_postgres
+from eventsvc.dev.server import Server, free_port, wait_until_ready
 from eventsvc.errors import EventsvcError
-from eventsvc.log import schema, watermark
+from eventsvc.log import schema
 from eventsvc.log.connection import connect, translate_errors
-from eventsvc.servers.find import find_elasticsearch, find_postgres
-from eventsvc.servers.server import Server, free_port, wait_until_ready
+from eventsvc.log.progress import watermark
 from eventsvc.settings import load
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from eventsvc.log import watermark
 from eventsvc.log.connection import Connection
+from eventsvc.log.progress import watermark
 from eventsvc.settings import load
 
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pytest
 
+from eventsvc.dev.postgres import LocalPostgres, binaries
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
-from eventsvc.servers.postgres import LocalPostgres, binaries
-from eventsvc.servers.server import wait_until_ready
 
 KILLS = int(os.environ.get("INGEST_KILLS", "6"))
 CLIENTS = 32

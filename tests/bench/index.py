@@ -28,22 +28,23 @@ from psycopg2.extensions import make_dsn
 from eventsvc.admin import rebuild
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
+from eventsvc.dev.find import find_elasticsearch, find_postgres
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.index import client as index_client
-from eventsvc.index import mapping, months
+from eventsvc.index import indexes, mapping
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.indexer.indexer import Indexer
-from eventsvc.log import schema, watermark
-from eventsvc.log.batches import read_batch
+from eventsvc.log import schema
 from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.months import month_of
-from eventsvc.log.reader import Reader
-from eventsvc.log.slices import Slice
+from eventsvc.log.progress import watermark
+from eventsvc.log.read.batches import read_batch
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
 from eventsvc.search.search import Search, compile_query
-from eventsvc.servers.find import find_elasticsearch, find_postgres
-from eventsvc.servers.server import wait_until_ready
 from eventsvc.settings import Settings, load
 from eventsvc.telemetry import configure_logging
 
@@ -134,8 +135,8 @@ def _filled(settings: Settings, events: int) -> Iterator[tuple[Settings, Connect
     yield settings, connection
     connection.close()
     with index_client.connect(settings) as client:
-        for index in months.list_all(client, name):
-            months.delete(client, index)
+        for index in indexes.list_all(client, name):
+            indexes.delete(client, index)
     with root.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
     root.close()
@@ -168,14 +169,14 @@ def _bare_bulk(settings: Settings, connection: Connection) -> float:
     from elasticsearch.serializer import OrjsonSerializer
 
     with Elasticsearch(settings.elasticsearch_url, serializer=OrjsonSerializer(), request_timeout=60) as client:
-        index = months.create(client, settings.index_prefix, month, replicas=0, visible=False).name
+        index = indexes.create(client, settings.index_prefix, month, replicas=0, visible=False).name
         started = time.perf_counter()
         actions = ({"_index": index, "_id": str(doc["seq"]), "_source": doc} for doc in documents)
         for done, result in helpers.parallel_bulk(client, actions, thread_count=4, chunk_size=1_000):
             assert done, result
-        months.refresh(client, [index])
+        indexes.refresh(client, [index])
         seconds = time.perf_counter() - started
-        months.delete(client, index)
+        indexes.delete(client, index)
     return len(documents) / seconds
 
 
@@ -197,8 +198,8 @@ def _measure_indexer(settings: Settings, events: int) -> list[tuple[str, str, st
 
 def _forget(settings: Settings, connection: Connection) -> None:
     with index_client.connect(settings) as client:
-        for index in months.list_all(client, settings.index_prefix):
-            months.delete(client, index)
+        for index in indexes.list_all(client, settings.index_prefix):
+            indexes.delete(client, index)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM index_month; UPDATE watermark SET checkpoint = 0, seq = 0, fence = fence + 1")
 

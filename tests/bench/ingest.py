@@ -27,10 +27,10 @@ from pathlib import Path
 import http_load
 from service import Service
 
+from eventsvc.dev.postgres import LocalPostgres, binaries
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, connect
-from eventsvc.servers.postgres import LocalPostgres, binaries
-from eventsvc.servers.server import wait_until_ready
 
 EVENT = {
     "email": "diego@chefhero.com",
@@ -43,7 +43,7 @@ CONNECTIONS, CLIENTS, BULK = 64, 32, 100_000
 ONE_BY_ONE = """
 import os, tempfile
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp()
-from eventsvc.log import writer
+from eventsvc.log.write import writer
 writer._GROUP = 1
 from eventsvc.cli import main
 import sys

@@ -29,18 +29,18 @@ from elasticsearch import AsyncElasticsearch
 from psycopg2.extensions import make_dsn
 from service import Service
 
+from eventsvc.dev.find import find_elasticsearch, find_postgres
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.errors import LogTimeout
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Scope
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log import schema, trigram_index
 from eventsvc.log.connection import Connection, Pool, connect
-from eventsvc.log.reader import Reader
-from eventsvc.log.slices import Slice
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
 from eventsvc.query.parse import parse
 from eventsvc.search.search import Compiled, compile_query
-from eventsvc.servers.find import find_elasticsearch, find_postgres
-from eventsvc.servers.server import wait_until_ready
 from eventsvc.settings import Settings, load
 
 LIMIT = 100

@@ -25,7 +25,7 @@ def test_it_says_what_it_is_and_how_to_treat_it(image: str) -> None:
     config = _inspect(image)["Config"]
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] + config["Cmd"] == ["eventsvc", "serve"]
-    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "eventsvc.healthcheck"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "eventsvc.serve.healthcheck"]
     assert config["StopSignal"] == "SIGTERM"
     labels = {name.rpartition(".")[2] for name in config["Labels"] if name.startswith("org.opencontainers.image.")}
     assert labels >= {"title", "description", "licenses", "version", "revision"}

@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from eventsvc.servers.find import find_elasticsearch, find_postgres
-from eventsvc.servers.server import Server, wait_until_ready
+from eventsvc.dev.find import find_elasticsearch, find_postgres
+from eventsvc.dev.server import Server, wait_until_ready
 
 
 def _docker(*arguments: str) -> str:
@@ -89,7 +89,7 @@ def test_the_log_outlives_its_container_and_a_kill(folder: Path) -> None:
 def test_a_container_goes_when_whoever_started_it_is_killed(folder: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
-        "from eventsvc.servers.find import find_postgres\n"
+        "from eventsvc.dev.find import find_postgres\n"
         "server = find_postgres(pathlib.Path(sys.argv[1]), say=print, way='containers', lasting=False)\n"
         "server.start()\n"
         "os.kill(os.getpid(), 9)\n"

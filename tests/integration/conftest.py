@@ -15,8 +15,8 @@ from psycopg2.extras import Json
 from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.index import client as index_client
 from eventsvc.indexer.indexer import Indexer
-from eventsvc.log import watermark
 from eventsvc.log.connection import Connection
+from eventsvc.log.progress import watermark
 from eventsvc.settings import Settings, load
 
 DEADLINE = 30.0

@@ -22,14 +22,14 @@ from eventsvc.admin.compare import WIDTH, Range
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import list_months, repair, verify
 from eventsvc.errors import IndexUnavailable, LogError
-from eventsvc.index import months as index_months
+from eventsvc.index import indexes
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
-from eventsvc.index.months import write_alias
-from eventsvc.log import indexed
+from eventsvc.index.indexes import write_alias
 from eventsvc.log.connection import Pool, connect
-from eventsvc.log.reader import Reader
-from eventsvc.log.slices import Slice
+from eventsvc.log.progress import index_months
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
 from eventsvc.search.joined import Joined
 from eventsvc.search.search import EVERYTHING, Search
 from eventsvc.settings import Settings
@@ -67,7 +67,7 @@ def filled(run_indexer: Any, log: Any) -> Any:
 
 
 def index_of(log: Any, month: date = JANUARY) -> str:
-    name: str = indexed.list_indexes(log.connection)[month].name
+    name: str = index_months.list_indexes(log.connection)[month].name
     return name
 
 
@@ -311,7 +311,7 @@ def test_searches_stay_exact_while_a_month_is_reindexed_beside_live_writes(
 ) -> None:
     committed = log.insert(3_000)
     log.wait_visible()
-    month = next(iter(indexed.list_indexes(log.connection)))
+    month = next(iter(index_months.list_indexes(log.connection)))
     over = threading.Event()
 
     def write() -> None:
@@ -382,5 +382,5 @@ def test_reindex_killed_at_any_moment_is_finished_by_the_next_run(
     assert code == 0, err
     assert len(json.loads(out)) == 2
     assert check(stores) == EQUAL
-    names = set(index_months.list_all(stores.client, settings.index_prefix))
-    assert names == {index.name for index in indexed.list_indexes(stores.connection).values()}
+    names = set(indexes.list_all(stores.client, settings.index_prefix))
+    assert names == {index.name for index in index_months.list_indexes(stores.connection).values()}

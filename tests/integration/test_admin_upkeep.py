@@ -16,10 +16,10 @@ from eventsvc.admin import retention
 from eventsvc.admin.doctor import Finding, examine
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import list_months, verify
-from eventsvc.index import months as index_months
+from eventsvc.index import indexes
 from eventsvc.indexer import upkeep
-from eventsvc.log import indexed
 from eventsvc.log.months import ensure_months
+from eventsvc.log.progress import index_months
 from eventsvc.settings import Settings
 
 CUTOFF = datetime(2020, 3, 15, tzinfo=UTC)
@@ -56,8 +56,8 @@ def test_pruning_takes_months_with_their_indexes_and_the_part_of_a_month(
         retention.prune(stores, retention.plan(stores, CUTOFF), no_progress)
         waiting(lambda: not spring.fetch("SELECT seq FROM erased"))
     assert spring.fetch("SELECT min(created_at), count(*) FROM event") == [(CUTOFF, 10)]
-    (left,) = indexed.list_indexes(stores.connection).values()
-    assert index_months.list_all(elasticsearch, stores.settings.index_prefix) == [left.name]
+    (left,) = index_months.list_indexes(stores.connection).values()
+    assert indexes.list_all(elasticsearch, stores.settings.index_prefix) == [left.name]
     assert elasticsearch.count(index=left.name)["count"] == 10
     assert spring.fetch("SELECT seq FROM index_failure") == [(40,)]
     assert spring.fetch("SELECT epoch > %s FROM erasure_epoch", epoch) == [(True,)]
@@ -77,7 +77,7 @@ def test_a_month_without_a_partition_is_pruned_too(log: Any, stores: Stores, run
 def test_indexes_left_behind_by_a_killed_prune_go_with_the_next_one(
     spring: Any, stores: Stores, elasticsearch: Elasticsearch
 ) -> None:
-    left = index_months.index_name(stores.settings.index_prefix, date(2019, 1, 1))
+    left = indexes.index_name(stores.settings.index_prefix, date(2019, 1, 1))
     elasticsearch.indices.create(index=left)
     plan = retention.plan(stores, datetime(2019, 6, 1, tzinfo=UTC))
     assert plan == retention.Plan(plan.cutoff, (), None, (left,))
@@ -112,9 +112,9 @@ def test_the_doctor_finds_what_is_wrong_and_what_to_do(
 ) -> None:
     spring.insert(3, at="'2012-05-05'")
     spring.fetch("INSERT INTO index_failure VALUES (1, '2020-01-01', 'document_parsing_exception: no')")
-    lost = indexed.list_indexes(spring.connection)[date(2020, 1, 1)].name
+    lost = index_months.list_indexes(spring.connection)[date(2020, 1, 1)].name
     elasticsearch.indices.delete(index=lost)
-    stray = index_months.index_name(settings.index_prefix, date(2019, 1, 1))
+    stray = indexes.index_name(settings.index_prefix, date(2019, 1, 1))
     elasticsearch.indices.create(index=stray)
     findings = examine(settings)
     found = levels(findings)

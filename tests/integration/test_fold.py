@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg2.extensions
 
-from eventsvc.terms import fold
+from eventsvc.text.terms import fold
 
 _EVERY_POINT = """
     SELECT point, lower(chr(point) COLLATE "pg_c_utf8"), lower((chr(point) || chr(5760)) COLLATE "pg_c_utf8")

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from eventsvc.log.connection import connect
-from eventsvc.log.horizon import Horizon
+from eventsvc.log.progress.horizon import Horizon
 
 WRITERS = 8
 SECONDS = 2.0

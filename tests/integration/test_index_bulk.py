@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index import bulk, months
+from eventsvc.index import bulk, indexes
 from eventsvc.index.bulk import IndexVanished, Item, Stopped, delete_item, erase_item, send, write_item
 from eventsvc.settings import Settings
 
@@ -41,7 +41,7 @@ class Unreliable:
 
 @pytest.fixture
 def index(elasticsearch: Elasticsearch, settings: Settings) -> str:
-    return months.create(elasticsearch, settings.index_prefix, date(2026, 11, 1), replicas=0).name
+    return indexes.create(elasticsearch, settings.index_prefix, date(2026, 11, 1), replicas=0).name
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def items(make_event: Callable[..., Event], index: str) -> list[Item]:
 
 
 def count(elasticsearch: Elasticsearch, index: str) -> int:
-    months.refresh(elasticsearch, [index])
+    indexes.refresh(elasticsearch, [index])
     return int(elasticsearch.count(index=index)["count"])
 
 
@@ -115,7 +115,7 @@ def test_an_index_that_is_gone_is_never_made_by_itself(
     with pytest.raises(IndexVanished) as caught:
         send_through(elasticsearch, items)
     assert caught.value.name == index
-    assert months.uuids(elasticsearch, [index]) == {}
+    assert indexes.uuids(elasticsearch, [index]) == {}
 
 
 def test_sending_stops_when_told_to(elasticsearch: Elasticsearch, items: list[Item]) -> None:
@@ -182,4 +182,4 @@ def test_a_refresh_that_reached_no_shard_is_none(
     answer.body["_shards"]["successful"] = 0
     monkeypatch.setattr(elasticsearch.indices, "refresh", lambda **_: answer)
     with pytest.raises(IndexUnavailable, match="could not be refreshed"):
-        months.refresh(elasticsearch, [index])
+        indexes.refresh(elasticsearch, [index])

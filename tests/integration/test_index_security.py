@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from eventsvc.admin.setup import make_secrets
+from eventsvc.dev import distribution
+from eventsvc.dev.elasticsearch import LocalElasticsearch
+from eventsvc.dev.java import find_java
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.errors import IndexUnavailable, SetupError
 from eventsvc.index import client as index_client
 from eventsvc.index.client import translate_errors
-from eventsvc.servers import distribution
-from eventsvc.servers.elasticsearch import LocalElasticsearch
-from eventsvc.servers.java import find_java
-from eventsvc.servers.server import wait_until_ready
 from eventsvc.settings import Settings, load
 
 _SECURITY = """

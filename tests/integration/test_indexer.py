@@ -10,20 +10,20 @@ import msgspec
 import pytest
 from elasticsearch import Elasticsearch
 
-from eventsvc.index import months as index_months
+from eventsvc.index import indexes
 from eventsvc.index.mapping import from_hit
-from eventsvc.log import indexed, watermark
-from eventsvc.log.batches import read_batch, read_events
 from eventsvc.log.connection import connect
-from eventsvc.log.indexed import Refusal
 from eventsvc.log.months import ensure_months
+from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.progress.index_months import Refusal
+from eventsvc.log.read.batches import read_batch, read_events
 
 TAKE_OVER = 10.0  # seconds; 5 on a machine that has nothing else to do
 
 
 def documents(elasticsearch: Elasticsearch, log: Any) -> dict[int, dict[str, Any]]:
     """Every document of the indexes in use, by seq."""
-    names = [index.name for index in indexed.list_indexes(log.connection).values()]
+    names = [index.name for index in index_months.list_indexes(log.connection).values()]
     if not names:
         return {}
     answer = elasticsearch.search(index=",".join(names), size=10_000)
@@ -58,7 +58,7 @@ def test_each_month_has_an_index_of_its_own(
     log.insert(2, at="'2020-01-31 23:59:59.999+00'")
     log.insert(3, at="'2020-02-01 00:00:00+00'")
     log.wait_visible()
-    names = {month: index.name for month, index in indexed.list_indexes(log.connection).items()}
+    names = {month: index.name for month, index in index_months.list_indexes(log.connection).items()}
     assert names == {
         date(2020, 1, 1): f"{index_prefix}-v1-2020.01",
         date(2020, 2, 1): f"{index_prefix}-v1-2020.02",
@@ -126,7 +126,7 @@ def test_an_index_that_was_deleted_is_filled_again(indexer: Any, log: Any, elast
     log.insert(5, at="'2020-01-10'")
     log.insert(5)
     log.wait_visible()
-    (old, _) = indexed.list_indexes(log.connection).values()
+    (old, _) = index_months.list_indexes(log.connection).values()
     elasticsearch.indices.delete(index=old.name)
     log.insert(1)
     seqs = set(range(1, 12))
@@ -135,7 +135,7 @@ def test_an_index_that_was_deleted_is_filled_again(indexer: Any, log: Any, elast
         assert time.monotonic() < deadline
         time.sleep(0.02)
     # A search under way may still ask for the old name: it must find nothing there rather than too little.
-    assert old.name not in {index.name for index in indexed.list_indexes(log.connection).values()}
+    assert old.name not in {index.name for index in index_months.list_indexes(log.connection).values()}
     log.wait_visible()
 
 
@@ -153,10 +153,10 @@ def test_an_index_that_was_replaced_is_noticed_without_any_writing(
 ) -> None:
     log.insert(5)
     log.wait_visible()
-    (old,) = indexed.list_indexes(log.connection).values()
+    (old,) = index_months.list_indexes(log.connection).values()
     elasticsearch.indices.delete(index=old.name)
     elasticsearch.indices.create(index=old.name)
-    waiting(lambda: [i.name for i in indexed.list_indexes(log.connection).values()] != [old.name])
+    waiting(lambda: [i.name for i in index_months.list_indexes(log.connection).values()] != [old.name])
     log.wait_visible()
     assert sorted(documents(elasticsearch, log)) == [1, 2, 3, 4, 5]
 
@@ -164,12 +164,12 @@ def test_an_index_that_was_replaced_is_noticed_without_any_writing(
 def test_the_index_of_another_log_is_never_taken_for_ours(
     run_indexer: Any, log: Any, elasticsearch: Elasticsearch, index_prefix: str
 ) -> None:
-    name = index_months.index_name(index_prefix, date(2020, 1, 1))
+    name = indexes.index_name(index_prefix, date(2020, 1, 1))
     elasticsearch.index(index=name, id="1", document={"seq": 1, "message": "a stranger"})
     with run_indexer():
         log.insert(1, at="'2020-01-10'")
         log.wait_visible()
-    (index,) = indexed.list_indexes(log.connection).values()
+    (index,) = index_months.list_indexes(log.connection).values()
     assert index.name == f"{name}-g2"
 
 
@@ -255,10 +255,10 @@ def test_it_goes_on_when_elasticsearch_comes_back(
 def test_refusals_are_tail_for_searches(log: Any) -> None:
     """The table alone: what is recorded is what the reader adds to the tail."""
     fence = watermark.draw_fence(log.connection).fence
-    indexed.record_refusals(
+    index_months.record_refusals(
         log.connection, fence, [Refusal(7, date(2026, 11, 1), "a"), Refusal(8, date(2026, 11, 1), "b")]
     )
-    indexed.record_refusals(log.connection, fence, [Refusal(7, date(2026, 11, 1), "c")])
+    index_months.record_refusals(log.connection, fence, [Refusal(7, date(2026, 11, 1), "c")])
     assert log.fetch("SELECT seq, reason FROM index_failure ORDER BY seq") == [(7, "c"), (8, "b")]
 
 

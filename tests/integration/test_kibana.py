@@ -16,7 +16,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from eventsvc.event import Event
-from eventsvc.index import bulk, months
+from eventsvc.index import bulk, indexes
 from eventsvc.index import client as index_client
 from eventsvc.index.mapping import index_body
 from eventsvc.settings import load
@@ -167,7 +167,7 @@ def filled(events: list[Event], elasticsearch_url: str, index_prefix: str) -> It
     """A function that searches the alias, with the events in a month's index behind it."""
     settings = load({}, elasticsearch_url=elasticsearch_url, index_prefix=index_prefix)
     with index_client.connect(settings) as client:
-        index = months.create(client, index_prefix, date(2026, 11, 1), replicas=0)
+        index = indexes.create(client, index_prefix, date(2026, 11, 1), replicas=0)
         _send(client, events, index.name)
         yield lambda body: client.search(index=index_prefix, body=body).body
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from eventsvc.servers.server import free_port
+from eventsvc.dev.server import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0

@@ -9,10 +9,10 @@ from datetime import date
 import pytest
 
 from eventsvc.errors import Fenced
-from eventsvc.log import indexed, watermark
 from eventsvc.log.connection import Connection, connect, transaction
-from eventsvc.log.indexed import Refusal
-from eventsvc.log.watermark import Mark
+from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.progress.index_months import Refusal
+from eventsvc.log.progress.watermark import Mark
 
 MONTH, NEXT = date(2026, 11, 1), date(2026, 12, 1)
 
@@ -45,10 +45,10 @@ def test_a_fenced_leader_records_nothing(connection: Connection) -> None:
     old = watermark.draw_fence(connection).fence
     watermark.draw_fence(connection)
     with pytest.raises(Fenced):
-        indexed.add_index(connection, old, MONTH, "name", "uuid")
+        index_months.add_index(connection, old, MONTH, "name", "uuid")
     with pytest.raises(Fenced):
-        indexed.record_refusals(connection, old, [Refusal(1, MONTH, "why")])
-    assert indexed.list_indexes(connection) == {}
+        index_months.record_refusals(connection, old, [Refusal(1, MONTH, "why")])
+    assert index_months.list_indexes(connection) == {}
 
 
 def test_one_leads_and_the_next_takes_over_when_its_session_ends(database: str) -> None:
@@ -69,15 +69,15 @@ def test_a_lost_index_lets_the_watermark_fall_before_its_month(connection: Conne
                 (moment,),
             )
     fence = watermark.draw_fence(connection).fence
-    indexed.add_index(connection, fence, MONTH, "november", "u1")
-    indexed.add_index(connection, fence, NEXT, "december", "u2")
-    indexed.record_refusals(connection, fence, [Refusal(1, MONTH, "why"), Refusal(2, NEXT, "why")])
+    index_months.add_index(connection, fence, MONTH, "november", "u1")
+    index_months.add_index(connection, fence, NEXT, "december", "u2")
+    index_months.record_refusals(connection, fence, [Refusal(1, MONTH, "why"), Refusal(2, NEXT, "why")])
     watermark.move(connection, fence, checkpoint=3, seq=3)
-    indexed.replace_lost_index(connection, fence, NEXT, "december-g2", "u3")
+    index_months.replace_lost_index(connection, fence, NEXT, "december-g2", "u3")
     mark = watermark.read(connection)
     assert (mark.checkpoint, mark.seq) == (1, 1)
     assert mark.fence > fence
-    found = indexed.list_indexes(connection)
+    found = index_months.list_indexes(connection)
     assert (found[MONTH].name, found[MONTH].filled_to) == ("november", 3)
     assert (found[NEXT].name, found[NEXT].uuid, found[NEXT].filled_to) == ("december-g2", "u3", 0)
     with connection.cursor() as cursor:

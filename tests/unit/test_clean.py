@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventsvc import limits
 from eventsvc.client.clean import clean_text, clean_value
-from eventsvc.event import EventParser
+from eventsvc.incoming.parser import EventParser
 
 _anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates() | st.just(10**400),

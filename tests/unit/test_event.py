@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsvc.errors import InvalidBody, InvalidEvents
-from eventsvc.event import EventParser, format_time, parse_time
+from eventsvc.event import format_time, parse_time
 from eventsvc.incoming import faults
+from eventsvc.incoming.parser import EventParser
 
 GOOD: dict[str, Any] = {
     "email": "diego@chefhero.com",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsvc import case, terms
+from eventsvc.text import case, terms
 
 # What Java's Character.isWhitespace takes for white space, as documented: where the tokenizer cuts.
 _JAVA_SPACE = re.compile("[\t-\r\x1c-\x20\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]+")

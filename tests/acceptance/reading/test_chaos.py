@@ -19,8 +19,8 @@ from typing import Any, Self
 import pytest
 import requests
 
-from eventsvc.servers.find import find_elasticsearch
-from eventsvc.servers.server import wait_until_ready
+from eventsvc.dev.find import find_elasticsearch
+from eventsvc.dev.server import wait_until_ready
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eventsvc.log import idempotency
 from eventsvc.log.connection import Connection, connect
+from eventsvc.log.write import idempotency
 
 GOOD = {
     "email": "a@example.com",

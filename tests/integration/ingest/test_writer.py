@@ -11,9 +11,9 @@ import pytest
 
 from eventsvc.errors import CommitUnknown, EventsvcError, LogError, LogTimeout, LogUnavailable, WriteQueueFull
 from eventsvc.event import Event, NewEvent
-from eventsvc.log import group as group_module
 from eventsvc.log.connection import Connection
-from eventsvc.log.writer import Writer
+from eventsvc.log.write import group as group_module
+from eventsvc.log.write.writer import Writer
 
 T = TypeVar("T")
 

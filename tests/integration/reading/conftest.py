@@ -20,8 +20,8 @@ from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log.connection import Connection, Pool, connect
-from eventsvc.log.reader import Reader
-from eventsvc.log.slices import Slice
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
 from eventsvc.search.search import EVERYTHING, Answer, Compiled, Search, compile_query

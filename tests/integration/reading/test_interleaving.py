@@ -11,8 +11,8 @@ import pytest
 from eventsvc.admin import failures, rebuild
 from eventsvc.admin.stores import open_stores
 from eventsvc.index.hits import Page, PageRequest, Scope
-from eventsvc.log import indexed
-from eventsvc.log.slices import Rows, Slice
+from eventsvc.log.progress import index_months
+from eventsvc.log.read.page import Rows, Slice
 from eventsvc.search import joined
 from eventsvc.search.search import Search, Source
 
@@ -101,7 +101,7 @@ def take_back(world: Any) -> None:
 
 def swap(world: Any) -> None:
     with open_stores(world.settings) as stores:
-        months = indexed.list_indexes(stores.connection)
+        months = index_months.list_indexes(stores.connection)
         rebuilt = [rebuild.rebuild(stores, month, rate=None, advance=lambda _: None) for month in months]
         rebuild.remove_old(stores, rebuilt, grace=0)
 
@@ -109,7 +109,7 @@ def swap(world: Any) -> None:
 def lose(world: Any) -> None:
     """The index is gone, found to be so, and filled again."""
     with open_stores(world.settings) as stores:
-        names = [month.name for month in indexed.list_indexes(stores.connection).values()]
+        names = [month.name for month in index_months.list_indexes(stores.connection).values()]
         stores.client.indices.delete(index=names)
     world.index_all()
     world.wait_until(lambda: world.watermark() >= world.execute("SELECT max(seq) FROM event")[0][0])

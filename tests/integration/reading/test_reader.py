@@ -11,8 +11,8 @@ import pytest
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable
 from eventsvc.log.connection import connect
-from eventsvc.log.question import Filter
-from eventsvc.log.slices import Slice
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.state import Filter
 
 ALL = Filter()
 

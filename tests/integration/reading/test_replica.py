@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from eventsvc.dev.account import give, server_uid
+from eventsvc.dev.postgres import MAX_CONNECTIONS, LocalPostgres, binaries
+from eventsvc.dev.process import Process
+from eventsvc.dev.server import free_port, wait_until_ready
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
-from eventsvc.log.question import Filter
-from eventsvc.log.reader import Reader
-from eventsvc.log.replica import Replicas
-from eventsvc.log.slices import Slice
-from eventsvc.servers.account import give, server_uid
-from eventsvc.servers.postgres import MAX_CONNECTIONS, LocalPostgres, binaries
-from eventsvc.servers.process import Process
-from eventsvc.servers.server import free_port, wait_until_ready
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
+from eventsvc.log.read.replica import Replicas
+from eventsvc.log.read.state import Filter
 
 ALL = Filter()
 

@@ -15,7 +15,7 @@ import pytest
 from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
 from eventsvc.index.hits import PageRequest, Scope
 from eventsvc.log.connection import connect
-from eventsvc.log.slices import Slice
+from eventsvc.log.read.page import Slice
 from eventsvc.search.search import Source
 
 DEAD = "postgresql://postgres@127.0.0.1:1/none"

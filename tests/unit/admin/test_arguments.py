@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from eventsvc.admin.arguments import chosen_months, cutoff
+from eventsvc.admin.commands.arguments import chosen_months, cutoff
+from eventsvc.admin.commands.output import size
 from eventsvc.admin.doctor import _without_password
-from eventsvc.admin.output import size
 from eventsvc.errors import InvalidParameter
 
 OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)

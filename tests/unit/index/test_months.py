@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from eventsvc.index.months import _free_generations, generation_of_name, index_name, month_of_name, write_alias
+from eventsvc.index.indexes import _free_generations, generation_of_name, index_name, month_of_name, write_alias
 
 MONTH = date(2026, 11, 1)
 

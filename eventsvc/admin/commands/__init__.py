@@ -1,0 +1,1 @@
+"""The command line of the operations in ``eventsvc.admin``."""

@@ -1,0 +1,57 @@
+"""What people write after options: months, bounds, ages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import UTC, date, datetime, timedelta
+
+from eventsvc.errors import InvalidParameter
+from eventsvc.log.connection import Connection
+from eventsvc.log.read.batches import seq_at
+
+
+def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> list[date]:
+    """Pick the months that were asked for, or all.
+
+    Raises:
+        InvalidParameter: one is not a month, or not among those known.
+    """
+    if not wanted:
+        return sorted(known)
+    chosen = []
+    for text in wanted:
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
+            raise InvalidParameter("--month", f"{text!r} is not a month such as 2026-11")
+        month = date(int(text[:4]), int(text[5:]), 1)
+        if month not in known:
+            raise InvalidParameter("--month", f"nothing of {text} is indexed")
+        chosen.append(month)
+    return sorted(set(chosen))
+
+
+def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
+    """Give the seq that a bound stands for: as it is, or the first or last one of a time."""
+    if not text:
+        return 2**62
+    if text.isdigit():
+        return int(text)
+    return seq_at(connection, _time(name, text), at_end=at_end)
+
+
+_UNITS = {"d": timedelta(days=1), "w": timedelta(weeks=1), "h": timedelta(hours=1)}
+
+
+def cutoff(text: str) -> datetime:
+    """Give the moment that an age, such as 90d, or a time stands for."""
+    if match := re.fullmatch(r"(\d{1,6})([dwh])", text):
+        return datetime.now(UTC) - int(match[1]) * _UNITS[match[2]]
+    return _time("--older-than", text)
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidParameter(name, f"{text!r} is neither a number, an age such as 90d, nor a time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""Run everything on one machine: the servers, the API and the indexer."""

@@ -1,0 +1,145 @@
+"""Elasticsearch as a local process, from Elastic's core distribution; all that it writes stays in our folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from eventsvc.dev.account import give, server_uid
+from eventsvc.dev.process import Process
+from eventsvc.dev.server import free_port
+
+NAME = "Elasticsearch"
+_PING_SECONDS = 2.0
+
+
+def answers(url: str) -> bool:
+    """Whether an Elasticsearch at ``url`` (the first of several, separated by commas) can be searched.
+
+    It asks for the cluster's health: not every distribution has ``GET /``.
+    """
+    request = urllib.request.Request(f"{url.partition(',')[0].rstrip('/')}/_cluster/health")  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_PING_SECONDS) as response:  # noqa: S310
+            return json.load(response)["status"] in ("green", "yellow")
+    except urllib.error.HTTPError as exc:
+        return exc.code in (401, 403)  # there, and it wants credentials that the service has
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+class LocalElasticsearch:
+    """One node in a folder of its own, on the loopback interface alone, without passwords."""
+
+    name = NAME
+    way = "local process"
+
+    def __init__(self, folder: Path, *, log: Path, distribution: Path, java: Path, heap: str = "512m") -> None:
+        """Prepare, start nothing.
+
+        Args:
+            folder: holds configuration, data and temporary files; made if missing.
+            log: where the server's output goes.
+            distribution: the unpacked distribution; only read.
+            java: the home of a Java.
+            heap: as Java writes sizes.
+        """
+        self._folder, self._distribution, self._java, self._heap = folder.absolute(), distribution, java, heap
+        self._port, self._was_ready = 0, False
+        # Its launcher gone, the server ends by itself: it notices that its standard input is closed.
+        self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0)
+
+    @property
+    def url(self) -> str:
+        """Settled when it is ready."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process id."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Write the configuration and start the server."""
+        if not self._was_ready:
+            self._port = free_port()
+        uid = server_uid()
+        for name in ("config/jvm.options.d", "data", "logs", "tmp"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        self._configure()
+        give(self._folder, uid)
+        program = str(self._distribution / "bin" / "elasticsearch")
+        self._process.start([program], environment=self._environment(), folder=self._folder, uid=uid)
+
+    def _configure(self) -> None:
+        config, own = self._folder / "config", self._distribution / "config"
+        settings = {
+            "cluster.name": "eventsvc-dev",
+            "discovery.type": "single-node",
+            "network.host": "127.0.0.1",
+            "http.port": self._port,
+            "transport.port": free_port(),
+            "path.data": str(self._folder / "data"),
+            "path.logs": str(self._folder / "logs"),
+            "xpack.security.enabled": False,
+            # A developer's disk is always nearly full; then no index could be made.
+            "cluster.routing.allocation.disk.threshold_enabled": False,
+        }
+        _write(
+            config / "elasticsearch.yml", "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
+        )
+        _write(config / "log4j2.properties", _LOG4J)
+        options = (own / "jvm.options").read_text().splitlines()
+        kept = [line for line in options if not line.startswith(("-Xlog:", "-XX:ErrorFile", "-XX:+HeapDump"))]
+        _write(config / "jvm.options", "\n".join([*kept, ""]))
+
+    def _environment(self) -> dict[str, str]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("ES_", "JAVA_", "_JAVA"))}
+        return ours | {
+            "ES_JAVA_HOME": str(self._java),
+            "ES_PATH_CONF": str(self._folder / "config"),
+            "ES_TMPDIR": str(self._folder / "tmp"),
+            "ES_JAVA_OPTS": f"-Xms{self._heap} -Xmx{self._heap} -XX:-AlwaysPreTouch",
+            "HOME": str(self._folder),
+        }
+
+    def alive(self) -> bool:
+        """Whether the launcher runs; it ends with the server."""
+        return self._process.alive()
+
+    def ready(self) -> bool:
+        """Whether it can be searched."""
+        answered = self.alive() and answers(self.url)
+        self._was_ready = self._was_ready or answered
+        return answered
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._process.stop()
+
+    def last_lines(self) -> str:
+        """The end of its log."""
+        return self._process.last_lines()
+
+
+_LOG4J = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%-5p][%c{1.}] %m%consoleException%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file that may belong to the server's user."""
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    shutil.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)

@@ -1,0 +1,216 @@
+"""`eventsvc dev`: everything on this machine, started in order, watched, and stopped in order."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from pydantic import SecretStr
+
+from eventsvc.dev.find import find_elasticsearch, find_postgres
+from eventsvc.dev.process import Process
+from eventsvc.dev.server import Server, wait_until_ready
+from eventsvc.dev.watch import LogTail, watch
+from eventsvc.errors import SetupError
+from eventsvc.log import schema
+from eventsvc.log.connection import connect
+from eventsvc.serve.gunicorn import check_address
+from eventsvc.settings import PREFIX, Settings
+
+_POSTGRES_SECONDS = 60.0
+_ELASTICSEARCH_SECONDS = 300.0
+_API_SECONDS = 60.0
+_PREDECESSOR_SECONDS = 15.0
+_POLL = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(settings: Settings, folder: Path) -> None:
+    """Run everything until Ctrl-C or SIGTERM.
+
+    Args:
+        settings: a database or Elasticsearch URL that is set is used; what is not set is found or started.
+        folder: holds data and logs.
+
+    Raises:
+        SetupError: something cannot be started; all that was started is stopped again.
+    """
+    with _signals_interrupt(), ExitStack() as stack:
+        try:
+            crashed = stack.enter_context(_only_one(folder))
+            _wait_for_address(settings, seconds=_PREDECESSOR_SECONDS if crashed else 0.0)
+            servers = _start_servers(settings, folder, stack)
+            children = _start_children(_with_urls(settings, servers), folder, stack)
+            _say(_ready_line(settings, folder))
+            watch([*servers, *children], [LogTail(child.name, child.log) for child in children], _say)
+        except KeyboardInterrupt:
+            _say(f"stopping; the data stays in {folder}")
+        finally:
+            # Nothing may disturb the orderly end; each step of it has a time limit.
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, which ends with us; yields whether the last holder had no time to tidy up."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+")
+    except OSError as exc:
+        raise SetupError(f"the data folder {folder} cannot be used: {exc.strerror}") from exc
+    with file:
+        file.seek(0)
+        last = file.read().strip()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(
+                f"{folder} is in use by another `eventsvc dev` (process {last}): "
+                "stop that one, or take another folder (--data, or make run DATA=…)"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield bool(last)
+        file.truncate(0)
+
+
+def _wait_for_address(settings: Settings, *, seconds: float) -> None:
+    """Make sure that the API can listen; processes of a killed predecessor need a moment to end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check_address(settings.host, settings.port)
+        except SetupError as exc:
+            if time.monotonic() >= deadline:
+                raise SetupError(f"{exc}; take another one (--port, or make run PORT=…)") from exc
+        time.sleep(_POLL)
+
+
+def _start_servers(settings: Settings, folder: Path, stack: ExitStack) -> tuple[Server, ...]:
+    """PostgreSQL, migrated, and Elasticsearch if there is one; both ready, both to be stopped by the stack."""
+    way = settings.dev_servers
+    database = find_postgres(folder, say=_say, url=_given(settings, "database_url"), way=way)
+    url = _given(settings, "elasticsearch_url")
+    search = find_elasticsearch(folder, say=_say, url=url, way=way, heap=settings.dev_heap)
+    servers = (database,) if search is None else (database, search)
+    for server in servers:
+        _say(f"{server.name}: {server.way}")
+        stack.callback(server.stop)
+        server.start()
+    wait_until_ready(database, timeout=_POSTGRES_SECONDS)
+    _migrate(database.url)
+    if search is not None:
+        wait_until_ready(search, timeout=_ELASTICSEARCH_SECONDS)
+    return servers
+
+
+def _given(settings: Settings, name: str) -> str:
+    """A URL that the environment sets, "" where there is only the default."""
+    if name not in settings.model_fields_set:
+        return ""
+    value = getattr(settings, name)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _with_urls(settings: Settings, servers: tuple[Server, ...]) -> Settings:
+    database, *search = (server.url for server in servers)
+    urls = {"database_url": SecretStr(database), "elasticsearch_url": "".join(search)}
+    return settings.model_copy(update=urls)
+
+
+def _migrate(url: str) -> None:
+    connection = connect(url, application_name="eventsvc dev")
+    try:
+        schema.migrate(connection)
+    finally:
+        connection.close()
+
+
+class _Child:
+    """One of our own commands as a child process."""
+
+    def __init__(self, command: str, settings: Settings, folder: Path) -> None:
+        self.name = f"eventsvc {command}"
+        self.log = folder / "logs" / f"{command}.log"
+        self._command = [sys.executable, "-m", "eventsvc", command]
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self._environment = ours | settings.to_environment()
+        # On SIGQUIT gunicorn ends without waiting for open streams.
+        death = signal.SIGQUIT if command == "serve" else signal.SIGTERM
+        self._process = Process(self.name, log=self.log, death_signal=death, stop_timeout=30.0)
+
+    def start(self) -> None:
+        self._process.start(self._command, environment=self._environment, folder=Path.cwd())
+
+    def alive(self) -> bool:
+        return self._process.alive()
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def last_lines(self) -> str:
+        return self._process.last_lines()
+
+
+def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[_Child]:
+    """The indexer, if there is an index, and the API; ready, and to be stopped by the stack in the opposite order."""
+    commands = ("index", "serve") if settings.elasticsearch_url else ("serve",)
+    children = [_Child(command, settings, folder) for command in commands]
+    for child in children:
+        stack.callback(child.stop)
+        child.start()
+    deadline = time.monotonic() + _API_SECONDS
+    while not _api_is_ready(settings):
+        for child in children:
+            if not child.alive():
+                raise SetupError(f"`{child.name}` does not start; the end of its log:\n{child.last_lines()}")
+        if time.monotonic() > deadline:
+            raise SetupError(f"the API does not become ready; the end of its log:\n{children[-1].last_lines()}")
+        time.sleep(_POLL)
+    return children
+
+
+def _base_url(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  (compared, not bound)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _api_is_ready(settings: Settings) -> bool:
+    try:
+        with urllib.request.urlopen(f"{_base_url(settings)}/readyz", timeout=5):  # noqa: S310  (always http)
+            return True
+    except OSError:
+        return False
+
+
+def _ready_line(settings: Settings, folder: Path) -> str:
+    url = f"{_base_url(settings)}/event"
+    return f"ready: {url}   try: curl -G {url} --data-urlencode \"q=message ct 'buyer'\"   (logs: {folder / 'logs'})"

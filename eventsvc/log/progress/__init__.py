@@ -1,0 +1,1 @@
+"""How far the index has come: horizon, watermark, indexes by month, refused and erased events."""

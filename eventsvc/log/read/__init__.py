@@ -1,0 +1,1 @@
+"""Read events: pages, counts, batches in order of seq, and the log as it grows."""

@@ -1,0 +1,81 @@
+"""The log in seq order, a batch at a time: what the indexer and rebuilds read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from eventsvc.event import Event
+from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.progress.index_months import bounds
+
+COLUMNS = (
+    "seq, id, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data"  # Event's
+)
+
+_READ = f"SELECT {COLUMNS} FROM event WHERE seq > %(after)s AND seq <= %(to)s"  # noqa: S608  (constants only)
+_READ_MONTH = f"{_READ} AND created_at >= %(start)s AND created_at < %(end)s"
+_ORDER = " ORDER BY seq LIMIT %(limit)s"
+
+# Few enough to stay small whatever the events hold, many enough to keep round trips rare.
+_FETCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive events of the log, or of one month of it.
+
+    Attributes:
+        events: in seq order.
+        reached: there is nothing else up to this seq.
+        size: characters of text in it.
+    """
+
+    events: tuple[Event, ...]
+    reached: int
+    size: int
+
+
+def read_batch(
+    connection: Connection,
+    *,
+    after: int,
+    to: int,
+    month: date | None = None,
+    most: int = 5_000,
+    most_characters: int = 4_000_000,
+) -> Batch:
+    """Read the events with after < seq ≤ to, as many as the limits allow; the last one may go beyond in size."""
+    start, end = bounds(month) if month else ("", "")
+    events: list[Event] = []
+    size = 0
+    with transaction(connection) as cursor:
+        cursor.execute(
+            f"DECLARE batch NO SCROLL CURSOR FOR {_READ_MONTH if month else _READ}{_ORDER}",
+            {"after": after, "to": to, "limit": most, "start": start, "end": end},
+        )
+        while size < most_characters and len(events) < most:
+            cursor.execute(f"FETCH {_FETCH} FROM batch")
+            rows = cursor.fetchall()
+            events += (Event(*row) for row in rows)
+            size += sum(len(row[6]) + len(row[7]) + 200 for row in rows)
+            if len(rows) < _FETCH:
+                return Batch(tuple(events), to if len(events) < most else events[-1].seq, size)
+    return Batch(tuple(events), events[-1].seq, size)
+
+
+def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
+    """Read single events; those that do not exist are left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {COLUMNS} FROM event WHERE seq = ANY (%s) ORDER BY seq", (list(seqs),))  # noqa: S608
+        return [Event(*row) for row in cursor]
+
+
+def seq_at(connection: Connection, moment: datetime, *, at_end: bool) -> int:
+    """Give the first seq from a moment on, or the last one before it; times and seqs run alike, but not strictly."""
+    condition = "max(seq) FROM event WHERE created_at < %s" if at_end else "min(seq) FROM event WHERE created_at >= %s"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {condition}", (moment,))
+        ((seq,),) = cursor.fetchall()
+    return int(seq) if seq is not None else (0 if at_end else 2**62)

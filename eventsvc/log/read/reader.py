@@ -1,0 +1,162 @@
+"""Reading the log: by id, by page, and the tail together with all that a merge with the index must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from psycopg2 import sql
+
+from eventsvc.errors import EventNotFound, LogError
+from eventsvc.event import Event
+from eventsvc.log.connection import Connection, Pool
+from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
+from eventsvc.log.read.state import COLUMNS, DRAWN, HEADER, PART_HEADER, AnswerT_co, Filter, Moment, Question, Row
+
+_ATTEMPTS = 5
+
+_BY_ID = sql.SQL("SELECT {} FROM event WHERE id = %s").format(COLUMNS)
+_SPAN = sql.SQL("SELECT {columns} FROM event WHERE ({where}) AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s")
+
+# The sequence is read before the locks: the CASE makes sure of it. Writers take the lock before they draw
+# a seq and let go of it after their rows can be seen (see horizon.py).
+_WRITERS = sql.SQL(
+    "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT EXISTS ("
+    "SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND relation IN (SELECT relid FROM pg_partition_tree('event'))"
+    ") END FROM ({} OFFSET 0) AS sequence"
+).format(DRAWN)
+
+
+class Reader:
+    """Reads through a pool; one statement is one snapshot."""
+
+    def __init__(self, pool: Pool, replicas: Replicas | None = None) -> None:
+        self._pool, self._replicas = pool, replicas
+        self._seen = _Seen()
+
+    async def by_id(self, event_id: str) -> Event:
+        """Give one event.
+
+        Raises:
+            EventNotFound: there is none of that id.
+        """
+        rows = await self._pool.run(lambda connection: _fetch(connection, _BY_ID, (event_id,)))
+        if not rows:
+            raise EventNotFound(event_id)
+        return Event(*rows[0])
+
+    async def tail(self, matching: Filter, question: Question[AnswerT_co], *, floor: int | None = None) -> AnswerT_co:
+        """Ask about the matching events that are not in the index: those past the watermark, and those it refused.
+
+        Args:
+            matching: the query.
+            question: what to know about them.
+            floor: start here rather than at the watermark, because an answer of the index at this older
+                watermark is at hand; ``moment.watermark`` below it means that the index lost documents.
+        """
+        return await self._pool.run(lambda connection: self._tail(connection, matching, question, floor))
+
+    async def whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool = True) -> AnswerT_co:
+        """Ask about all matching events; a replica if one has replayed far enough."""
+        if self._replicas:
+            # The primary is asked for a position only: the search itself is the heavy part.
+            replayed = await self._pool.run(needed_position) if strong else None
+            with suppress(NoReplica):
+                return await self._replicas.run(lambda c: _ask(c, matching, question), replayed=replayed)
+        return await self._pool.run(lambda connection: self._read(connection, matching, question))
+
+    async def moment(self) -> Moment:
+        """Give the state of the log alone."""
+        rows = await self._pool.run(lambda connection: _fetch(connection, HEADER, None))
+        return _moment(rows)
+
+    async def span(self, matching: Filter, *, after: int, upto: int, limit: int) -> tuple[Event, ...]:
+        """Give matching events with after < seq ≤ upto, in seq order; the bounds must lie below the horizon."""
+        statement = _SPAN.format(columns=COLUMNS, where=sql.SQL(matching.text))
+        parameters = (*matching.parameters, after, upto, limit)
+        rows = await self._pool.run(lambda connection: _fetch(connection, statement, parameters))
+        return tuple(Event(*row) for row in rows)
+
+    def _tail(
+        self, connection: Connection, matching: Filter, question: Question[AnswerT_co], floor: int | None
+    ) -> AnswerT_co:
+        for _ in range(_ATTEMPTS):
+            seen = self._seen
+            past = _past_watermark(seen) if floor is None else _past_floor(floor, seen)
+            answer = self._read(connection, past & matching, question)
+            moment = answer.moment
+            self._seen = replace(self._seen, watermark=moment.watermark, failed=moment.failed)
+            # What was only assumed must hold: the watermark grew (unless the index lost documents), and the
+            # refused events are still the same.
+            if moment.failed == seen.failed and (floor is not None or moment.watermark >= seen.watermark):
+                return answer
+        raise LogError("the watermark does not stand still: try again")
+
+    def _read(self, connection: Connection, matching: Filter, question: Question[AnswerT_co]) -> AnswerT_co:
+        quiet, drawn = self._look_for_writers(connection)
+        return _ask(connection, matching, question, settled_at=drawn if quiet else None)
+
+    def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
+        """Tell whether every seq drawn by now is committed or given up; the snapshot must come after this."""
+        ((drawn, quiet),) = _fetch(connection, _WRITERS, (self._seen.settled,))
+        if quiet:
+            self._seen = replace(self._seen, settled=drawn)
+        return quiet, drawn
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the last statements saw: assumed by the next ones, and checked.
+
+    Attributes:
+        settled: the last drawn seq for which no writer was under way.
+    """
+
+    watermark: int = 0
+    failed: tuple[int, ...] = ()
+    settled: int = -1
+
+
+def _past_watermark(seen: _Seen) -> Filter:
+    # The planner cannot know a watermark that is read in the statement itself, and would expect a third of the
+    # table beyond it. The last one seen says the same, as long as it grows, and can be estimated.
+    past = Filter("seq > %s AND seq > (SELECT mark.seq FROM watermark AS mark)", (seen.watermark,))
+    return _or_failed(past, seen)
+
+
+def _past_floor(floor: int, seen: _Seen) -> Filter:
+    return _or_failed(Filter("seq > %s", (floor,)), seen)
+
+
+def _or_failed(past: Filter, seen: _Seen) -> Filter:
+    if not seen.failed:
+        return past
+    return Filter(f"({past.text}) OR seq = ANY (%s)", (*past.parameters, list(seen.failed)))
+
+
+def _ask(
+    connection: Connection, matching: Filter, question: Question[AnswerT_co], *, settled_at: int | None = None
+) -> AnswerT_co:
+    parts = question.compose(matching)
+    statement = sql.SQL(" UNION ALL ").join([HEADER, *(text for text, _ in parts)])
+    rows = _fetch(connection, statement, [value for _, values in parts for value in values])
+    moment = _moment(rows)
+    return question.decode(rows, moment, settled=settled_at == moment.drawn)
+
+
+def _moment(rows: Sequence[Row]) -> Moment:
+    # UNION ALL promises no order of its parts.
+    header = next(row for row in rows if row[0] == PART_HEADER)
+    return msgspec.json.decode(header[-1], type=Moment)
+
+
+def _fetch(connection: Connection, statement: sql.Composable, parameters: Sequence[Any] | None) -> Sequence[Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[Row] = cursor.fetchall()
+        return rows

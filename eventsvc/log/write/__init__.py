@@ -1,0 +1,1 @@
+"""Store events: single ones in groups, many by COPY, each once."""

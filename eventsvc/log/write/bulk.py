@@ -1,0 +1,258 @@
+"""Many events by COPY: all of them in one transaction, or none."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg2
+
+from eventsvc.errors import (
+    CommitUnknown,
+    EventGone,
+    EventsvcError,
+    KeyReused,
+    KeyRunning,
+    LogError,
+    LogUnavailable,
+    WriteQueueFull,
+)
+from eventsvc.event import Event
+from eventsvc.log.connection import Pool
+from eventsvc.log.write import idempotency
+from eventsvc.log.write.commit import check_committed, commit_error
+from eventsvc.log.write.copy_rows import COPY, CopySource, pack_row
+from eventsvc.log.write.idempotency import Kept, Key
+from eventsvc.telemetry import EVENTS_STORED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from eventsvc.event import NewEvent
+    from eventsvc.log.connection import Connection
+
+_STATEMENT_TIMEOUT = 120.0  # seconds
+_BLOCK = 256 * 1024  # bytes handed to PostgreSQL at a time
+_READ_AT_ONCE = 500  # events
+
+# The table's lock comes first and the clock after it, so that no event is older than what the horizon has passed.
+_BEGIN = """
+BEGIN;
+LOCK TABLE event IN ROW EXCLUSIVE MODE;
+SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+"""
+_READ = """
+SELECT seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data
+FROM event WHERE id = ANY(%s::uuid[]) AND created_at = to_timestamp(%s / 1000.0)
+"""
+_COUNT = "SELECT count(*) FROM event WHERE id = ANY(%s::uuid[]) AND created_at = to_timestamp(%s / 1000.0)"
+
+
+class EventSource(Protocol):
+    """Where a bulk's events come from: iterated once, in a thread.
+
+    ``finish`` is called when the iteration is over and raises what forbids storing; ``fingerprint`` is
+    complete by then.
+    """
+
+    def __iter__(self) -> Iterator[NewEvent]: ...
+
+    def finish(self) -> None:
+        """Raise what forbids storing these events."""
+
+    def fingerprint(self) -> bytes:
+        """Digest everything that decides what is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a bulk stored: by their seed, the ids of its events."""
+
+    seed: bytes
+    count: int
+    created_at: int
+    replayed: bool = False
+
+    def id(self, number: int) -> str:
+        """Give the id of an event by its number, from 0."""
+        return idempotency.format_id(idempotency.derive_id(self.seed, number))
+
+
+class BulkWriter:
+    """Writes bulks, a few at a time, so that memory stays bounded whatever is sent."""
+
+    def __init__(self, dsn: str, *, concurrency: int, waiting: int = 64) -> None:
+        self._pool = Pool(dsn, size=concurrency, statement_timeout=_STATEMENT_TIMEOUT)
+        self._turns = asyncio.Semaphore(concurrency)
+        self._places = concurrency + waiting
+        self._closing = False
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place, from the first byte of a request to its end.
+
+        Raises:
+            WriteQueueFull: all are taken, or the service is stopping.
+        """
+        if self._closing:
+            raise WriteQueueFull("the service is stopping")
+        if self._places == 0:
+            raise WriteQueueFull("too many bulk requests are under way")
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
+
+    async def store(self, source: EventSource, key_hash: bytes | None = None) -> Stored:
+        """Store all events, or none; returns after the COMMIT.
+
+        Raises:
+            CommitUnknown, LogUnavailable, LogTimeout: as their names say.
+            KeyReused, KeyRunning: the key stands for something else.
+            EventsvcError: whatever ``source.finish`` raises.
+        """
+        async with self._turns:
+            if self._closing:
+                raise WriteQueueFull("the service is stopping")
+            try:
+                result = await self._pool.run(lambda connection: _store(connection, source, key_hash))
+            except _NotBegunError:  # the connection broke while it was idle; nothing was read or sent yet
+                result = await self._pool.run(lambda connection: _store(connection, source, key_hash))
+        if isinstance(result, EventsvcError):
+            raise result
+        if not result.replayed:
+            EVENTS_STORED.inc(result.count)
+        return result
+
+    async def check(self, source: EventSource) -> int:
+        """Read all events and store none; return how many there are."""
+        async with self._turns:
+            return await asyncio.to_thread(_drain, source)
+
+    async def read(self, stored: Stored) -> AsyncIterator[list[Event]]:
+        """Read what was stored, in the order in which it was sent, a few hundred at a time."""
+        for first in range(0, stored.count, _READ_AT_ONCE):
+            numbers = range(first, min(first + _READ_AT_ONCE, stored.count))
+            ids = [stored.id(number) for number in numbers]
+            yield await self._pool.run(lambda connection, ids=ids: _read(connection, ids, stored))  # type: ignore[misc]
+
+    async def check_whole(self, stored: Stored) -> None:
+        """Make sure that nothing of it was erased.
+
+        Raises:
+            EventGone: some of it was.
+        """
+        present = await self._pool.run(lambda connection: _count(connection, stored))
+        if present < stored.count:
+            raise EventGone(f"{stored.count - present:,} of these {stored.count:,} events have been erased since")
+
+    async def close(self) -> None:
+        """Wait for what is being written and close the connections."""
+        self._closing = True
+        await asyncio.to_thread(self._pool.close)
+
+
+def _store(connection: Connection, source: EventSource, key_hash: bytes | None) -> Stored | EventsvcError:
+    """Store, or say why not: an error that is returned keeps the connection."""
+    with connection.cursor() as cursor:
+        now = _begin(cursor)
+        try:
+            kept = _look_up(cursor, key_hash)
+            result = _replay(source, kept) if kept else _copy(cursor, source, now, key_hash)
+        except (psycopg2.DataError, psycopg2.IntegrityError) as exc:
+            cursor.execute("ROLLBACK")
+            return LogError(f"PostgreSQL refused the events (SQLSTATE {exc.pgcode}); nothing was stored")
+        except CommitUnknown:
+            raise
+        except EventsvcError as exc:
+            cursor.execute("ROLLBACK")
+            return exc
+        if result.replayed:
+            cursor.execute("ROLLBACK")
+    return result
+
+
+class _NotBegunError(LogUnavailable):
+    """The connection was broken already when the transaction was to begin."""
+
+
+def _begin(cursor: Any) -> int:
+    try:
+        cursor.execute(_BEGIN)
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        raise _NotBegunError("the connection to PostgreSQL broke; nothing was stored") from exc
+    ((now,),) = cursor.fetchall()
+    return int(now)
+
+
+def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
+    if key_hash is None:
+        return None
+    cursor.execute(idempotency.LOCK, ([Key(key_hash, b"").lock],))
+    if not idempotency.read_locks(cursor):
+        raise KeyRunning("a request with the same Idempotency-Key is still running")
+    cursor.execute(idempotency.FIND, ([key_hash],))
+    return idempotency.read_kept(cursor).get(key_hash)
+
+
+def _replay(source: EventSource, kept: Kept) -> Stored:
+    _drain(source)
+    if source.fingerprint() != kept.fingerprint:
+        raise KeyReused("this Idempotency-Key came before with another body")
+    return Stored(kept.seed, kept.count, kept.created_at, replayed=True)
+
+
+def _drain(source: EventSource) -> int:
+    count = sum(1 for _ in source)
+    source.finish()
+    return count
+
+
+def _copy(cursor: Any, source: EventSource, now: int, key_hash: bytes | None) -> Stored:
+    seed = idempotency.new_seed()
+    rows = CopySource(_pack(source, seed, now))
+    cursor.copy_expert(COPY, rows, _BLOCK)
+    if rows.failure is not None:
+        raise rows.failure
+    count = cursor.rowcount
+    source.finish()
+    if key_hash is not None:
+        kept = Kept(source.fingerprint(), seed, count, now)
+        cursor.execute(idempotency.KEEP, (idempotency.write_kept({key_hash: kept}),))
+    _commit(cursor)
+    return Stored(seed, count, now)
+
+
+def _commit(cursor: Any) -> None:
+    """Commit, and never take an unclear end for a success."""
+    try:
+        cursor.execute("COMMIT")
+    except psycopg2.Error as exc:
+        raise commit_error(exc, broken=bool(cursor.connection.closed)) from exc
+    check_committed(cursor.statusmessage)
+
+
+def _pack(source: EventSource, seed: bytes, now: int) -> Iterator[bytes]:
+    for number, new in enumerate(source):
+        yield pack_row(idempotency.derive_id(seed, number), now, new)
+
+
+def _read(connection: Connection, ids: list[str], stored: Stored) -> list[Event]:
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, (ids, stored.created_at))
+        found = {row[1]: Event(*row) for row in cursor}
+    return [found[name] for name in ids if name in found]
+
+
+def _count(connection: Connection, stored: Stored) -> int:
+    present = 0
+    with connection.cursor() as cursor:
+        for first in range(0, stored.count, _READ_AT_ONCE):
+            numbers = range(first, min(first + _READ_AT_ONCE, stored.count))
+            cursor.execute(_COUNT, ([stored.id(number) for number in numbers], stored.created_at))
+            ((found,),) = cursor.fetchall()
+            present += found
+    return present

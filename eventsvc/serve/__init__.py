@@ -1,0 +1,1 @@
+"""Run the HTTP API under gunicorn."""

@@ -1,0 +1,112 @@
+"""`eventsvc serve`: the API under gunicorn, set up from our settings alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from eventsvc.errors import SetupError
+from eventsvc.settings import Settings
+
+_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (gunicorn makes its file there without a name)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SetupError: the address cannot be listened on.
+    """
+    check_address(settings.host, settings.port)
+    metrics = tempfile.mkdtemp(prefix="eventsvc-metrics-")
+    # prometheus_client looks for it when it is imported, which therefore happens only after this.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    from eventsvc.telemetry import configure_logging
+
+    configure_logging(settings.log_format, settings.log_level)
+    _Gunicorn(settings, Path(metrics)).run()
+
+
+def check_address(host: str, port: int) -> None:
+    """Make sure that we may listen there.
+
+    Raises:
+        SetupError: says why not.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as exc:
+        raise SetupError(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc]
+    """Gunicorn without a command line and without configuration files; each worker makes its own app."""
+
+    def __init__(self, settings: Settings, metrics: Path) -> None:
+        self._settings, self._metrics = settings, metrics
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options().items():
+            self.cfg.set(name, value)
+
+    def run(self) -> None:
+        from eventsvc.serve.worker import Arbiter
+
+        Arbiter(self).run()
+
+    def load(self) -> Any:
+        from eventsvc.app import create_app
+
+        return create_app(self._settings)
+
+    def _options(self) -> dict[str, Any]:
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return {
+            "bind": f"{host}:{self._settings.port}",
+            "workers": self._settings.workers,
+            "worker_class": "eventsvc.serve.worker.Worker",
+            "asgi_lifespan": "on",
+            "worker_connections": 10_000,
+            "worker_tmp_dir": str(_MEMORY_FOLDER) if _MEMORY_FOLDER.is_dir() else None,
+            "preload_app": False,
+            "limit_request_line": 8190,
+            "keepalive": 75,  # longer than a balancer keeps idle connections
+            "graceful_timeout": 15,
+            "timeout": 60,
+            "loglevel": self._settings.log_level,
+            "logger_class": _Logger,
+            "control_socket_disable": True,
+            "proc_name": "eventsvc",
+            "child_exit": self._forget_worker,
+            "on_exit": self._clean_up,
+        }
+
+    @staticmethod
+    def _forget_worker(_server: Any, worker: Any) -> None:
+        """Drop the gauges of a worker that is gone; its counters stay in the sums."""
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+    def _clean_up(self, _server: Any) -> None:
+        shutil.rmtree(self._metrics, ignore_errors=True)
+
+
+class _Logger(Logger):  # type: ignore[misc]
+    """Gunicorn's lines go where ours go, in the same form."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True

@@ -1,0 +1,1 @@
+"""What text means: case folding and the terms of the index."""
