@@ -66,3 +66,20 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     targets = [target.partition("#")[0] for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]
 
     assert [] == [target for target in targets if target and not (document.parent / target).exists()]
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    contributing = (ROOT / "docs" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|lark))`", text + contributing))
+
+    assert len(named) > 20
+    assert [] == sorted(name for name in named if not any((ROOT / top / name).exists() for top in ("eventsvc", ".")))
+
+
+def test_the_readme_maps_every_folder_and_file_at_the_top_of_the_package(readme: str) -> None:
+    section = readme[readme.index("## Find your way") :]
+    tops = [path for path in (ROOT / "eventsvc").iterdir() if not path.name.startswith(("_", "."))]
+    names = [f"`{path.name}/`" if path.is_dir() else f"`{path.name}`" for path in tops if path.name != "py.typed"]
+
+    assert [] == sorted(name for name in names if name not in section)
