@@ -17,7 +17,7 @@ from eventsvc.api.ndjson import describe_error
 from eventsvc.api.page import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
-from eventsvc.query.to_predicate import to_predicate
+from eventsvc.query.to_predicate import Candidate, to_predicate
 from eventsvc.search.live import Listener, Live, Topic
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Sender:
             self._cut = asyncio.get_running_loop().call_later(self._grace, self._task.cancel)
 
 
-def _everything(_event: Event) -> bool:
+def _everything(_candidate: Candidate) -> bool:
     return True
 
 

@@ -16,6 +16,7 @@ import structlog
 from eventsvc.errors import LogError
 from eventsvc.event import Event
 from eventsvc.log.read.follower import MOST, Follower
+from eventsvc.query.to_predicate import Candidate, Predicate
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ class Topic:
     """
 
     text: str
-    matches: Callable[[Event], bool]
+    matches: Predicate
 
 
 class Listener:
@@ -229,7 +230,7 @@ class Live:
     def _chunk(self, events: Iterable[Event], topic: Topic, rendered: dict[int, bytes]) -> bytes:
         parts = []
         for event in events:
-            if topic.matches(event):
+            if topic.matches(Candidate(event)):
                 if event.seq not in rendered:
                     rendered[event.seq] = self._render(event)
                 parts.append(rendered[event.seq])

@@ -20,7 +20,7 @@ from stack import SERVICES, Stack, disconnected, kill_process, wait_for
 
 from eventsvc.event import Event, parse_time
 from eventsvc.query.parse import parse
-from eventsvc.query.to_predicate import to_predicate
+from eventsvc.query.to_predicate import Candidate, to_predicate
 
 SEED = {
     "email": "diego@chefhero.com",
@@ -101,7 +101,7 @@ def test_ten_thousand_real_log_lines(stack: Stack) -> None:
 
 def _compare(stack: Stack, query: str, stored: list[dict[str, Any]]) -> None:
     matches = to_predicate(parse(query, now=int(time.time() * 1000)))
-    expected = [event for event in stored if matches(_event(event))]
+    expected = [event for event in stored if matches(Candidate(_event(event)))]
     assert stack.export(query) == expected, query
 
 

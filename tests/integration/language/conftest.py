@@ -17,7 +17,7 @@ from eventsvc.index import mapping
 from eventsvc.query import ast
 from eventsvc.query.times import format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
-from eventsvc.query.to_predicate import to_predicate
+from eventsvc.query.to_predicate import Candidate, to_predicate
 from eventsvc.query.to_sql import to_sql
 
 Seqs = frozenset[int]
@@ -74,7 +74,8 @@ class World:
     def predicate(self, nodes: Sequence[ast.Node], events: Sequence[Event]) -> list[Seqs]:
         """What the predicate finds for each node."""
         tests = [to_predicate(node) for node in nodes]
-        return [frozenset(event.seq for event in events if test(event)) for test in tests]
+        candidates = [Candidate(event) for event in events]
+        return [frozenset(one.event.seq for one in candidates if test(one)) for test in tests]
 
     def sql(self, nodes: Sequence[ast.Node], events: Sequence[Event]) -> list[Seqs]:
         """What PostgreSQL finds for each node."""
