@@ -7,7 +7,7 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from eventsvc.errors import IndexUnavailable
+from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
@@ -68,8 +68,8 @@ class PageRequest:
     upto: int | None = None
 
 
-class Inexact(IndexUnavailable):
-    """Elasticsearch could answer, but not exactly."""
+class Inexact(EventsvcError):
+    """Elasticsearch is well, and could answer, but not exactly: no reason to stop asking it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from eventsvc.search.search import Source
-from eventsvc.search.stats import STEPS, Wanted
+from eventsvc.search.stats import STEPS, Stats, Wanted
 
 # Both changes of the clock of 2026 in Berlin, and the turn of the year, whose week belongs to both.
 MOMENTS = [
@@ -82,11 +82,13 @@ def test_more_values_than_the_index_can_count_exactly_are_counted_by_postgresql(
         " 'user' || i % 10100 || '@b.c', 'e', 'c', 'm', '{}' FROM generate_series(1, 20000) AS i"
     )
     world.index_all()
-    answer = world.run(world.stats().count(world.compiled(""), Wanted("", "UTC", "email", 3)))
+    joined = world.joined()
+    answer = world.run(Stats(world.reader(), joined).count(world.compiled(""), Wanted("", "UTC", "email", 3)))
     assert (
         answer.provenance.source, answer.provenance.reason, answer.counts.total,
     ) == (Source.SQL, "too many values", 20_000)  # fmt: skip
     assert {2} == set(list(answer.counts.values.values())[:3])
+    assert joined.obstacle == ""  # the index is well: other searches still go there
 
 
 def test_without_postgresql_eventual_counts_are_given(world: Any) -> None:
