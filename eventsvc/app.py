@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from falcon.asgi import App, Request, Response
 
 from eventsvc.api import ops, problems
+from eventsvc.api.context import ContextResource
 from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
@@ -23,6 +24,7 @@ from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
 from eventsvc.log.write.bulk import BulkWriter
 from eventsvc.log.write.writer import Writer
+from eventsvc.search.context import Neighbours
 from eventsvc.search.joined import Joined
 from eventsvc.search.live import Live
 from eventsvc.search.search import Search
@@ -94,6 +96,8 @@ def create_app(settings: Settings) -> Api:
     find = Find(service.search)
     app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))
     app.add_route("/event/{event_id}", Event(find))
+    neighbours = Neighbours(service.reader, service.search)
+    app.add_route("/event/{event_id}/context", ContextResource(service.search, neighbours))
     app.add_route("/event/stats", StatsResource(Stats(service.reader, service.joined)))
     app.add_route("/event/stream", Stream(service.live, service.reader))
     app.add_route("/query", Query())

@@ -41,11 +41,7 @@ class Find:
 
     async def show_event(self, req: Request, resp: Response, event_id: str) -> None:  # noqa: ARG002
         """Answer GET /event/{id}."""
-        try:
-            canonical = str(UUID(event_id))
-        except ValueError:
-            raise EventNotFound(event_id) from None
-        event = await self._search.by_id(canonical)
+        event = await self._search.by_id(read_id(event_id))
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps(event.to_json())
 
@@ -88,6 +84,18 @@ class Find:
         describe(resp, first)
         resp.content_type = ndjson.MEDIA_TYPE
         resp.stream = ndjson.Lines(self._search, reading, first, most)
+
+
+def read_id(text: str) -> str:
+    """Read an event's id in any of a UUID's forms.
+
+    Raises:
+        EventNotFound: it is no UUID, so no event has it.
+    """
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise EventNotFound(text) from None
 
 
 def _wants_lines(req: Request) -> bool:

@@ -97,7 +97,7 @@ def read_parameters(req: Request, body: str | None = None) -> Reading:
             count=yes_or_no(given, "count"),
         ),
         now=now,
-        fields=_read_fields(given),
+        fields=read_fields(given),
         strong=choice(given, "consistency", ("strong", "eventual")) == "strong",
         trailer=yes_or_no(given, "trailer"),
     )
@@ -153,7 +153,8 @@ def yes_or_no(given: Mapping[str, str], name: str) -> bool:
     return value
 
 
-def _read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
+def read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Read the names of fields, in the order given; None for all."""
     if "fields" not in given:
         return None
     names = tuple(dict.fromkeys(name.strip() for name in given["fields"].split(",")))
@@ -187,12 +188,13 @@ def _digest(content: bytes, given: Mapping[str, str]) -> bytes:
 def links(req: Request, next_cursor: str | None) -> str:
     """Give the value of the Link header: the first page, and the next if there is one."""
     given = {name: str(value) for name, value in req.params.items() if name != "cursor"}
-    found = [_link(req.path, given, "first")]
+    found = [link(req.path, given, "first")]
     if next_cursor is not None:
-        found.append(_link(req.path, {**given, "cursor": next_cursor}, "next"))
+        found.append(link(req.path, {**given, "cursor": next_cursor}, "next"))
     return ", ".join(found)
 
 
-def _link(path: str, parameters: Mapping[str, str], relation: str) -> str:
+def link(path: str, parameters: Mapping[str, str], relation: str) -> str:
+    """Give one link of a Link header."""
     target = f"{path}?{urlencode(parameters)}" if parameters else path
     return f'<{target}>; rel="{relation}"'

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
+from falcon import testing
 from psycopg2.extras import execute_values
 
+from eventsvc.app import create_app
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.indexer.indexer import Indexer
@@ -171,6 +173,23 @@ def world(database: str, elasticsearch_url: str, index_prefix: str) -> Iterator[
     finally:
         world.close()
         connection.close()
+
+
+@pytest.fixture
+def api(world: Any) -> Iterator[Any]:
+    """The app in our event loop: ``api("GET", "/event", …)``."""
+    conductor = testing.ASGIConductor(create_app(world.settings))
+    world.run(conductor.__aenter__())
+
+    def call(method: str, path: str, headers: Any = None, body: str = "", **parameters: Any) -> Any:
+        return world.run(
+            conductor.simulate_request(
+                method, path, params=parameters or None, headers=headers, body=body or None, params_csv=False
+            )
+        )
+
+    yield call
+    world.run(conductor.__aexit__(None, None, None))
 
 
 class Proxy:

@@ -5,33 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from falcon import testing
 
-from eventsvc.app import create_app
 from eventsvc.log.connection import connect
 
 NDJSON = {"Accept": "application/x-ndjson"}
-
-
-@pytest.fixture
-def api(world: Any) -> Iterator[Any]:
-    """The app in our event loop: ``api("GET", "/event", …)``."""
-    conductor = testing.ASGIConductor(create_app(world.settings))
-    world.run(conductor.__aenter__())
-
-    def call(method: str, path: str, headers: Any = None, body: str = "", **parameters: Any) -> Any:
-        return world.run(
-            conductor.simulate_request(
-                method, path, params=parameters or None, headers=headers, body=body or None, params_csv=False
-            )
-        )
-
-    yield call
-    world.run(conductor.__aexit__(None, None, None))
 
 
 def relation(response: Any, name: str) -> str | None:

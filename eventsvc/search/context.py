@@ -1,0 +1,74 @@
+"""An event and its neighbours: what happened just before and just after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eventsvc.event import Event
+from eventsvc.log.read.around import Around
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
+from eventsvc.log.read.state import Filter
+from eventsvc.query import ast
+from eventsvc.search.search import Compiled, Search, compile_query
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An event between its neighbours, each side oldest first.
+
+    Attributes:
+        more_before: whether there are older ones than those in ``before``.
+        more_after: whether there are newer ones than those in ``after``.
+    """
+
+    before: tuple[Event, ...]
+    event: Event
+    after: tuple[Event, ...]
+    more_before: bool
+    more_after: bool
+
+
+class Neighbours:
+    """Finds the neighbours of events; they include everything that was acknowledged before the question."""
+
+    def __init__(self, reader: Reader, search: Search) -> None:
+        self._reader, self._search = reader, search
+
+    async def of(self, event: Event, *, before: int, after: int, same: Sequence[ast.Equal | ast.In] = ()) -> Context:
+        """Give an event's context.
+
+        Args:
+            event: the one in the middle.
+            before: at most so many older ones.
+            after: at most so many newer ones.
+            same: what the neighbours must have in common with the event.
+
+        Raises:
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: the index is away, and PostgreSQL alone took too long.
+        """
+        around = Around(event.position, before + 1, after + 1)
+        if same:
+            older, newer = await self._matching(compile_query(ast.conjunction(same)), around)
+        else:
+            # PERF: (created_at, seq) is the order of an index of the log, which so needs no help by the other store.
+            rows = await self._reader.whole(Filter(), around)
+            older = [found for found in rows.events if found.position < event.position]
+            newer = [found for found in rows.events if found.position > event.position]
+        return Context(
+            tuple(older[-before:] if before else ()),
+            event,
+            tuple(newer[:after]),
+            len(older) > before,
+            len(newer) > after,
+        )
+
+    async def _matching(self, query: Compiled, around: Around) -> tuple[Sequence[Event], Sequence[Event]]:
+        async def find(wanted: Slice) -> tuple[Event, ...]:
+            return (await self._search.find(query, wanted, keep=False)).events
+
+        older, newer = await asyncio.gather(*map(find, around.slices))
+        return older[::-1], newer

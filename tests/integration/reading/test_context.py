@@ -1,0 +1,102 @@
+"""An event between its neighbours."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eventsvc.query import ast
+from eventsvc.search.context import Neighbours
+
+START = 1_790_000_000_000
+
+
+def fill(world: Any) -> list[Any]:
+    """Store events of which many share a millisecond, half of them out of the index; give all in order."""
+    numbers = random.Random(3)
+    for place in range(120):
+        world.store(
+            f"m{place}",
+            at=START + numbers.randrange(30),
+            component=numbers.choice(["a", "b"]),
+            email=numbers.choice(["x@y.z", "u@y.z"]),
+        )
+        if place == 60:
+            world.index_all()
+    return list(reversed(world.find(world.search(index=False)).events))
+
+
+def same(event: Any, *names: str) -> list[ast.Equal]:
+    return [ast.Equal(ast.Name(name), ast.Text(getattr(event, name))) for name in names]
+
+
+@pytest.mark.parametrize("names", [(), ("component",), ("component", "email")])
+def test_neighbours_are_those_that_a_scan_of_all_events_finds(world: Any, names: tuple[str, ...]) -> None:
+    events = fill(world)
+    numbers = random.Random(4)
+    for index in (True, False):
+        reader = world.reader()
+        neighbours = Neighbours(reader, world.search(reader, index=index))
+        for event in numbers.sample(events, 12):
+            before, after = numbers.choice([(0, 3), (3, 0), (5, 5), (200, 200), (1, 1)])
+            alike = [e for e in events if all(getattr(e, name) == getattr(event, name) for name in names)]
+            place = alike.index(event)
+            context = world.run(neighbours.of(event, before=before, after=after, same=same(event, *names)))
+            assert tuple(alike[max(0, place - before) : place]) == context.before
+            assert tuple(alike[place + 1 : place + 1 + after]) == context.after
+            assert (place > before, len(alike) - place - 1 > after) == (context.more_before, context.more_after)
+
+
+def test_links_lead_to_every_event_once(world: Any, api: Any) -> None:
+    world.store(*(f"m{number}" for number in range(25)), at=START)
+    middle = api("GET", "/event", q="message eq 'm12'").json[0]
+    response = api("GET", f"/event/{middle['id']}/context", before=4, after=4, same="component")
+    seen = [*response.json["before"], response.json["event"], *response.json["after"]]
+    for relation in ("prev", "next"):
+        link = response.headers["link"]
+        while found := re.search(rf'<([^>]*)>; rel="{relation}"', link):
+            path, _, query = found[1].partition("?")
+            further = api("GET", path, **dict(pair.split("=") for pair in query.split("&")))
+            seen = [*further.json["before"], *seen, *further.json["after"]]
+            link = further.headers.get("link", "")
+    assert [f"m{number}" for number in range(25)] == [event["message"] for event in seen]
+
+
+def test_an_erased_event_is_nobodys_neighbour(world: Any, api: Any) -> None:
+    seqs = world.store("a", "b", "c")
+    world.index_all()
+    ids = [event["id"] for event in api("GET", "/event", order="asc").json]
+    world.execute("DELETE FROM event WHERE seq = %s", (seqs[1],))
+    world.execute(
+        "WITH gone AS (INSERT INTO erased (seq, month) VALUES (%s, date_trunc('month', now())))"
+        " UPDATE erasure_epoch SET epoch = epoch + 1",
+        (seqs[1],),
+    )
+    for parameters in ({}, {"same": "component,environment"}):
+        answer = api("GET", f"/event/{ids[0]}/context", **parameters).json
+        assert ["c"] == [event["message"] for event in answer["after"]]
+        assert api("GET", f"/event/{ids[1]}/context", **parameters).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "status"),
+    [
+        (str(uuid4()), {}, 404),
+        ("nonsense", {}, 404),
+        ("{id}", {"before": "501"}, 400),
+        ("{id}", {"same": "id"}, 400),
+        ("{id}", {"behind": "3"}, 400),
+        ("{id}", {"fields": "id,message", "same": "email, email"}, 200),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    world: Any, api: Any, path: str, parameters: dict[str, str], status: int
+) -> None:
+    world.store("m", at=START)
+    (event,) = api("GET", "/event").json
+    answer = api("GET", f"/event/{path.format(id=event['id'])}/context", **parameters)
+    assert (status, answer.json.get("status", 200)) == (answer.status_code, status)
