@@ -8,6 +8,9 @@ EventsvcError
 │   ├── InvalidParameter     a query parameter or header with an impossible value
 │   └── KeyReused            an Idempotency-Key that came before with another body
 ├── KeyRunning               a request with the same Idempotency-Key is still running
+├── Unauthenticated          no key, or none that is good
+├── Forbidden                the key does not allow this
+├── TooManyRequests          more than the key, or the address, may ask
 ├── EventNotFound            no event of that id
 ├── EventGone                it was stored once, and has been erased since
 ├── LogError                 PostgreSQL
@@ -114,6 +117,18 @@ class KeyReused(InvalidInput):
 
 class KeyRunning(EventsvcError):
     """A request with the same Idempotency-Key is still running."""
+
+
+class Unauthenticated(EventsvcError):
+    """A key is needed, and there is none, or none that is good."""
+
+
+class Forbidden(EventsvcError):
+    """The key does not allow this."""
+
+
+class TooManyRequests(EventsvcError):
+    """More than the key, or the address, may ask; try again later."""
 
 
 class EventGone(EventsvcError):

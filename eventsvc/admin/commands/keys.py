@@ -1,0 +1,186 @@
+"""``eventsvc admin keys create|list|revoke|rotate``: who may use the service, and for what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eventsvc import settings as settings_module
+from eventsvc.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from eventsvc.access.store import Key, Made
+    from eventsvc.log.connection import Connection
+
+DatabaseUrl = Annotated[
+    str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Name = Annotated[str, typer.Argument(help="What the key is for; people and the audit see it.")]
+
+
+def register(admin: typer.Typer) -> None:
+    """Add the commands."""
+    keys = typer.Typer(help="Make, list and take back API keys.", no_args_is_help=True)
+    keys.command(
+        epilog="Example: eventsvc admin keys create billing --right write --right read"
+        " --where \"component eq 'billing'\" --default component=billing"
+    )(create)
+    keys.command(name="list", epilog="Example: eventsvc admin keys list --json")(list_)
+    keys.command(epilog="Example: eventsvc admin keys revoke billing")(revoke)
+    keys.command(epilog="Example: eventsvc admin keys rotate billing --grace 2d")(rotate)
+    admin.add_typer(keys, name="keys")
+
+
+def create(
+    *,
+    name: Name,
+    right: Annotated[
+        list[str], typer.Option("--right", help="write, read, erase, admin, metrics or audit; repeatable.")
+    ],
+    where: Annotated[str, typer.Option(metavar="QUERY", help="Only events that match exist for this key.")] = "",
+    default: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="What events are sent without: email, environment, component."),
+    ] = None,
+    rate: Annotated[str, typer.Option(help="Most requests: 100/s, 60/m, 1000/h.", show_default="no limit")] = "",
+    expires: Annotated[str, typer.Option(metavar="AGE", help="Such as 90d or 12h.", show_default="never")] = "",
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a key and show it, this once."""
+    from eventsvc.access import store
+
+    life = _age("--expires", expires) if expires else None
+    wanted = store.Wanted(name, _rights(right), where, dict(map(_pair, default or ())), rate, life)
+    with _connect(database_url) as connection:
+        _show_made(store.create(connection, wanted), as_json=as_json)
+
+
+def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
+    """List all keys: what each may do, and when it was last used."""
+    from eventsvc.access import store
+    from eventsvc.admin.commands import output
+
+    with _connect(database_url) as connection:
+        found = store.list_keys(connection)
+    if as_json:
+        output.print_json([_to_json(key) for key in found])
+        return
+    rows = [
+        [
+            key.id,
+            key.name,
+            ", ".join(key.rights),
+            key.where or "-",
+            key.state,
+            _day(key.expires_at),
+            _day(key.last_used_at),
+        ]
+        for key in found
+    ]
+    output.print_table(("id", "name", "rights", "where", "state", "expires", "last used"), rows)
+
+
+def revoke(
+    *,
+    name: Annotated[str, typer.Argument(help="A name, for all its keys, or the id of one.")],
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Take a key back; within 5 seconds every process refuses it."""
+    from eventsvc.access import store
+    from eventsvc.admin.commands import output
+
+    with _connect(database_url) as connection:
+        revoked = store.revoke(connection, name)
+    if as_json:
+        output.print_json(revoked)
+    else:
+        print(f"revoked {', '.join(revoked)}")
+
+
+def rotate(
+    *,
+    name: Name,
+    grace: Annotated[str, typer.Option(metavar="AGE", help="How long the old key stays good.")] = "24h",
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a new key in the place of one, and show it, this once; for a time both are good."""
+    from eventsvc.access import store
+
+    with _connect(database_url) as connection:
+        _show_made(store.rotate(connection, name, _age("--grace", grace)), as_json=as_json)
+
+
+@contextmanager
+def _connect(database_url: str | None) -> Iterator[Connection]:
+    from eventsvc.log import schema
+    from eventsvc.log.connection import connect
+
+    settings = settings_module.load(database_url=database_url)
+    with closing(connect(settings.database_url.get_secret_value(), application_name="eventsvc keys")) as connection:
+        schema.check(connection)
+        yield connection
+
+
+def _rights(names: list[str]) -> list[str]:
+    from eventsvc.access.rights import Right
+
+    for name in names:
+        if name not in Right.__members__.values():
+            raise InvalidParameter("--right", f"there is no right {name!r}; there are {', '.join(Right)}")
+    return names
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidParameter("--default", f"{text!r} is not FIELD=VALUE")
+    return name, value
+
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def _age(name: str, text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
+    if match is None:
+        raise InvalidParameter(name, f"{text!r} is not an age such as 90d, 12h or 30m")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _show_made(made: Made, *, as_json: bool) -> None:
+    from eventsvc.admin.commands import output
+
+    if as_json:
+        output.print_json({"key": made.text} | _to_json(made.key))
+        return
+    print(made.text)
+    print(f"This is the key {made.key.name}; it is shown only now. Send it as `Authorization: Bearer …`.")
+
+
+def _to_json(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "rights": key.rights,
+        "where": key.where,
+        "defaults": key.defaults,
+        "rate": key.rate,
+        "state": key.state,
+        "createdAt": key.created_at,
+        "expiresAt": key.expires_at,
+        "revokedAt": key.revoked_at,
+        "lastUsedAt": key.last_used_at,
+    }
+
+
+def _day(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
