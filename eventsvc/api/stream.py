@@ -18,7 +18,7 @@ from eventsvc.api.page import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
 from eventsvc.query.to_predicate import Candidate, to_predicate
-from eventsvc.search.live import Listener, Live, Topic
+from eventsvc.search.live import BROKEN, Listener, Live, Topic
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -31,6 +31,7 @@ HEARTBEAT = 15.0  # seconds without an event
 GRACE = 10.0  # seconds for a slow client to take the message that it is cut off
 _RETRY = 2000  # ms until a client comes back
 _CATCH_UP = 500  # events at a time
+_AT_ONCE = 256 * 1024  # characters of text at a time
 
 _TOKEN = struct.Struct(">Bq")
 _VERSION = 1
@@ -139,19 +140,24 @@ class Sender:
         if self._live.closing:
             yield b": the service stops; come back in a moment\n\n"
         else:
-            yield _message(_TOO_SLOW)
+            yield _message(_CUT_OFF | {"detail": self._listener.lost if self._listener is not None else BROKEN})
 
     async def _catch_up(self) -> bytes:
         """Give what came while the client was away; start listening once there is nothing left of that."""
-        await self._live.reach(self._position)
-        self._listener = self._live.listen(self._topic, self._position)
-        if self._listener is not None:
-            self._listener.on_lost = self._cut_off
-            return b": live\n\n"
-        upto = self._live.position
-        events = await self._reader.span(self._query.log, after=self._position, upto=upto, limit=_CATCH_UP)
-        self._position = events[-1].seq if len(events) == _CATCH_UP else upto
-        return b"".join(map(render, events)) or self._beat(self._position)
+        while (listener := self._live.listen(self._topic, self._position)) is None:
+            if not await self._live.reach(self._position, self._heartbeat):
+                return self._beat(self._position)
+            if self._live.position > self._position:
+                return await self._missed(self._live.position)
+        self._listener = listener
+        listener.on_lost = self._cut_off
+        return b": live\n\n"
+
+    async def _missed(self, upto: int) -> bytes:
+        """Give some of the events up to a seq below which nothing can appear any more."""
+        span = await self._reader.span(self._query.log, after=self._position, upto=upto, limit=_CATCH_UP, size=_AT_ONCE)
+        self._position = span.reached
+        return b"".join(map(render, span.events)) or self._beat(self._position)
 
     async def _take(self, listener: Listener) -> bytes:
         return await listener.take(self._heartbeat) or self._beat(listener.position)
@@ -170,11 +176,7 @@ def _everything(_candidate: Candidate) -> bool:
     return True
 
 
-_TOO_SLOW = {
-    "type": "about:blank",
-    "title": "The client is too slow",
-    "detail": "events came faster than they were taken; come back with the Last-Event-ID",
-}
+_CUT_OFF = {"type": "about:blank", "title": "The stream was cut off"}
 
 
 def _message(problem: dict[str, Any]) -> bytes:

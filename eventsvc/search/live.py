@@ -1,21 +1,25 @@
-"""The live tail: one reader of the log per worker, however many listen.
+"""The live tail: one reader of the log per worker, however many clients listen.
 
-The reader goes up to the horizon, in seq order, so that nothing is skipped and nothing comes twice. Each event is
-tested once per distinct query and rendered once; its listeners share the bytes.
+The reader goes up to the horizon, in seq order, so that nothing is skipped and nothing comes twice. Testing and
+writing events happens in the reader's thread, never in the event loop: each event is unpacked once, tested once per
+distinct query and written once, and all listeners share the bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from eventsvc.errors import LogError
+from eventsvc.errors import EventsvcError, LogError
 from eventsvc.event import Event
-from eventsvc.log.read.follower import MOST, Follower
+from eventsvc.log.read.follower import MOST, MOST_CHARACTERS, Follower
 from eventsvc.query.to_predicate import Candidate, Predicate
 
 _log = structlog.get_logger(__name__)
@@ -23,6 +27,16 @@ _log = structlog.get_logger(__name__)
 POLL = 0.06  # seconds between looks at the horizon, while anybody listens
 CAPACITY = 1024 * 1024  # bytes that may wait for one listener
 _RETRY = 1.0  # seconds until PostgreSQL is asked again after it was away
+_PORTION = 64 * 1024  # characters that are tested and handed out at a time
+_PATIENCE = 0.1  # seconds that a full listener may hold up the next portion
+
+# Processor time for testing events: all queries together get this share of one processor, each an equal part of it,
+# and each may save up what it does not use. One that needs more is ended.
+_SHARE, _SAVED = 0.5, 1.0  # of a second, seconds
+
+TOO_SLOW = "events came faster than they were taken; come back with the Last-Event-ID"
+TOO_MUCH_WORK = "testing each event against this query takes too long: ask for less, or turn pages of GET /event"
+BROKEN = "the live tail broke off; the cause is in the service's log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +57,44 @@ class Listener:
 
     Attributes:
         position: everything up to this seq has been taken.
-        lost: more was waiting than is kept for one listener; nothing more will come.
+        lost: why nothing more will come; "" while something may.
         on_lost: called when that happens.
     """
 
-    def __init__(self, topic: Topic, position: int, capacity: int) -> None:
-        self.topic, self.position, self.lost = topic, position, False
+    def __init__(self, topic: Topic, position: int, capacity: int, on_take: Callable[[], object] = bool) -> None:
+        self.topic, self.position, self.lost = topic, position, ""
         self.on_lost: Callable[[], object] = bool
-        self._capacity, self._size = capacity, 0
+        self._capacity, self._size, self._on_take = capacity, 0, on_take
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._news = asyncio.Event()
 
+    @property
+    def pressed(self) -> bool:
+        """Whether so much waits that the next chunk may be too much."""
+        return self._size > self._capacity // 2 and not self.lost
+
     def offer(self, chunk: bytes, reached: int) -> None:
-        """Let a chunk wait; or, if too much waits already, drop all that does."""
+        """Let a chunk wait, and note that there is nothing else up to ``reached``; or give up on the listener."""
         if self.lost:
             return
-        if self._size and self._size + len(chunk) > self._capacity:
-            self.lost = True
-            self._waiting.clear()
-            self.on_lost()
+        if self._size + len(chunk) > self._capacity:
+            self.lose(TOO_SLOW)
         elif chunk:
             self._waiting.append((reached, chunk))
             self._size += len(chunk)
+            self._news.set()
         elif self._waiting:
             self._waiting[-1] = (reached, self._waiting[-1][1])
-            return
         else:
             self.position = reached
-            return
-        self._news.set()
+
+    def lose(self, reason: str) -> None:
+        """Drop what waits; nothing more will come."""
+        if not self.lost:
+            self.lost, self._size = reason, 0
+            self._waiting.clear()
+            self.on_lost()
+            self._news.set()
 
     async def take(self, patience: float) -> bytes:
         """Give what waits; b"" when there is nothing, or nothing came within so many seconds."""
@@ -86,11 +109,28 @@ class Listener:
             return b""
         self.position, chunk = self._waiting.popleft()
         self._size -= len(chunk)
+        self._on_take()
         return chunk
 
     def wake(self) -> None:
         """Let ``take`` return."""
         self._news.set()
+
+
+class _Group:
+    """The listeners of one topic, and the processor time that its query may still use."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.listeners: set[Listener] = set()
+        self._left, self._since = _SAVED, time.monotonic()
+
+    def spend(self, seconds: float, share: float) -> bool:
+        """Take processor time; tell whether there was enough, where ``share`` is earned each second."""
+        now = time.monotonic()
+        self._left = min(_SAVED, self._left + (now - self._since) * share) - seconds
+        self._since = now
+        return self._left >= 0
 
 
 class Live:
@@ -105,18 +145,20 @@ class Live:
         self, dsn: str, render: Callable[[Event], bytes], *, poll: float = POLL, capacity: int = CAPACITY
     ) -> None:
         self._dsn, self._render, self._poll, self._capacity = dsn, render, poll, capacity
-        self._groups: dict[str, set[Listener]] = {}
+        self._groups: dict[str, _Group] = {}
         self._interested = 0
         self._follow: asyncio.Task[None] | None = None
         self._started: asyncio.Task[None] | None = None
-        self._moved = asyncio.Event()
+        self._moved, self._taken = asyncio.Event(), asyncio.Event()
+        # Where following began, a transaction may still be under way that has drawn a lower seq.
+        self._settled = False
         self.position = 0
         self.closing = False
 
     @property
     def listeners(self) -> int:
         """How many listen."""
-        return sum(map(len, self._groups.values()))
+        return sum(len(group.listeners) for group in self._groups.values())
 
     async def follow(self) -> None:
         """Follow the log until ``unfollow``.
@@ -137,33 +179,43 @@ class Live:
         if not self._interested:
             await self._stop()
 
-    async def reach(self, seq: int) -> None:
-        """Wait until the log has been followed up to a seq."""
-        while self.position < seq and not self.closing:
-            self._moved.clear()
-            await self._moved.wait()
+    async def reach(self, seq: int, patience: float) -> bool:
+        """Wait until every event up to ``position`` is certain, and that is at least ``seq``; False: not in time.
+
+        Raises:
+            EventsvcError: following broke off.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while (self.position < seq or not self._settled) and not self.closing:
+                    if self._started is None:
+                        raise EventsvcError(BROKEN)
+                    self._moved.clear()
+                    await self._moved.wait()
+        return self._settled and self.position >= seq
 
     def listen(self, topic: Topic, position: int) -> Listener | None:
-        """Hear of what comes after this position until ``leave``; None if that has been passed already."""
+        """Hear of what comes after this position until ``leave``; None if following is not just there."""
         if position != self.position:
             return None
-        listener = Listener(topic, position, self._capacity)
-        self._groups.setdefault(topic.text, set()).add(listener)
+        listener = Listener(topic, position, self._capacity, self._taken.set)
+        self._groups.setdefault(topic.text, _Group(topic)).listeners.add(listener)
         return listener
 
     def leave(self, listener: Listener) -> None:
         """Hear no more."""
-        group = self._groups.get(listener.topic.text, set())
-        group.discard(listener)
-        if not group:
-            self._groups.pop(listener.topic.text, None)
+        group = self._groups.get(listener.topic.text)
+        if group is not None:
+            group.listeners.discard(listener)
+            if not group.listeners:
+                del self._groups[listener.topic.text]
 
     def end(self) -> None:
         """Tell every listener that the service stops."""
         self.closing = True
         self._moved.set()
         for group in self._groups.values():
-            for listener in group:
+            for listener in group.listeners:
                 listener.wake()
 
     async def close(self) -> None:
@@ -186,7 +238,7 @@ class Live:
     async def _begin(self) -> None:
         follower = Follower(self._dsn)
         try:
-            self.position = await follower.find_end()
+            self.position, self._settled = await follower.find_end(), False
         except BaseException:
             await follower.close()
             raise
@@ -204,8 +256,20 @@ class Live:
             while True:
                 pause = await self._step(follower)
                 await asyncio.sleep(pause)
+        except Exception:  # noqa: BLE001  (logged, and said to every client)
+            _log.exception("the live tail broke off")
+            self._break_off()
         finally:
             await follower.close()
+
+    def _break_off(self) -> None:
+        """End every stream with a reason rather than leave it with heartbeats; who comes back starts anew."""
+        self._started = self._follow = None
+        groups, self._groups = self._groups, {}
+        for group in groups.values():
+            for listener in group.listeners:
+                listener.lose(BROKEN)
+        self._moved.set()
 
     async def _step(self, follower: Follower) -> float:
         """Read and hand out once; give the seconds until the next time."""
@@ -214,24 +278,66 @@ class Live:
         except LogError as exc:
             _log.warning("the live tail waits for PostgreSQL", reason=str(exc))
             return _RETRY
-        if batch.reached > self.position:
-            self._hand_out(batch.events, batch.reached)
-        return 0.0 if len(batch.events) == MOST else self._poll
+        if batch.reached < self.position:
+            return self._poll
+        for events, reached in _portions(batch.events, batch.reached):
+            self._hand_out(await self._sort_out(follower, events), reached)
+            await self._wait_for_listeners()
+        full = len(batch.events) >= MOST or batch.size >= MOST_CHARACTERS
+        return 0.0 if full else self._poll
 
-    def _hand_out(self, events: Iterable[Event], reached: int) -> None:
-        rendered: dict[int, bytes] = {}
-        for group in self._groups.values():
-            chunk = self._chunk(events, next(iter(group)).topic, rendered)
-            for listener in group:
-                listener.offer(chunk, reached)
-        self.position = reached
+    async def _sort_out(self, follower: Follower, events: Sequence[Event]) -> dict[str, bytes | None]:
+        """Write, for each topic, the events that match it; None for one that takes too much work."""
+        chunks: dict[str, bytes | None] = {}
+        # Topics may join while the thread works.
+        while events and (missing := [group for text, group in self._groups.items() if text not in chunks]):
+            share = _SHARE / len(self._groups)
+            chunks |= await follower.work(partial(_test, events, missing, share, self._render))
+        return chunks
+
+    def _hand_out(self, chunks: dict[str, bytes | None], reached: int) -> None:
+        for text, group in self._groups.items():
+            chunk = chunks.get(text, b"")
+            for listener in group.listeners:
+                if chunk is None:
+                    listener.lose(TOO_MUCH_WORK)
+                else:
+                    listener.offer(chunk, reached)
+        self.position, self._settled = reached, True
         self._moved.set()
 
-    def _chunk(self, events: Iterable[Event], topic: Topic, rendered: dict[int, bytes]) -> bytes:
-        parts = []
-        for event in events:
-            if topic.matches(Candidate(event)):
-                if event.seq not in rendered:
-                    rendered[event.seq] = self._render(event)
-                parts.append(rendered[event.seq])
-        return b"".join(parts)
+    async def _wait_for_listeners(self) -> None:
+        """Let those who read catch up, so that many events at once are too much only for those who do not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while any(listener.pressed for group in self._groups.values() for listener in group.listeners):
+                    self._taken.clear()
+                    await self._taken.wait()
+
+
+def _portions(events: Sequence[Event], reached: int) -> Iterator[tuple[Sequence[Event], int]]:
+    """Cut a batch into portions of little text, each with the seq up to which there is nothing else."""
+    start = size = 0
+    for place, event in enumerate(events):
+        size += len(event.message) + len(event.data)
+        if size >= _PORTION and place + 1 < len(events):
+            yield events[start : place + 1], event.seq
+            start, size = place + 1, 0
+    yield events[start:], reached
+
+
+def _test(
+    events: Iterable[Event], groups: Sequence[_Group], share: float, render: Callable[[Event], bytes]
+) -> dict[str, bytes | None]:
+    parts: dict[str, list[bytes] | None] = {group.topic.text: [] for group in groups}
+    for event in events:
+        candidate, rendered = Candidate(event), b""
+        for group in groups:
+            began = time.thread_time()
+            found = parts[group.topic.text]
+            if found is not None and group.topic.matches(candidate):
+                rendered = rendered or render(event)
+                found.append(rendered)
+            if not group.spend(time.thread_time() - began, share):
+                parts[group.topic.text] = None
+    return {text: None if found is None else b"".join(found) for text, found in parts.items()}

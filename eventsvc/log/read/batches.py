@@ -45,8 +45,9 @@ def read_batch(
     month: date | None = None,
     most: int = 5_000,
     most_characters: int = 4_000_000,
+    fetch: int = _FETCH,
 ) -> Batch:
-    """Read the events with after < seq ≤ to, as many as the limits allow; the last one may go beyond in size."""
+    """Read the events with after < seq ≤ to, as many as the limits allow; the last ``fetch`` may go beyond in size."""
     start, end = bounds(month) if month else ("", "")
     events: list[Event] = []
     size = 0
@@ -56,11 +57,11 @@ def read_batch(
             {"after": after, "to": to, "limit": most, "start": start, "end": end},
         )
         while size < most_characters and len(events) < most:
-            cursor.execute(f"FETCH {_FETCH} FROM batch")
+            cursor.execute(f"FETCH {fetch} FROM batch")
             rows = cursor.fetchall()
             events += (Event(*row) for row in rows)
             size += sum(len(row[6]) + len(row[7]) + 200 for row in rows)
-            if len(rows) < _FETCH:
+            if len(rows) < fetch:
                 return Batch(tuple(events), to if len(events) < most else events[-1].seq, size)
     return Batch(tuple(events), events[-1].seq, size)
 

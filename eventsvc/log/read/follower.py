@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,15 +14,14 @@ from eventsvc.log.read.batches import Batch, read_batch
 T = TypeVar("T")
 
 MOST = 500  # events at a time
-_PATIENCE = 1.0  # seconds to wait for writers under way before starting without what they have drawn
-_PAUSE = 0.01
+MOST_CHARACTERS = 1_000_000  # of text at a time
 _TIMEOUT = 30.0  # seconds a statement may take
 
 _DRAWN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_seq_seq"
 
 
 class Follower:
-    """One connection and one thread; goes on by itself when PostgreSQL was away."""
+    """One connection and one thread; after PostgreSQL was away the next call connects again."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -32,23 +30,28 @@ class Follower:
         self._horizon: Horizon | None = None
 
     async def find_end(self) -> int:
-        """Give a seq such that every event whose writing starts from now on lies beyond it.
+        """Give the last seq that was drawn: every event whose writing starts from now on lies beyond it.
+
+        What lies before it may not be there yet: see ``read``.
 
         Raises:
             LogUnavailable: PostgreSQL is away.
         """
-        return await self._run(_find_end)
+        return await self.work(lambda: self._with_connection(_find_end))
 
     async def read(self, after: int) -> Batch:
-        """Give what follows on a seq, as far as it is certain that nothing can come in between.
+        """Give the events that follow on a seq, as far as it is certain that nothing can come in between.
+
+        ``reached`` is below ``after`` as long as a transaction that may have drawn a seq up to there is under way.
 
         Raises:
             LogUnavailable: PostgreSQL is away.
         """
-        return await self._run(lambda connection, horizon: _read(connection, horizon, after))
+        return await self.work(lambda: self._with_connection(lambda connection, h: _read(connection, h, after)))
 
-    async def _run(self, work: Callable[[Connection, Horizon], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._with_connection, work)
+    async def work(self, what: Callable[[], T]) -> T:
+        """Run something in this thread, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, what)
 
     def _with_connection(self, work: Callable[[Connection, Horizon], T]) -> T:
         if self._connection is None or self._horizon is None:
@@ -68,23 +71,19 @@ class Follower:
 
     async def close(self) -> None:
         """Close the connection."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        await self.work(self._disconnect)
         self._thread.shutdown()
 
 
-def _find_end(connection: Connection, horizon: Horizon) -> int:
+def _find_end(connection: Connection, _horizon: Horizon) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_DRAWN)
         ((drawn,),) = cursor.fetchall()
-    # Whoever has drawn a seq is waited for, so that what commits from now on lies beyond; but not for long.
-    deadline = time.monotonic() + _PATIENCE
-    while (end := horizon.poll()) < drawn and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
-    return max(end, int(drawn))
+    return int(drawn)
 
 
 def _read(connection: Connection, horizon: Horizon, after: int) -> Batch:
     reached = horizon.poll()
     if reached <= after:
-        return Batch((), after, 0)
-    return read_batch(connection, after=after, to=reached, most=MOST)
+        return Batch((), reached, 0)
+    return read_batch(connection, after=after, to=reached, most=MOST, most_characters=MOST_CHARACTERS, fetch=50)

@@ -13,13 +13,19 @@ from psycopg2 import sql
 from eventsvc.errors import EventNotFound, LogError
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
+from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, DRAWN, HEADER, PART_HEADER, AnswerT_co, Filter, Moment, Question, Row
 
 _ATTEMPTS = 5
 
 _BY_ID = sql.SQL("SELECT {} FROM event WHERE id = %s").format(COLUMNS)
-_SPAN = sql.SQL("SELECT {columns} FROM event WHERE ({where}) AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s")
+_SPAN = sql.SQL(
+    "SELECT {columns}, found FROM (SELECT *, count(*) OVER () AS found, coalesce("
+    "sum(length(message) + length(data::text)) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0"
+    ") AS before FROM (SELECT * FROM event WHERE ({where}) AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s) AS page"
+    ") AS sized WHERE before < %s ORDER BY seq"
+)
 
 # The sequence is read before the locks: the CASE makes sure of it. Writers take the lock before they draw
 # a seq and let go of it after their rows can be seen (see horizon.py).
@@ -75,12 +81,17 @@ class Reader:
         rows = await self._pool.run(lambda connection: _fetch(connection, HEADER, None))
         return _moment(rows)
 
-    async def span(self, matching: Filter, *, after: int, upto: int, limit: int) -> tuple[Event, ...]:
-        """Give matching events with after < seq ≤ upto, in seq order; the bounds must lie below the horizon."""
+    async def span(self, matching: Filter, *, after: int, upto: int, limit: int, size: int) -> Batch:
+        """Give matching events with after < seq ≤ upto, in seq order, until they have so many characters of text.
+
+        The bounds must lie below the horizon.
+        """
         statement = _SPAN.format(columns=COLUMNS, where=sql.SQL(matching.text))
-        parameters = (*matching.parameters, after, upto, limit)
+        parameters = (*matching.parameters, after, upto, limit, size)
         rows = await self._pool.run(lambda connection: _fetch(connection, statement, parameters))
-        return tuple(Event(*row) for row in rows)
+        events = tuple(Event(*row[:-1]) for row in rows)
+        whole = not rows or (len(rows) == rows[0][-1] < limit)
+        return Batch(events, upto if whole else events[-1].seq, 0)
 
     def _tail(
         self, connection: Connection, matching: Filter, question: Question[AnswerT_co], floor: int | None

@@ -15,7 +15,7 @@ import pytest
 from eventsvc.api.stream import Sender, read_token, render
 from eventsvc.errors import LogUnavailable
 from eventsvc.log.connection import connect
-from eventsvc.search.live import Live, Topic
+from eventsvc.search.live import BROKEN, TOO_MUCH_WORK, TOO_SLOW, Live, Topic
 
 
 class Client:
@@ -194,15 +194,15 @@ def test_a_quiet_stream_shows_signs_of_life_that_move_its_position(world: Any) -
 
 def test_a_slow_client_is_told_and_cut_off_and_can_go_on_later(world: Any) -> None:
     async def scenario() -> None:
-        live = live_of(world, capacity=100)
+        live = live_of(world, capacity=2000)
         slow = Client(world, live, grace=100)
         await slow.open()
         await slow.read(lambda c: live.listeners == 1)
         for number in range(40):
             await in_thread(world.store, f"m{number:02}")
             if number % 20 == 0:
-                await live.reach(number + 1)
-        await live.reach(40)
+                await live.reach(number + 1, 20)
+        await live.reach(40, 20)
         await slow.read(lambda _: False)
         assert "came faster" in slow.errors[0]["detail"]
         await slow.close()
@@ -230,7 +230,7 @@ def test_a_client_that_takes_nothing_at_all_is_ended_after_the_grace(world: Any)
         task = asyncio.create_task(send_to_nobody())
         await listening.wait()
         async with asyncio.timeout(10):
-            while not task.done():  # what comes all at once may wait, however large: only more is too much
+            while not task.done():
                 await in_thread(world.store, "m")
         assert task.cancelled()
         await client.close()
@@ -314,6 +314,104 @@ def test_topics_of_equal_text_share_a_group(world: Any) -> None:
         live.leave(first)
         assert live.listeners == 1
         live.leave(second)
+        await live.unfollow()
+
+    world.run(scenario())
+
+
+def test_a_client_that_comes_back_gets_what_a_long_transaction_commits_after_it(world: Any, database: str) -> None:
+    """Nobody listens on this worker, so nobody knows how far it is certain that nothing can come any more."""
+    (last,) = world.store("before")
+    long = connect(database)
+    with long.cursor() as cursor:
+        cursor.execute(
+            "BEGIN; INSERT INTO event (id, email, environment, component, message, data)"
+            " SELECT gen_random_uuid(), 'a@b.c', 'e', 'c', 'long ' || i, '{}' FROM generate_series(1, 3) AS i"
+        )
+        world.store("after")
+
+        async def scenario() -> None:
+            live = live_of(world)
+            client = Client(world, live, after=last, heartbeat=0.1)
+            await client.open()
+            await client.read(lambda c: c.beats > 12)  # more than a second, and signs of life all the time
+            assert client.messages == []
+            await in_thread(cursor.execute, "COMMIT")
+            await client.read(lambda c: len(c.messages) == 4)
+            await client.close()
+            assert client.messages == ["long 1", "long 2", "long 3", "after"]
+
+        world.run(scenario())
+    long.close()
+
+
+def test_when_the_tail_breaks_every_client_is_told_and_a_new_one_is_served(world: Any) -> None:
+    def render_or_fail(event: Any) -> bytes:
+        if event.message == "poison":
+            raise ValueError(event.message)
+        return render(event)
+
+    async def scenario() -> None:
+        live = Live(world.settings.database_url.get_secret_value(), render_or_fail, poll=0.02)
+        world.opened.append(live.close)
+        client = Client(world, live)
+        await client.open()
+        await client.read(lambda _: live.listeners == 1)
+        await in_thread(world.store, "poison")
+        await client.read(lambda _: False)
+        assert client.errors[0]["detail"] == BROKEN
+        again = Client(world, live)
+        await again.open()
+        await client.close()
+        await in_thread(world.store, "fine")
+        await again.read(lambda c: c.messages)
+        await again.close()
+        assert again.messages == ["fine"]
+
+    world.run(scenario())
+
+
+def test_a_query_that_takes_too_much_work_is_ended_and_the_others_go_on(world: Any) -> None:
+    threads: set[int] = set()
+
+    def toil(_: Any) -> bool:
+        threads.add(threading.get_ident())
+        began = time.thread_time()
+        while time.thread_time() - began < 0.3:
+            pass
+        return True
+
+    async def scenario() -> None:
+        live = live_of(world)
+        client = Client(world, live)
+        await client.open()
+        await client.read(lambda _: live.listeners == 1)
+        hard = live.listen(Topic("hard", toil), live.position)
+        assert hard is not None
+        await in_thread(world.store, *(f"m{number}" for number in range(20)))
+        await client.read(lambda c: len(c.messages) == 20)
+        assert hard.lost == TOO_MUCH_WORK
+        assert threading.get_ident() not in threads  # never in the event loop
+        live.leave(hard)
+        await client.close()
+
+    world.run(scenario())
+
+
+def test_what_waits_for_a_client_is_bounded_in_bytes_however_much_comes_at_once(world: Any) -> None:
+    async def scenario() -> None:
+        live = live_of(world, capacity=300_000)
+        await live.follow()
+        reading, stuck = (live.listen(Topic("", lambda _: True), live.position) for _ in range(2))
+        assert reading is not None
+        assert stuck is not None
+        await in_thread(world.store, *("m" for _ in range(60)), data=f'{{"x": "{"y" * 60_000}"}}')
+        most = events = 0
+        async with asyncio.timeout(30):
+            while events < 60:
+                events += (await reading.take(0.1)).count(b"data: ")
+                most = max(most, stuck._size)
+        assert (reading.lost, stuck.lost, most <= 300_000) == ("", TOO_SLOW, True)
         await live.unfollow()
 
     world.run(scenario())
