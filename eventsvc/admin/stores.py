@@ -19,6 +19,9 @@ from eventsvc.settings import Settings
 # Any constant will do, as long as every admin command that changes indexes takes the same one.
 _CHANGE_LOCK = 0x61646D696E
 
+# A rebuild's swap waits for Elasticsearch inside its transaction.
+_IDLE_IN_TRANSACTION = 60.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Stores:
@@ -46,7 +49,7 @@ class Stores:
 
     def connect(self) -> Connection:
         """Open one more session of PostgreSQL; the caller closes it."""
-        return log_connection.connect(self.settings.database_url.get_secret_value(), application_name="eventsvc admin")
+        return _connect(self.settings)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -66,6 +69,14 @@ class Stores:
                     cursor.execute("SELECT pg_advisory_unlock(%s)", (_CHANGE_LOCK,))
 
 
+def _connect(settings: Settings) -> Connection:
+    return log_connection.connect(
+        settings.database_url.get_secret_value(),
+        application_name="eventsvc admin",
+        idle_in_transaction=_IDLE_IN_TRANSACTION,
+    )
+
+
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """Connect to both.
@@ -74,7 +85,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         LogUnavailable: PostgreSQL is away.
         SchemaError: a migration is missing.
     """
-    connection = log_connection.connect(settings.database_url.get_secret_value(), application_name="eventsvc admin")
+    connection = _connect(settings)
     client = index_client.connect(settings) if settings.elasticsearch_url else None
     try:
         with log_connection.translate_errors():

@@ -1,48 +1,64 @@
-"""What has to be done now and then, whether there is an index or not: months made ahead, old keys forgotten."""
+"""Work that does not depend on an index: make months ahead, forget old keys, end the sessions of frozen writers."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import structlog
 
 from eventsvc.errors import EventsvcError
 from eventsvc.log import connection as log_connection
 from eventsvc.log import months, schema
+from eventsvc.log.connection import Connection
+from eventsvc.log.progress.horizon import FrozenCopies
 from eventsvc.log.write import idempotency
 from eventsvc.settings import Settings
 
 _EVERY = 3600.0  # seconds
 _AFTER_FAILURE = 15.0
+_LOOK_EVERY = 10.0  # seconds in which a COPY must have moved
 
 _logger = structlog.get_logger()
 
 
-def keep_up(settings: Settings, stop: threading.Event) -> None:
-    """Do it once an hour until told to stop; several processes may."""
+def keep_up(settings: Settings, stop: threading.Event, *, look_every: float = _LOOK_EVERY) -> None:
+    """Do all of it until told to stop; several processes may."""
     while not stop.is_set():
         try:
-            do_once(settings)
-            stop.wait(_EVERY)
+            _keep_up(settings, stop, look_every)
         except EventsvcError as exc:
             _logger.warning("upkeep failed, will be tried again", error=str(exc))
             stop.wait(_AFTER_FAILURE)
 
 
-def do_once(settings: Settings) -> None:
-    """Do all of it now.
-
-    Raises:
-        LogError: PostgreSQL is away, or did not let us.
-    """
+def _keep_up(settings: Settings, stop: threading.Event, look_every: float) -> None:
+    """Work in one session of PostgreSQL until told to stop."""
+    due = time.monotonic()
     connection = log_connection.connect(settings.database_url.get_secret_value(), application_name="eventsvc upkeep")
     try:
         with log_connection.translate_errors():
             schema.check(connection)
-            if made := months.ensure_months_ahead(connection):
-                _logger.info("months made", months=[f"{month:%Y-%m}" for month in made])
-            if count := months.count_default(connection):
-                _logger.error("events in the default partition: run `eventsvc admin doctor --fix`", events=count)
-            idempotency.prune(connection)
+            copies = FrozenCopies(connection)
+            while not stop.is_set():
+                if time.monotonic() >= due:
+                    do_once(connection)
+                    due = time.monotonic() + _EVERY
+                if ended := copies.end():
+                    _logger.warning("ended the sessions of processes that froze within a COPY", processes=ended)
+                stop.wait(look_every)
     finally:
         connection.close()
+
+
+def do_once(connection: Connection) -> None:
+    """Do the hourly work.
+
+    Raises:
+        LogError: the months could not be made.
+    """
+    if made := months.ensure_months_ahead(connection):
+        _logger.info("months made", months=[f"{month:%Y-%m}" for month in made])
+    if count := months.count_default(connection):
+        _logger.error("events in the default partition: run `eventsvc admin doctor --fix`", events=count)
+    idempotency.prune(connection)

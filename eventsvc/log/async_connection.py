@@ -12,7 +12,7 @@ from typing import Any, Self
 import psycopg2
 from psycopg2 import extensions
 
-from eventsvc.log.connection import PATIENCE, SERVER_PATIENCE
+from eventsvc.log.connection import PATIENCE, session_options
 
 Rows = list[tuple[Any, ...]]
 
@@ -32,7 +32,7 @@ class AsyncConnection:
             psycopg2.Error: the server does not answer or does not let us in.
             TimeoutError: not in time.
         """
-        options = f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)} {SERVER_PATIENCE}"
+        options = session_options(statement_timeout=statement_timeout)
 
         def begin() -> extensions.connection:
             begun: extensions.connection = psycopg2.connect(

@@ -27,20 +27,39 @@ PATIENCE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
-SERVER_PATIENCE = (
+_SERVER_PATIENCE = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
 )
+
+# A process of ours that hangs between two statements of a transaction (stopped, swapped out, its machine paused) keeps
+# its locks: with that of a writer the horizon stands still for everybody. PostgreSQL ends its session after this.
+IDLE_IN_TRANSACTION = 10.0  # seconds
 
 # jsonb goes through as text: see Event.data.
 psycopg2.extensions.register_type(psycopg2.extensions.new_type((3802,), "JSONB_TEXT", psycopg2.STRING))
 
 
-def connect(dsn: str, *, statement_timeout: float = 0.0, application_name: str = "eventsvc") -> Connection:
+def session_options(*, statement_timeout: float, idle_in_transaction: float = IDLE_IN_TRANSACTION) -> str:
+    """Give libpq's ``options`` of a session of ours; both times are in seconds, 0 for no limit."""
+    return (
+        f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}"
+        f" -c idle_in_transaction_session_timeout={round(idle_in_transaction * 1000)} {_SERVER_PATIENCE}"
+    )
+
+
+def connect(
+    dsn: str,
+    *,
+    statement_timeout: float = 0.0,
+    idle_in_transaction: float = IDLE_IN_TRANSACTION,
+    application_name: str = "eventsvc",
+) -> Connection:
     """Open one connection, in autocommit mode, UTC, which notices a dead server or network within 30 s.
 
     Args:
         dsn: a libpq connection string or URI.
         statement_timeout: seconds; 0 for none.
+        idle_in_transaction: seconds that a transaction may wait for its next statement; 0 for no limit.
         application_name: what pg_stat_activity shows.
 
     Raises:
@@ -52,7 +71,7 @@ def connect(dsn: str, *, statement_timeout: float = 0.0, application_name: str =
             application_name=application_name,
             connect_timeout=5,
             **PATIENCE,
-            options=f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)} {SERVER_PATIENCE}",
+            options=session_options(statement_timeout=statement_timeout, idle_in_transaction=idle_in_transaction),
         )
         connection.autocommit = True
         return connection
@@ -65,10 +84,13 @@ def translate_errors() -> Iterator[None]:
         yield
     except psycopg2.errors.QueryCanceled as exc:
         raise LogTimeout("PostgreSQL did not answer within the statement time limit") from exc
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        raise LogUnavailable(f"PostgreSQL cannot be reached: {_first_line(exc)}") from exc
+    # These two are OperationalErrors as well.
     except (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected) as exc:
         raise LogError(f"PostgreSQL asks to try again: {_first_line(exc)}") from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        # With a code, the server has answered: its disk is full, it shuts down, or ended this session.
+        problem = "cannot serve this" if exc.pgcode else "cannot be reached"
+        raise LogUnavailable(f"PostgreSQL {problem}: {_first_line(exc)}") from exc
 
 
 def _first_line(exc: BaseException) -> str:

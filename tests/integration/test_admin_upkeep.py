@@ -135,9 +135,7 @@ def test_a_server_that_is_away_is_a_finding(settings: Settings, away: str) -> No
     assert "hidden" not in str(findings)
 
 
-def test_upkeep_makes_months_and_reports_the_default_partition(
-    log: Any, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_upkeep_makes_months_and_reports_the_default_partition(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
     log.fetch(
         "DROP TABLE "
         + log.fetch(
@@ -147,7 +145,7 @@ def test_upkeep_makes_months_and_reports_the_default_partition(
     )
     log.insert(1, at="'2012-05-05'")
     before = log.fetch("SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass")
-    upkeep.do_once(settings)
+    upkeep.do_once(log.connection)
     after = log.fetch("SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass")
     assert after[0][0] == before[0][0] + 1
     assert "default partition" in capsys.readouterr().out

@@ -60,3 +60,30 @@ class Horizon:
         with self._connection.cursor() as cursor:
             cursor.execute(_WRITERS)
             return frozenset(name for (name,) in cursor)
+
+
+# PostgreSQL ends a session that is idle in a transaction, but not one that waits for the next block of a COPY: neither
+# statement_timeout nor transaction_timeout look at it there (tried with 18).
+_WAITING_COPIES = """
+    SELECT pid, copy.bytes_processed FROM pg_stat_progress_copy AS copy JOIN pg_stat_activity USING (pid)
+    WHERE relid = 'event'::regclass AND copy.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND wait_event = 'ClientRead' AND application_name LIKE 'eventsvc%'
+"""
+
+
+class FrozenCopies:
+    """Ends every COPY of ours whose process has sent nothing between two looks: it would hold the horizon."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._before: frozenset[tuple[int, int]] = frozenset()
+
+    def end(self) -> list[int]:
+        """End the sessions that have waited for their client since the last call; give their processes' ids."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_WAITING_COPIES)
+            waiting = frozenset((pid, done) for pid, done in cursor)
+            frozen = sorted(pid for pid, _ in waiting & self._before)
+            self._before = waiting
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (frozen,))
+        return frozen

@@ -44,6 +44,15 @@ def try_lead(connection: Connection) -> bool:
     return bool(taken)
 
 
+# A session that waits for its client, whether it is inside a transaction or not, or has a result that nobody fetches.
+# A statement that runs for long is no sign of a hung client, so there the wait must have lasted ten times as long.
+_DEPOSE = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = %(leader)s AND (state <> 'active' OR wait_event_type = 'Client') AND state_change < clock_timestamp()
+      - make_interval(secs => CASE state WHEN 'active' THEN 10 * %(silence)s ELSE %(silence)s END)
+"""
+
+
 def depose_hung_leader(connection: Connection, silence: float) -> None:
     """End the leader's session if it has said nothing for so many seconds: its process hangs, or its machine is gone.
 
@@ -51,11 +60,7 @@ def depose_hung_leader(connection: Connection, silence: float) -> None:
     broken and everything that it might still move fenced.
     """
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle' AND pid = %s"
-            " AND state_change < clock_timestamp() - make_interval(secs => %s)",
-            (find_leader(connection), silence),
-        )
+        cursor.execute(_DEPOSE, {"leader": find_leader(connection), "silence": silence})
 
 
 def find_leader(connection: Connection) -> int | None:
