@@ -10,6 +10,7 @@ from falcon.asgi import App, Request, Response
 
 from eventsvc.api import ops, problems
 from eventsvc.api.context import ContextResource
+from eventsvc.api.erasure import Erasures
 from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
@@ -43,6 +44,8 @@ class _Service:
         self.pool = Pool(dsn, size=size, statement_timeout=patience)
         # A connection of its own: readiness must not wait behind searches.
         self.probe = Pool(dsn, size=1, statement_timeout=2.0)
+        # Erasing may read a whole month; searches do not wait for it.
+        self.erasing = Pool(dsn, size=1, statement_timeout=120.0)
         replicas = settings.replica_urls.replace(",", " ").split()
         self.replicas = Replicas(replicas, size=size, statement_timeout=patience)
         self.writer = Writer(dsn, queue_size=settings.write_queue)
@@ -68,7 +71,7 @@ class _Service:
         if self.index is not None:
             await self.index.close()
         await self.replicas.close()
-        await asyncio.gather(asyncio.to_thread(self.pool.close), asyncio.to_thread(self.probe.close))
+        await asyncio.gather(*(asyncio.to_thread(pool.close) for pool in (self.pool, self.probe, self.erasing)))
 
 
 class Api(App[Request, Response]):
@@ -100,6 +103,9 @@ def create_app(settings: Settings) -> Api:
     app.add_route("/event/{event_id}/context", ContextResource(service.search, neighbours))
     app.add_route("/event/stats", StatsResource(Stats(service.reader, service.joined)))
     app.add_route("/event/stream", Stream(service.live, service.reader))
+    erasures = Erasures(service.erasing)
+    app.add_route("/erasure", erasures)
+    app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
     app.add_route("/query", Query())
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))

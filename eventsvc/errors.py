@@ -13,6 +13,8 @@ EventsvcError
 ├── TooManyRequests          more than the key, or the address, may ask
 ├── EventNotFound            no event of that id
 ├── EventGone                it was stored once, and has been erased since
+├── EventsHeld               a hold keeps some of the events that were to be erased
+├── ErasureNotFound          no erasure of that id
 ├── LogError                 PostgreSQL
 │   ├── LogUnavailable       it cannot be reached, or the connection broke
 │   ├── LogTimeout           a statement ran into its time limit
@@ -133,6 +135,26 @@ class TooManyRequests(EventsvcError):
 
 class EventGone(EventsvcError):
     """It was stored once, and has been erased since."""
+
+
+class EventsHeld(EventsvcError):
+    """Some of the events that were to be erased must be kept.
+
+    Attributes:
+        holds: the name of each hold, with how many of the events it keeps.
+    """
+
+    def __init__(self, holds: tuple[tuple[str, int], ...]) -> None:
+        self.holds = holds
+        named = ", ".join(f"{name} ({count:,})" for name, count in holds)
+        super().__init__(f"nothing was erased: holds keep some of these events: {named}")
+
+
+class ErasureNotFound(EventsvcError):
+    """No erasure has this id."""
+
+    def __init__(self, erasure_id: str) -> None:
+        super().__init__(f"no erasure has the id {erasure_id!r}")
 
 
 class EventNotFound(EventsvcError):

@@ -97,6 +97,19 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "It was stored once, and has been erased since",
         "The Idempotency-Key is known, and what was stored under it was erased. Do not send it again.",
     ),
+    errors.EventsHeld: Problem(
+        "events-held",
+        409,
+        "A hold keeps some of these events",
+        "Nothing was erased. `holds` names each hold and how many of the events it keeps. Narrow the query, or have the"
+        " hold released (`eventsvc admin retention release NAME`).",
+    ),
+    errors.ErasureNotFound: Problem(
+        "erasure-not-found",
+        404,
+        "There is no such erasure",
+        "No erasure has this id. GET /erasure lists the newest ones.",
+    ),
     errors.InvalidInput: Problem("invalid-input", 400, "The request cannot be used", "`detail` says why."),
     errors.EventNotFound: Problem(
         "event-not-found",

@@ -90,6 +90,8 @@ def _extensions(exc: errors.EventsvcError) -> dict[str, Any]:
     match exc:
         case errors.InvalidEvents():
             return {"errors": [_fault(fault) for fault in exc.faults], "total": exc.total}
+        case errors.EventsHeld():
+            return {"holds": [{"hold": name, "count": count} for name, count in exc.holds]}
         case errors.InvalidParameter():
             return {"parameter": exc.name}
         case errors.QueryError():

@@ -21,6 +21,7 @@ from eventsvc.errors import EventsvcError, Fenced, IndexUnavailable, SetupError
 from eventsvc.index import bulk
 from eventsvc.index import client as index_client
 from eventsvc.index.bulk import IndexVanished, backoff
+from eventsvc.indexer.erasing import erase
 from eventsvc.indexer.leader import Term
 from eventsvc.indexer.upkeep import keep_up
 from eventsvc.log import connection as log_connection
@@ -140,7 +141,10 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
-    work = [threading.Thread(target=keep_up, args=(settings, stop), name="upkeep", daemon=True)]
+    work = [
+        threading.Thread(target=target, args=(settings, stop), name=target.__name__, daemon=True)
+        for target in (keep_up, erase)
+    ]
     if settings.elasticsearch_url:
         work.append(threading.Thread(target=Indexer(settings, stop).run, name="indexer", daemon=True))
     else:

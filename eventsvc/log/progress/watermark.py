@@ -21,6 +21,15 @@ _LEADER_LOCK = 0x696E646578
 _NEXT_FENCE = "greatest(fence + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
 
 
+_LEADERS = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    f" AND (classid::bigint << 32) | objid::bigint = {_LEADER_LOCK}"
+)
+# True when an index holds events, or a leader may write some: then erased events must be removed from the index too.
+INDEX_IN_USE = f"(EXISTS (SELECT FROM index_month) OR EXISTS ({_LEADERS}))"
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """One reading.
@@ -66,12 +75,7 @@ def depose_hung_leader(connection: Connection, silence: float) -> None:
 def find_leader(connection: Connection) -> int | None:
     """Give the process id, within PostgreSQL, of the session that leads; None if nobody does."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND (classid::bigint << 32) | objid::bigint = %s",
-            (_LEADER_LOCK,),
-        )
+        cursor.execute(_LEADERS)
         rows = cursor.fetchall()
     return int(rows[0][0]) if rows else None
 

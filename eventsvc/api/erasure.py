@@ -1,0 +1,133 @@
+"""POST /erasure, GET /erasure and GET /erasure/{id}: erase events that match a query, and see what was erased."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import falcon
+import msgspec
+import orjson
+
+from eventsvc.api import media
+from eventsvc.erasure import erase
+from eventsvc.errors import ErasureNotFound, InvalidBody, InvalidParameter, UnsupportedMediaType
+from eventsvc.event import format_time
+from eventsvc.log.progress import erasures
+from eventsvc.query.parse import parse
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from falcon.asgi import Request, Response
+
+    from eventsvc.erasure.erase import Preview
+    from eventsvc.log.connection import Pool
+    from eventsvc.log.progress.erasures import Erasure
+
+_BODY_LIMIT = 64 * 1024  # bytes
+_LONGEST_REASON = 500  # characters
+_LISTED = 100
+
+
+class _Asked(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """The body of POST /erasure."""
+
+    q: str
+    reason: str
+    tz: str = "UTC"
+    dry_run: bool = False
+    until_now: bool = False
+
+
+_decode = msgspec.json.Decoder(_Asked).decode
+
+
+class Erasures:
+    """The collection of erasures."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Erase what matches, or say what would be erased: 200 when it is done, 202 while it goes on."""
+        asked = await _read(req)
+        node = parse(asked.q, now=round(time.time() * 1000), tz=asked.tz)
+        if asked.dry_run:
+            found = await self._pool.run(lambda connection: erase.preview(connection, node))
+            _answer(resp, _render_preview(found))
+            return
+        wanted = erase.Wanted(node, asked.reason.strip(), _asker(req), until_now=asked.until_now)
+        done = await self._pool.run(lambda connection: erase.begin(connection, wanted))
+        resp.status = falcon.HTTP_202 if done.finished_at is None else falcon.HTTP_200
+        resp.set_header("Location", f"/erasure/{done.id}")
+        _answer(resp, render(done))
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """List the newest erasures."""
+        found = await self._pool.run(lambda connection: erasures.list_newest(connection, _LISTED))
+        _answer(resp, [render(one) for one in found])
+
+    async def on_get_one(self, _req: Request, resp: Response, erasure_id: str) -> None:
+        """Say how far one erasure has come."""
+        try:
+            canonical = str(UUID(erasure_id))
+        except ValueError:
+            raise ErasureNotFound(erasure_id) from None
+        found = await self._pool.run(lambda connection: erasures.read(connection, canonical))
+        if found is None:
+            raise ErasureNotFound(erasure_id)
+        _answer(resp, render(found))
+
+
+async def _read(req: Request) -> _Asked:
+    if (req.content_type or "").partition(";")[0].strip().lower() != media.JSON:
+        raise UnsupportedMediaType(f"send {media.JSON}: q and reason, and dryRun or untilNow if you like")
+    raw = await media.read_small(req, _BODY_LIMIT)
+    try:
+        asked = _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise InvalidBody(f"the body must be an object with q and reason: {exc}") from exc
+    if not 0 < len(asked.reason.strip()) <= _LONGEST_REASON or "\0" in asked.reason:
+        raise InvalidParameter("reason", f"it must say why, in 1 to {_LONGEST_REASON} characters")
+    return asked
+
+
+def _asker(req: Request) -> str:
+    return str(getattr(req.context, "key_name", "") or "nobody (no keys are in use)")
+
+
+def _answer(resp: Response, value: Any) -> None:
+    resp.content_type = falcon.MEDIA_JSON
+    resp.set_header("Cache-Control", "no-store")
+    resp.data = orjson.dumps(value)
+
+
+def render(erasure: Erasure) -> dict[str, Any]:
+    """Give the JSON form."""
+    return {
+        "id": erasure.id,
+        "state": "running" if erasure.finished_at is None else "done",
+        "count": erasure.counted,
+        "erased": erasure.erased,
+        "reason": erasure.reason,
+        "queryDigest": erasure.digest,
+        "untilNow": erasure.upto is not None,
+        "askedBy": erasure.asked_by,
+        "askedAt": _time(erasure.asked_at),
+        "finishedAt": None if erasure.finished_at is None else _time(erasure.finished_at),
+    }
+
+
+def _time(moment: datetime) -> str:
+    return format_time(round(moment.timestamp() * 1000))
+
+
+def _render_preview(found: Preview) -> dict[str, Any]:
+    return {
+        "dryRun": True,
+        "count": found.count,
+        "months": [{"month": f"{month:%Y-%m}", "count": count} for month, count in found.months],
+        "held": [{"hold": name, "count": count} for name, count in found.held],
+    }

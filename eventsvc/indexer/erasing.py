@@ -1,0 +1,49 @@
+"""Go on with large erasures, and apply the rules of retention once an hour."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import chain
+
+import structlog
+
+from eventsvc.erasure import retention
+from eventsvc.erasure.erase import run_all
+from eventsvc.errors import EventsvcError
+from eventsvc.log import connection as log_connection
+from eventsvc.log import schema
+from eventsvc.settings import Settings
+
+_LOOK_EVERY = 1.0  # seconds
+_RULES_EVERY = 3600.0
+_AFTER_FAILURE = 15.0
+
+_logger = structlog.get_logger()
+
+
+def erase(settings: Settings, stop: threading.Event) -> None:
+    """Work until told to stop; several processes may."""
+    applied_at = float("-inf")
+    while not stop.is_set():
+        due = time.monotonic() - applied_at >= _RULES_EVERY
+        try:
+            _erase_once(settings, stop, rules=due)
+            applied_at = time.monotonic() if due else applied_at
+            stop.wait(_LOOK_EVERY)
+        except EventsvcError as exc:
+            _logger.warning("erasing was interrupted, and goes on later", error=str(exc))
+            stop.wait(_AFTER_FAILURE)
+
+
+def _erase_once(settings: Settings, stop: threading.Event, *, rules: bool) -> None:
+    connection = log_connection.connect(settings.database_url.get_secret_value(), application_name="eventsvc erasing")
+    try:
+        with log_connection.translate_errors():
+            schema.check(connection)
+            batches = [run_all(connection), *([retention.apply(connection)] if rules else [])]
+            for _ in chain(*batches):
+                if stop.is_set():
+                    return
+    finally:
+        connection.close()
