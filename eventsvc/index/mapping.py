@@ -191,7 +191,7 @@ def _longest_path(value: Any) -> int:
             return 0
 
 
-_EXPONENT = re.compile(r"\de-?\d")
+_EXPONENT = re.compile(r"\de[-+]?\d")
 _write = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -209,6 +209,8 @@ def _plain_numbers(value: Any) -> str:
         case list():
             return "[" + ", ".join(map(_plain_numbers, value)) + "]"
         case float():
-            return format(Decimal(repr(value)), "f")
+            text = format(Decimal(repr(value)), "f")
+            # Elasticsearch gives a float only for what was written with a decimal point.
+            return text if "." in text else text + ".0"
         case _:
             return _write(value)

@@ -12,7 +12,7 @@ from typing import Any, Self
 import psycopg2
 from psycopg2 import extensions
 
-from eventsvc.log.connection import PATIENCE, session_options
+from eventsvc.log.connection import KEEP_VALUES_OUT, PATIENCE, session_options
 
 Rows = list[tuple[Any, ...]]
 
@@ -50,6 +50,7 @@ class AsyncConnection:
             opened = cls(connection)
             try:
                 await opened._wait()
+                await opened.execute(KEEP_VALUES_OUT)
             except BaseException:
                 opened.close()
                 raise

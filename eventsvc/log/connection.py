@@ -35,6 +35,13 @@ _SERVER_PATIENCE = (
 # its locks: with that of a writer the horizon stands still for everybody. PostgreSQL ends its session after this.
 IDLE_IN_TRANSACTION = 10.0  # seconds
 
+# SECURITY: PostgreSQL logs the whole statement that fails or takes too long, query values and events included. Only a
+# superuser may tell it not to, or a role with GRANT SET ON PARAMETER; other roles go without.
+KEEP_VALUES_OUT = (
+    "SELECT set_config('log_min_error_statement', 'panic', false)"
+    " WHERE has_parameter_privilege('log_min_error_statement', 'SET')"
+)
+
 # jsonb goes through as text: see Event.data.
 psycopg2.extensions.register_type(psycopg2.extensions.new_type((3802,), "JSONB_TEXT", psycopg2.STRING))
 
@@ -74,6 +81,8 @@ def connect(
             options=session_options(statement_timeout=statement_timeout, idle_in_transaction=idle_in_transaction),
         )
         connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(KEEP_VALUES_OUT)
         return connection
 
 

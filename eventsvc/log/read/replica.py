@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -47,11 +48,14 @@ class Replicas:
         for place in range(len(self._replicas)):
             replica = self._replicas[(first + place) % len(self._replicas)]
             try:
-                return await replica.run(work, replayed)
+                answer = await replica.run(work, replayed)
             except LogTimeout:
                 raise
             except LogError as exc:
-                _log.info("a replica is passed over", reason=str(exc))
+                replica.note(str(exc))
+            else:
+                replica.note("")
+                return answer
         raise NoReplica("no replica can serve this read")
 
     async def close(self) -> None:
@@ -66,6 +70,13 @@ class Replica:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._breaker = Breaker(self._probe, name="a replica")
+        self._serves = True
+
+    def note(self, obstacle: str) -> None:
+        """Log when the replica stops serving reads, and when it serves them again; not every read in between."""
+        if self._serves == bool(obstacle):
+            self._serves = not obstacle
+            _log.info("a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle)
 
     async def run(self, work: Callable[[Connection], T], replayed: str | None) -> T:
         """Run ``work(connection)`` if the replica has replayed far enough."""
@@ -73,15 +84,21 @@ class Replica:
             raise NoReplica("it is away")
         began = time.monotonic()
         try:
-            return await self._pool.run(lambda connection: _run_when_replayed(connection, work, replayed))
-        except (NoReplica, LogTimeout):
+            answer = await self._pool.run(lambda connection: _run_when_replayed(connection, work, replayed))
+        except LogTimeout:
             raise
         except LogError:
             self._breaker.failed(began)
             raise
+        # Not raised where the connection is lent: the pool would take it for broken and close it.
+        if isinstance(answer, _Unfit):
+            raise NoReplica(answer.reason)
+        return answer
 
     async def _probe(self) -> None:
-        await self._pool.run(lambda connection: _run_when_replayed(connection, lambda _: None, None))
+        answer = await self._pool.run(lambda connection: _run_when_replayed(connection, lambda _: None, None))
+        if answer is not None:
+            raise NoReplica(answer.reason)
 
     async def close(self) -> None:
         """Stop probing and close every connection."""
@@ -103,7 +120,14 @@ def needed_position(connection: Connection) -> str:
     return str(position)
 
 
-def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], replayed: str | None) -> T:
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """The replica answers, but cannot serve this read."""
+
+    reason: str
+
+
+def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], replayed: str | None) -> T | _Unfit:
     """Look first, read afterwards: the read's snapshot is then at least as new as what was looked at."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -112,7 +136,5 @@ def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], 
         )
         ((standby, far_enough),) = cursor.fetchall()
     if not standby:
-        raise NoReplica("it is no longer a replica, so nobody knows what it holds")
-    if not far_enough:
-        raise NoReplica("it has not replayed far enough")
-    return work(connection)
+        return _Unfit("it is no longer a replica, so nobody knows what it holds")
+    return work(connection) if far_enough else _Unfit("it has not replayed far enough")

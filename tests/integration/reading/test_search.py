@@ -277,6 +277,15 @@ def test_eventual_reads_leave_the_tail_out(world: Any) -> None:
     assert messages(world.find(world.search(), "environment eq 'test'", strong=False)) == ["a"]
 
 
+def test_numbers_read_alike_from_the_index_and_from_the_log(world: Any) -> None:
+    world.store("m", data='{"a": 10000000000000000.0, "b": 1e16, "c": 1.5e-7, "d": 0.1, "e": [-2.5e20, 1e300]}')
+    world.index_all()
+    search = world.search()
+    (strong,), (eventual,) = (world.find(search, "message eq 'm'", strong=strong).events for strong in (True, False))
+    ((stored,),) = world.execute("SELECT data::text FROM event")
+    assert (eventual.data, strong.data) == (stored, stored)
+
+
 def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
     world.store("a")
     world.index_all()

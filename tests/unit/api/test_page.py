@@ -14,7 +14,7 @@ from eventsvc.api.page import links, read_parameters
 from eventsvc.api.stream import make_token, read_token
 from eventsvc.errors import InvalidParameter
 
-TIMES = st.integers(-(2**62), 2**62)
+TIMES = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 SEQS = st.integers(0, 2**63 - 1)
 
 

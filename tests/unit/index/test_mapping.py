@@ -43,7 +43,9 @@ def test_integers_of_any_size_stay_exact(make_event: Make) -> None:
     assert round_trip(event) == event
 
 
-@pytest.mark.parametrize("number", ["0.0000001", "-0.00000000012345", "123456789012345.6", "0.1", "100.5"])
+@pytest.mark.parametrize(
+    "number", ["0.0000001", "-0.00000000012345", "123456789012345.6", "0.1", "100.5", "10000000000000000.0"]
+)
 def test_numbers_look_as_postgresql_writes_them(make_event: Make, number: str) -> None:
     event = make_event(data=f'{{"n": [{number}], "e-7": "1e-7"}}')
     assert round_trip(event).data == event.data
