@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventsvc import limits
 from eventsvc.errors import BodyTooLarge, Fault, InvalidBody, InvalidEvents
-from eventsvc.incoming.split import Item, split_array, split_lines
+from eventsvc.incoming.split import Item, split_json, split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ class BulkEvents:
         self, body: Unpacked, parser: EventParser, *, lines: bool, longest: int, most: int, partial: bool
     ) -> None:
         self._body, self._parse = body, parser.parse
-        self._items: Iterator[Item] = (split_lines if lines else split_array)(body, longest)
+        self._items: Iterator[Item] = (split_lines if lines else split_json)(body, longest)
         self._most, self._partial = most, partial
         self._reported = _REPORTED_WHEN_PARTIAL if partial else limits.FAULTS
         self.faults: list[Fault] = []

@@ -22,28 +22,37 @@ _FIELDS = ("email", "environment", "component", "message", "data")
 _GIVEN = ("id", "createdAt")
 _LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
 _INTERNAL = frozenset({"localhost", "local", "test", "invalid", "onion", "arpa"})
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# PERF: possessive, and a string that does not end is a token of its own: every character is looked at once.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _DIGITS = 310  # an integer with more is beyond float64
 _SAFE_DEPTH = 500  # the standard library's parser recurses
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BEYOND = "is beyond float64 (up to 1.8e308)"
 
 
-def explain(raw: bytes, email_fault: EmailFault) -> None:
-    """Raise with everything that is wrong with an event; return if nothing is.
+def explain(raw: bytes, email_fault: EmailFault) -> Any:
+    """Raise with everything that is wrong with an event; if nothing is, give it as ``load`` does.
 
     Raises:
         InvalidBody: it is not JSON.
         InvalidEvents: it breaks rules.
     """
-    event = _load(raw)
+    event = load(raw)
+    found, total = find(event, email_fault)
+    if found:
+        raise InvalidEvents(tuple(found), total=total)
+    return event
+
+
+def find(event: Any, email_fault: EmailFault) -> tuple[list[Fault], int]:
+    """Give the first faults of what ``load`` gave, and how many there are."""
     found: list[Fault] = []
     total = 0
     for fault in _check_event(event, email_fault):
         total += 1
         if len(found) < limits.FAULTS:
             found.append(fault)
-    if found:
-        raise InvalidEvents(tuple(found), total=total)
+    return found, total
 
 
 def email_fault(text: str) -> str | None:
@@ -66,20 +75,26 @@ def data_too_large(size: int) -> str:
     return f"is {size:,} bytes of compact JSON; at most {limits.DATA_BYTES:,} are allowed"
 
 
-class _Wrong:
-    """A value that JSON's grammar, or we, do not allow; it waits for the walk that knows its place."""
+class Wrong:
+    """A number that JSON's grammar, or we, do not allow; it waits for the walk that knows its place."""
 
-    def __init__(self, detail: str) -> None:
-        self.detail = detail
+    def __init__(self, text: str, detail: str) -> None:
+        self.text, self.detail = text, detail
 
 
-class _Pairs(dict[str, Any]):
+class Pairs(dict[str, Any]):
     """An object with the keys that were given more than once."""
 
     twice: tuple[str, ...] = ()
 
 
-def _load(raw: bytes) -> Any:
+def load(raw: bytes) -> Any:
+    """Read JSON so that nothing wrong with it is lost: its objects are Pairs, impossible numbers are Wrong.
+
+    Raises:
+        InvalidBody: it is not JSON.
+        InvalidEvents: it is nested too deep to be read.
+    """
     try:
         text = raw.decode()
     except UnicodeDecodeError as exc:
@@ -89,8 +104,13 @@ def _load(raw: bytes) -> Any:
     try:
         return _loads(text)
     except json.JSONDecodeError as exc:
-        reason = "it starts with a byte order mark" if text.startswith("\ufeff") else exc.msg
-        raise InvalidBody(f"not JSON: {reason} at line {exc.lineno}, column {exc.colno}") from exc
+        hint = _several(text) if exc.msg == "Extra data" and text.startswith("{", exc.pos) else ""
+        raise InvalidBody(f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}{hint}") from exc
+
+
+def _several(text: str) -> str:
+    lines = "" if "\n" in text.strip() else " (curl: --data-binary keeps the ends of lines, --data removes them)"
+    return f"; another object follows: send one event a line as application/x-ndjson, or an array{lines}"
 
 
 def _loads(text: str) -> Any:
@@ -99,7 +119,7 @@ def _loads(text: str) -> Any:
         object_pairs_hook=_pairs,
         parse_int=_integer,
         parse_float=_float,
-        parse_constant=lambda name: _Wrong(f"{name} is not a JSON number"),
+        parse_constant=lambda name: Wrong(name, f"{name} is not a JSON number"),
     )
 
 
@@ -113,35 +133,38 @@ def _depth(text: str) -> int:
             deepest = max(deepest, depth)
         elif token[0] in "]}":
             depth -= 1
+        elif token[0] == '"':
+            break  # a string that does not end; what follows lies inside it
     return deepest
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
-    result = _Pairs(pairs)
+def _pairs(pairs: list[tuple[str, Any]]) -> Pairs:
+    result = Pairs(pairs)
     if len(result) < len(pairs):
         seen: set[str] = set()
         result.twice = tuple(dict.fromkeys(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     return result
 
 
-def _integer(text: str) -> int | _Wrong:
+def _integer(text: str) -> int | Wrong:
     if len(text) > _DIGITS:
-        return _Wrong(f"is an integer of {len(text.lstrip('-')):,} digits; numbers must fit float64 (up to 1.8e308)")
+        digits = len(text.lstrip("-"))
+        return Wrong(text, f"is an integer of {digits:,} digits; numbers must fit float64 (up to 1.8e308)")
     value = int(text)
     try:
         float(value)
     except OverflowError:
-        return _Wrong("is beyond float64 (up to 1.8e308)")
+        return Wrong(text, _BEYOND)
     return value
 
 
-def _float(text: str) -> float | _Wrong:
+def _float(text: str) -> float | Wrong:
     value = float(text)
-    return _Wrong("is beyond float64 (up to 1.8e308)") if value in (float("inf"), float("-inf")) else value
+    return Wrong(text, _BEYOND) if value in (float("inf"), float("-inf")) else value
 
 
 def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
-    if not isinstance(event, _Pairs):
+    if not isinstance(event, Pairs):
         yield Fault("", f"must be a JSON object, not {_type_name(event)}")
         return
     yield from _check_twice(event, "")
@@ -154,7 +177,9 @@ def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
         reason = email_fault(event["email"])
         if reason is not None:
             yield Fault("/email", reason)
-    yield from (_unknown(name) for name in event if name not in _FIELDS)
+    unknown = [name for name in event if name not in _FIELDS]
+    # PERF: near names cost the most here, so only those that can be in the answer are looked for.
+    yield from (_unknown(name, near=number < limits.FAULTS) for number, name in enumerate(unknown))
     if "data" in event:
         yield from _check_data(event["data"])
 
@@ -191,18 +216,18 @@ def _check_data(data: Any) -> Iterator[Fault]:
 
 
 def _walk(value: Any, pointer: str, depth: int) -> Iterator[Fault]:
-    if isinstance(value, _Wrong):
+    if isinstance(value, Wrong):
         yield Fault(pointer, value.detail)
     elif isinstance(value, str):
         yield from _check_characters(pointer, value, "")
-    elif isinstance(value, _Pairs | list):
+    elif isinstance(value, Pairs | list):
         if depth == limits.DATA_DEPTH:
             yield Fault(_cut(pointer), f"is nested deeper than {limits.DATA_DEPTH} levels")
         else:
             yield from _walk_inside(value, pointer, depth + 1)
 
 
-def _walk_inside(value: _Pairs | list[Any], pointer: str, depth: int) -> Iterator[Fault]:
+def _walk_inside(value: Pairs | list[Any], pointer: str, depth: int) -> Iterator[Fault]:
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from _walk(item, f"{pointer}/{index}", depth)
@@ -213,16 +238,16 @@ def _walk_inside(value: _Pairs | list[Any], pointer: str, depth: int) -> Iterato
         yield from _walk(item, f"{pointer}/{_escape(key)}", depth)
 
 
-def _check_twice(value: _Pairs, pointer: str) -> Iterator[Fault]:
+def _check_twice(value: Pairs, pointer: str) -> Iterator[Fault]:
     for key in value.twice:
         yield Fault(_cut(f"{pointer}/{_escape(key)}"), "is given more than once")
 
 
-def _unknown(name: str) -> Fault:
+def _unknown(name: str, *, near: bool) -> Fault:
     pointer = _cut(f"/{_escape(name)}")
     if name in _GIVEN:
         return Fault(pointer, "is given by the service; leave it out")
-    close = difflib.get_close_matches(name[:50], _FIELDS, n=1)
+    close = difflib.get_close_matches(name[:50], _FIELDS, n=1) if near else []
     hint = f"did you mean {close[0]}?" if close else "anything of your own goes into data"
     return Fault(pointer, f"is not a field of an event; {hint}")
 
@@ -240,7 +265,7 @@ def _too_long(text: str, longest: int) -> str:
 
 
 def _type_name(value: Any) -> str:
-    if isinstance(value, _Wrong):
+    if isinstance(value, Wrong):
         return "a number"
     names: dict[type, str] = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
     return "null" if value is None else names.get(type(value), "an object")

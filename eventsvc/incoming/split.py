@@ -1,4 +1,4 @@
-"""A stream of bytes → events, one by one, each with its line: NDJSON and JSON arrays, in bounded memory."""
+"""A stream of bytes → events, one by one, each with its line: NDJSON, arrays, objects in a row; in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = 256 * 1024
-_WHITESPACE = b" \t\r\n"
+BOM = b"\xef\xbb\xbf"  # what Windows programs put before UTF-8; it means nothing
 
 
 class Reader(Protocol):
@@ -24,26 +24,40 @@ class Reader(Protocol):
 Item = tuple[int, "bytes | InvalidEvents"]
 
 
+def _read_blocks(reader: Reader) -> Iterator[bytes]:
+    begin = reader.read(_BLOCK)
+    while 0 < len(begin) < len(BOM) and (more := reader.read(_BLOCK)):
+        begin += more
+    if begin := begin.removeprefix(BOM):
+        yield begin
+    while block := reader.read(_BLOCK):
+        yield block
+
+
 def split_lines(reader: Reader, longest: int) -> Iterator[Item]:
     """Give each line that is not blank with its number, from 1; a line that is too long as the error it is."""
     number = 0
-    rest = b""
-    skipping = False  # inside a line that is too long
-    while block := reader.read(_BLOCK):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
+    begun: list[bytes] = []  # pieces of a line whose end has not come; no more of them than show that it is too long
+    length = 0
+    for block in _read_blocks(reader):
+        lines = block.split(b"\n")
+        if length <= longest:
+            begun.append(lines[0])
+            length += len(lines[0])
+        if len(lines) == 1:
+            continue
+        lines[0] = b"".join(begun)
+        begun = [lines.pop()]
+        length = len(begun[0])
         for line in lines:
             number += 1
-            if skipping or len(line) > longest:
-                skipping = False
+            if len(line) > longest:
                 yield number, _too_long(longest)
             elif line and not line.isspace():
                 yield number, line
-        if skipping or len(rest) > longest:
-            skipping, rest = True, b""
-    if skipping:
+    if length > longest:
         yield number + 1, _too_long(longest)
-    elif rest and not rest.isspace():
+    elif (rest := b"".join(begun)) and not rest.isspace():
         yield number + 1, rest
 
 
@@ -51,100 +65,153 @@ def _too_long(longest: int) -> InvalidEvents:
     return InvalidEvents((Fault("", f"is longer than {longest:,} bytes"),))
 
 
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_REST = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'  # of a string, up to its closing quote
+_STRING = rb'"' + _REST + rb'"'
 _FLAT = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
 _NESTED = _FLAT
 for _ in range(3):
     _NESTED = rb'(?:[^"{}\[\]]++|' + _STRING + rb"|[{\[]" + _NESTED + rb"[}\]])*+"
 # PERF: one match takes most events whole, in C. Possessive throughout, so it never backtracks.
-_OBJECT = re.compile(rb"[ \t\r\n]*+(\{" + _NESTED + rb"\})[ \t\r\n]*+([,\]])", re.DOTALL)
+_OBJECT = re.compile(rb"[ \t\r\n]*+(\{" + _NESTED + rb"\})", re.DOTALL)
+_ELEMENT = re.compile(_OBJECT.pattern + rb"[ \t\r\n]*+([,\]])", re.DOTALL)
 # What the fast way leaves: a whole string, the beginning of one, or a structural character.
-_TOKEN = re.compile(_STRING + rb'|"|[\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(_STRING + rb'|["\[\]{},]', re.DOTALL)
+_INSIDE = re.compile(_REST, re.DOTALL)
 
 
-def split_array(reader: Reader, longest: int) -> Iterator[Item]:
-    """Give each element of a JSON array with its position, from 1.
+def split_json(reader: Reader, longest: int) -> Iterator[Item]:
+    """Give each element of a JSON array, or each of the objects that follow one another, with its position, from 1.
 
-    Elements are only told apart here; whether they are JSON is seen when they are parsed.
+    Events are only told apart here; whether they are JSON is seen when they are parsed. An event that is too long
+    comes as the error it is.
 
     Raises:
         InvalidBody: the array does not end, or something follows it.
     """
-    elements = _Elements(reader, longest)
-    yield from enumerate(elements, 1)
-    elements.check_end()
+    text = _Text(reader, longest)
+    if text.begins_array():
+        yield from enumerate(text.read_elements(), 1)
+    else:
+        yield from enumerate(text.read_objects(), 1)
 
 
-class _Elements:
-    """The elements of an array, as text; it has been opened already."""
+class _Text:
+    """JSON text, read only as far as the event that is being looked for."""
 
     def __init__(self, reader: Reader, longest: int) -> None:
-        self._reader, self._longest = reader, longest
-        self._buffer, self._place = b"", 0
-        self._number = 0
-        self._skip_bracket()
+        self._blocks, self._longest = _read_blocks(reader), longest
+        self._buffer = bytearray()
+        self._place = 0  # where the event begins
+        self._seen = 0  # how far its end was looked for: nothing is looked at twice
+        self._inside, self._depth = False, 0  # of a string; of brackets
+        self._dropped = False  # its beginning, because it is too long
+        self._array = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        while True:
-            element, last = self._next()
-            if last and self._number == 0 and not element.strip(_WHITESPACE):
-                return  # an empty array
-            self._number += 1
-            yield element
-            if last:
-                return
+    def begins_array(self) -> bool:
+        """Tell whether an array begins, and step into it."""
+        while not self._buffer.lstrip() and self._read_more():
+            self._buffer = self._buffer.lstrip()
+        self._array = self._buffer[:1] == b"["
+        self._place = int(self._array)
+        return self._array
 
-    def check_end(self) -> None:
-        """Make sure that nothing but space follows."""
-        rest = self._buffer[self._place :]
-        while rest or (rest := self._reader.read(_BLOCK)):
-            if not rest.isspace():
-                raise InvalidBody(f"not JSON: something follows the array of {self._number:,} events")
-            rest = b""
+    def read_elements(self) -> Iterator[bytes | InvalidEvents]:
+        """Give the elements, to the end of the array and of the text."""
+        number = 0
+        last = False
+        while not last:
+            number += 1
+            element, last = self._next_element(number)
+            if last and number == 1 and isinstance(element, bytes) and not element.strip():
+                number = 0  # an empty array
+            else:
+                yield element
+        while not self._buffer[self._place :].strip() and self._read_more():
+            self._place = 0
+        if self._buffer[self._place :].strip():
+            raise InvalidBody(f"not JSON: something follows the array of {number:,} events")
 
-    def _skip_bracket(self) -> None:
-        while not self._buffer and (block := self._reader.read(_BLOCK)):
-            self._buffer = block.lstrip(_WHITESPACE)
-        self._place = 1
+    def read_objects(self) -> Iterator[bytes | InvalidEvents]:
+        """Give the objects; what is left at the end comes as if it were one."""
+        more = True
+        while more:
+            whole = _OBJECT.match(self._buffer, self._place)
+            if whole:
+                self._place = whole.end()
+                yield self._check_length(whole[1])
+                continue
+            more = (end := self._find_end()) >= 0
+            rest = self._take(end if more else len(self._buffer))
+            if isinstance(rest, InvalidEvents) or rest.strip():
+                yield rest
 
-    def _next(self) -> tuple[bytes, bool]:
-        """Give the text of the next element, and whether it is the last."""
-        whole = _OBJECT.match(self._buffer, self._place)
+    def _next_element(self, number: int) -> tuple[bytes | InvalidEvents, bool]:
+        """Give an element, and whether it is the last."""
+        whole = _ELEMENT.match(self._buffer, self._place)
         if whole:
             self._place = whole.end()
-            return whole[1], whole[2] == b"]"
-        while (end := _find_end(self._buffer, self._place)) < 0:
-            self._read_more()
-        element = self._buffer[self._place : end]
+            return self._check_length(whole[1]), whole[2] == b"]"
+        if (end := self._find_end()) < 0:
+            raise InvalidBody(f"not JSON: the body ends inside event {number:,} of the array")
+        element = self._take(end)
         self._place = end + 1
-        return element, self._buffer[end] == _CLOSING
+        return element, self._buffer[end : end + 1] == b"]"
 
-    def _read_more(self) -> None:
-        rest = self._buffer[self._place :]
-        if len(rest) > self._longest:
-            raise InvalidBody(f"event {self._number + 1:,} of the array is longer than {self._longest:,} bytes")
-        block = self._reader.read(_BLOCK)
-        if not block:
-            raise InvalidBody(f"not JSON: the body ends inside event {self._number + 1:,} of the array")
-        self._buffer, self._place = rest + block, 0
+    def _check_length(self, event: bytes) -> bytes | InvalidEvents:
+        return event if len(event) <= self._longest else _too_long(self._longest)
 
+    def _take(self, end: int) -> bytes | InvalidEvents:
+        event = _too_long(self._longest) if self._dropped else bytes(self._buffer[self._place : end])
+        self._place = end
+        return self._check_length(event) if isinstance(event, bytes) else event
 
-_CLOSING = ord("]")
+    def _read_more(self) -> bool:
+        """Read a block; keep of what was read what still matters."""
+        if self._seen - self._place > self._longest:
+            self._place, self._dropped = self._seen, True
+        del self._buffer[: self._place]
+        self._seen -= self._place
+        self._place = 0
+        block = next(self._blocks, b"")
+        self._buffer += block
+        return bool(block)
 
+    def _find_end(self) -> int:
+        """Read on to where the event ends; -1 if the text ends before."""
+        self._seen, self._inside, self._depth, self._dropped = self._place, False, 0, False
+        while (end := self._look()) < 0:
+            if not self._read_more():
+                return -1
+        return end
 
-def _find_end(buffer: bytes, start: int) -> int:
-    """Find the comma or bracket that ends an element; -1 if it has not come yet."""
-    depth = 0
-    for token in _TOKEN.finditer(buffer, start):
-        text = token[0]
-        if text == b'"':
-            return -1  # a string that goes on in the next block
-        if text in {b"[", b"{"}:
-            depth += 1
-        elif text in {b"]", b"}"}:
-            if depth == 0 and text == b"]":
+    def _look(self) -> int:
+        """Look for the end in what was read last: an object's last bracket, or what follows an element; -1: not yet."""
+        if self._inside and not self._leave_string():
+            return -1
+        for token in _TOKEN.finditer(self._buffer, self._seen):
+            text = token[0]
+            if text == b'"':
+                self._inside, self._seen = True, token.end()
+                self._leave_string()
+                return -1
+            if self._depth == 0 and self._array and text in _ENDS:
                 return token.start()
-            depth -= 1
-        elif text == b"," and depth == 0:
-            return token.start()
-    return -1
+            self._depth += _DEPTH.get(text, 0)
+            if self._depth <= 0 and not self._array and text in _CLOSING:
+                return token.end()
+        self._seen = len(self._buffer)
+        return -1
+
+    def _leave_string(self) -> bool:
+        """Step over the rest of a string; False if its end has not been read yet."""
+        rest = _INSIDE.match(self._buffer, self._seen)
+        self._seen = rest.end() if rest else self._seen
+        if self._buffer[self._seen : self._seen + 1] != b'"':
+            return False
+        self._inside = False
+        self._seen += 1
+        return True
+
+
+_ENDS, _CLOSING = (b",", b"]"), (b"]", b"}")
+_DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}

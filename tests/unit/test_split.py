@@ -35,7 +35,7 @@ _json = st.recursive(
 @given(st.lists(_json, max_size=8), st.integers(1, 50), st.sampled_from([None, 1]))
 def test_the_elements_of_an_array_are_found(elements: list[Any], size: int, indent: int | None) -> None:
     body = b" \n" + json.dumps(elements, indent=indent).encode() + b"\n "
-    found = list(split.split_array(Pieces(body, size), 10_000))
+    found = list(split.split_json(Pieces(body, size), 10_000))
     assert [number for number, _ in found] == list(range(1, len(elements) + 1))
     assert [json.loads(raw) for _, raw in found] == elements  # type: ignore[arg-type]
 
@@ -46,23 +46,62 @@ def test_a_cut_array_is_never_taken_for_a_whole_one(elements: list[Any], data: A
     body = json.dumps(elements).encode()
     cut = body[: data.draw(st.integers(1, len(body) - 1))]
     with pytest.raises(InvalidBody, match="the body ends inside event"):
-        list(split.split_array(Pieces(cut, 7), 10_000))
+        list(split.split_json(Pieces(cut, 7), 10_000))
 
 
 def test_deep_elements_are_found_too() -> None:
     deep = b"[" * 500 + b"]" * 500
-    found = list(split.split_array(Pieces(b"[" + deep + b', {"a": ' + deep + b"}]", 64), 10_000))
+    found = list(split.split_json(Pieces(b"[" + deep + b', {"a": ' + deep + b"}]", 64), 10_000))
     assert [raw.strip() for _, raw in found] == [deep, b'{"a": ' + deep + b"}"]  # type: ignore[union-attr]
 
 
 def test_what_follows_an_array_is_refused() -> None:
     with pytest.raises(InvalidBody, match="something follows the array of 1 events"):
-        list(split.split_array(Pieces(b'[{}]\n{"a": 1}', 3), 100))
+        list(split.split_json(Pieces(b'[{}]\n{"a": 1}', 3), 100))
 
 
 def test_an_element_without_end_does_not_fill_memory() -> None:
-    with pytest.raises(InvalidBody, match="event 2 of the array is longer than 100 bytes"):
-        list(split.split_array(Pieces(b'[{}, "' + b"x" * 100_000, 50), 100))
+    with pytest.raises(InvalidBody, match="the body ends inside event 2 of the array"):
+        list(split.split_json(Pieces(b'[{}, "' + b"x" * 100_000, 50), 100))
+
+
+@pytest.mark.parametrize("size", [1, 9, 50, 1000])
+@pytest.mark.parametrize("long", [b'"%b"', b'{"a":"\\"%b,]}"}', b'[["%b"]]', b'{"%b":{}}'])
+def test_an_element_that_is_too_long_is_one_bad_event(size: int, long: bytes) -> None:
+    body = b"[1," + long % (b"x" * 500) + b" , {}," + long % (b"]" * 101) + b"]"
+    found = [isinstance(raw, InvalidEvents) for _, raw in split.split_json(Pieces(body, size), 100)]
+    assert found == [False, True, False, True]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), _json, max_size=3), max_size=8),
+    st.integers(1, 50),
+    st.sampled_from(["", "\n", " \r\n\t"]),
+)
+def test_objects_that_follow_one_another_are_found(objects: list[Any], size: int, between: str) -> None:
+    body = between.join(map(json.dumps, objects)).encode() + between.encode()
+    found = list(split.split_json(Pieces(body, size), 10_000))
+    assert [number for number, _ in found] == list(range(1, len(objects) + 1))
+    assert [json.loads(raw) for _, raw in found] == objects  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_is_no_object_is_left_to_the_parser(size: int) -> None:
+    found = [
+        raw for _, raw in split.split_json(Pieces(b'{"a":1}, {"b":"' + b"y" * 200 + b'"}{"c":[1]} x {"d"', size), 99)
+    ]
+    assert found[0::2] == [b'{"a":1}', b'{"c":[1]}']
+    assert isinstance(found[1], InvalidEvents)
+    assert found[3:] == [b' x {"d"']
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_byte_order_mark_is_skipped(size: int) -> None:
+    assert list(split.split_lines(Pieces(split.BOM + b"{}\n{}", size), 9)) == [(1, b"{}"), (2, b"{}")]
+    assert list(split.split_json(Pieces(split.BOM + b"[{}]", size), 9)) == [(1, b"{}")]
+    assert list(split.split_json(Pieces(split.BOM + b"{}", size), 9)) == [(1, b"{}")]
+    assert list(split.split_json(Pieces(split.BOM, size), 9)) == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
