@@ -3,15 +3,12 @@ ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# gunicorn's HTTP parser has no wheel for Linux: a compiler and, where the base image lacks them, Python's headers.
-RUN apt-get update -qq \
- && { test -e "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || headers=python3-dev; } \
- && apt-get install -y -qq --no-install-recommends gcc libc6-dev ${headers:-} >/dev/null
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
 # The venv gets no pip of its own: nothing is ever installed into a running container.
 RUN python -m venv --without-pip /opt/venv
 COPY config/requirements.txt /build/
-RUN pip --python /opt/venv/bin/python install --only-binary :all: --no-binary gunicorn-h1c --require-hashes \
-        --no-compile -r /build/requirements.txt
+RUN pip --python /opt/venv/bin/python install --only-binary :all: --require-hashes --no-compile \
+        -r /build/requirements.txt
 COPY pyproject.toml setup.cfg README.md /build/
 COPY eventsvc /build/eventsvc
 RUN pip --python /opt/venv/bin/python install --no-deps --no-compile /build \

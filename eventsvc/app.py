@@ -10,6 +10,7 @@ from falcon.asgi import App, Request, Response
 
 from eventsvc.api import ops, problems
 from eventsvc.api.context import ContextResource
+from eventsvc.api.edge import Edge, answer_head
 from eventsvc.api.erasure import Erasures
 from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
@@ -81,6 +82,12 @@ class Api(App[Request, Response]):
         super().__init__(**options)
         self._service = service
 
+    def add_route(self, uri_template: str, resource: Any, **kwargs: Any) -> None:
+        """Add a route; HEAD is answered wherever GET is."""
+        if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+            resource.on_head = answer_head(resource.on_get)
+        super().add_route(uri_template, resource, **kwargs)
+
     def leave(self) -> None:
         """End what would go on for ever; called when the worker is told to stop, before it waits for requests."""
         self._service.live.end()
@@ -93,8 +100,9 @@ def create_app(settings: Settings) -> Api:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure()]
+    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge()]
     app = Api(service, middleware=middleware)
+    app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     find = Find(service.search)
     app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))

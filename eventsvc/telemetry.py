@@ -18,6 +18,8 @@ REQUEST_SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+CONNECTIONS = Gauge("eventsvc_connections", "Connections of clients", multiprocess_mode="livesum")
+REFUSED = Counter("eventsvc_refused_total", "Requests refused before the app saw them, by status", ["status"])
 EVENTS_STORED = Counter("eventsvc_events_stored_total", "Events committed to the log")
 EVENTS_INDEXED = Counter("eventsvc_events_indexed_total", "Events written to the index")
 INDEX_FAILURES = Counter("eventsvc_index_failures_total", "Events that Elasticsearch refused")

@@ -1,4 +1,4 @@
-"""The README's tables that come from the code; ``make docs`` writes them, tests/test_docs.py compares."""
+"""What the README and the example of settings take from the code: ``make docs`` writes, tests/test_docs.py compares."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from pydantic import SecretStr
 
 from eventsvc.settings import PREFIX, Settings
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README, EXAMPLE = ROOT / "README.md", ROOT / "config" / "eventsvc.env.example"
 
 
 def settings_table() -> str:
     rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-        shown = f"`{default}`" if default not in ("", None) else ""
+        shown = f"`{default}`" if (default := _default(field)) else ""
         rows.append(f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)
+
+
+def example() -> str:
+    """Write every setting with its default, after the head of the file as it is."""
+    head = EXAMPLE.read_text(encoding="utf-8").partition("\n\n")[0]
+    entries = [
+        f"# {field.description}\n#{PREFIX}{name.upper()}={_default(field)}\n"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join([head + "\n", *entries])
+
+
+def _default(field: Any) -> str:
+    default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    return "" if default is None else str(default)
 
 
 def commands() -> dict[str, str]:
@@ -60,6 +75,7 @@ def write() -> None:
     for name, table in TABLES.items():
         text = block(name).sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text)
     README.write_text(text, encoding="utf-8")
+    EXAMPLE.write_text(example(), encoding="utf-8")
 
 
 if __name__ == "__main__":

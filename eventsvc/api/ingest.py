@@ -13,7 +13,7 @@ import orjson
 
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents
-from eventsvc.errors import BodyTooLarge, EventsvcError, InvalidParameter
+from eventsvc.errors import BodyTooLarge, InvalidParameter
 from eventsvc.event import Event, format_time
 from eventsvc.incoming.parser import EventParser
 from eventsvc.incoming.unpack import Unpacked
@@ -62,19 +62,13 @@ class Ingest:
 
     async def __call__(self, req: Request, resp: Response) -> None:
         """Answer 201 with what was stored."""
-        try:
-            await self._ingest(req, resp)
-        except EventsvcError:
-            await media.discard(req)
-            raise
-
-    async def _ingest(self, req: Request, resp: Response) -> None:
         form = media.read_form(req)
         wishes = _read_wishes(req)
         length = req.content_length
         if form.lines or form.encoding or length is None or length > self._settings.body_bytes:
-            async with self._bulk_writer.place():
-                with await media.spool(req, self._settings.bulk_bytes) as body:
+            # The place is taken when the body is complete: a slow client holds none.
+            with await media.spool(req, self._settings.bulk_bytes) as body:
+                async with self._bulk_writer.place():
                     await self._take_file(body, form, wishes, resp)
             return
         raw = await media.read_small(req, self._settings.body_bytes)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +17,6 @@ JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 ENCODINGS = ("gzip", "zstd")
 
-_DISCARDING = 3.0  # seconds at most
 _IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
 
 
@@ -140,13 +137,3 @@ class _Watched:
         if event["type"] == "http.disconnect":
             self.broken = True
         return event
-
-
-async def discard(req: Request) -> None:
-    """Take what is left of a body that is refused.
-
-    A connection that is closed while its client still sends is reset, and the client never sees the answer.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DISCARDING):
-            await req.stream.exhaust()

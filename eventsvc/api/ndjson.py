@@ -28,8 +28,8 @@ _TARGET = 4 * 1024 * 1024  # bytes a page should have at most; the next one is m
 class Lines:
     """The body of an answer: an async iterator of whole lines, many at a time.
 
-    Falcon calls ``close`` when the answer has been sent, or when its client has gone away: gunicorn then cancels
-    the request after three seconds.
+    Falcon calls ``close`` when the answer has been sent, or when its client has gone away and the request is
+    cancelled.
     """
 
     def __init__(self, search: Search, reading: Reading, first: Answer, most: int | None) -> None:

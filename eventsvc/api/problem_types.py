@@ -174,8 +174,35 @@ BY_STATUS: dict[int, Problem] = {
         Problem("no-such-route", 404, "Not Found", "Nothing is served at this path; /openapi.json lists what is."),
         Problem("method-not-allowed", 405, "Method Not Allowed", "The header Allow lists the methods of this path."),
         Problem("not-acceptable", 406, "Not Acceptable", "The answer cannot be given in a type that Accept names."),
+        Problem(
+            "request-timeout",
+            408,
+            "Request Timeout",
+            "The head or the body of the request came too slowly. Nothing was stored; send it again, in smaller parts"
+            " if the line is slow.",
+        ),
         Problem("uri-too-long", 414, "URI Too Long", "Send the query in the body of QUERY /event instead."),
         Problem("too-many-requests", 429, "Too Many Requests", "Send the same again after Retry-After seconds."),
+        Problem(
+            "head-too-large",
+            431,
+            "Request Header Fields Too Large",
+            "A request may have 100 header fields with 64 KiB in all. Send fewer or shorter ones.",
+        ),
+        Problem(
+            "not-implemented",
+            501,
+            "Not Implemented",
+            "The request uses a part of HTTP that the service lacks; `detail` names it.",
+        ),
+        Problem(
+            "too-many-connections",
+            503,
+            "Too Many Connections",
+            "The process serves as many connections as it may. Come back after Retry-After seconds, and keep"
+            " connections open rather than making many.",
+            1,
+        ),
     )
 }
 

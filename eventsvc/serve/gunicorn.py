@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,15 @@ def run(settings: Settings) -> None:
     from eventsvc.telemetry import configure_logging
 
     configure_logging(settings.log_format, settings.log_level)
+    _raise_limit()
     _Gunicorn(settings, Path(metrics)).run()
+
+
+def _raise_limit() -> None:
+    """Take as many file descriptors as we may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def check_address(host: str, port: int) -> None:
@@ -53,7 +63,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """Gunicorn without a command line and without configuration files; each worker makes its own app."""
 
     def __init__(self, settings: Settings, metrics: Path) -> None:
-        self._settings, self._metrics = settings, metrics
+        self.settings, self._metrics = settings, metrics
         super().__init__()
 
     def load_config(self) -> None:
@@ -68,23 +78,20 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         from eventsvc.app import create_app
 
-        return create_app(self._settings)
+        return create_app(self.settings)
 
     def _options(self) -> dict[str, Any]:
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return {
-            "bind": f"{host}:{self._settings.port}",
-            "workers": self._settings.workers,
+            "bind": f"{host}:{self.settings.port}",
+            "workers": self.settings.workers,
             "worker_class": "eventsvc.serve.worker.Worker",
-            "asgi_lifespan": "on",
-            "worker_connections": 10_000,
             "worker_tmp_dir": str(_MEMORY_FOLDER) if _MEMORY_FOLDER.is_dir() else None,
             "preload_app": False,
-            "limit_request_line": 8190,
             "keepalive": 75,  # longer than a balancer keeps idle connections
             "graceful_timeout": 15,
             "timeout": 60,
-            "loglevel": self._settings.log_level,
+            "loglevel": self.settings.log_level,
             "logger_class": _Logger,
             "control_socket_disable": True,
             "proc_name": "eventsvc",

@@ -1,79 +1,37 @@
-"""gunicorn's arbiter and ASGI worker, made to stop without a failed request.
+"""gunicorn's arbiter and uvicorn's server, made to stop without a failed request.
 
-A listening socket that is closed resets the connections that nobody has accepted yet, and their requests fail although
-the balancer could have sent them elsewhere. So new connections are turned away first, at the door of the kernel; those
-that are inside are accepted and served; only then is the socket closed.
-
-All workers share the listening sockets, so it is the arbiter that turns connections away, and only when all of the
-service stops: a worker that ends alone leaves its part to the others.
-
-Connections on which nobody asks anything are closed: after ``keepalive`` seconds (gunicorn 26 cancels its own timer as
-soon as it is set), and soon when the worker stops (gunicorn waits for them as long as for requests).
+All workers share the listening sockets. So the arbiter turns new connections away, and only when the whole service
+stops: a worker that ends alone leaves its share to the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
+import logging
+import os
 import signal
 import socket
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 from gunicorn.arbiter import Arbiter as _Arbiter
-from gunicorn.asgi.protocol import ASGIProtocol
-from gunicorn.workers import gasgi
+from uvicorn.config import Config
+from uvicorn.server import Server as _Server
+from uvicorn_worker import UvicornWorker
+
+from eventsvc.serve.connection import Connection, Door
+from eventsvc.serve.listeners import is_turned_away, is_waiting, turn_away
 
 # A handshake under way ends within a round trip or two.
 _SETTLE = 0.2  # seconds
 _BETWEEN_LOOKS = 0.01  # seconds
-# Who sends one request after the other is told with the next answer that the connection ends.
+# A client that sends one request after the other learns from the next answer that its connection ends.
 _LAST_CALL = 1.0  # seconds
-
-# Packets that have less hops left than this are dropped (ip(7), for RFC 5082). Nobody starts with as many as 255 but
-# some routers: nothing gets through any more, except what the kernel knows as the end of a handshake.
-_IP_MINTTL = 21  # linux/in.h; Python has no name for them
-_IPV6_MINHOPCOUNT = 73
-_FAMILIES = {
-    socket.AF_INET: (socket.IPPROTO_IP, _IP_MINTTL),
-    socket.AF_INET6: (socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT),
-}
-
-
-def turn_away(listener: socket.socket) -> bool:
-    """Let no new connection reach ``listener``; what has reached it can still be accepted.
-
-    Whoever tries is neither let in nor refused; he asks again after a second, when the socket is closed, and is
-    refused then, which tells a balancer to ask the next process. Tell whether the system can do this.
-    """
-    return _set_hops(listener, 255)
-
-
-def is_turned_away(sock: socket.socket) -> bool:
-    """Tell whether a listener turns others away, or a connection inherited that from one that does."""
-    return sys.platform == "linux" and sock.family in _FAMILIES and sock.getsockopt(*_FAMILIES[sock.family]) != 0
-
-
-def let_in(connection: socket.socket) -> None:
-    """Take back what a connection inherited from a listener that turns others away."""
-    _set_hops(connection, 0)
-
-
-def _set_hops(sock: socket.socket, least: int) -> bool:
-    if sys.platform != "linux" or sock.family not in _FAMILIES:
-        return False
-    try:
-        sock.setsockopt(*_FAMILIES[sock.family], least)
-    except OSError:  # a sandbox may forbid it: then as gunicorn does it by itself
-        return False
-    return True
-
-
-def _is_waiting(listener: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    return bool(poll.poll(0))
+# gunicorn kills a worker after 15 s; the writer must have drained before.
+GRACE = 12  # seconds that requests under way get when the worker stops
 
 
 class Arbiter(_Arbiter):  # type: ignore[misc]  # gunicorn has no types
@@ -96,70 +54,79 @@ class Arbiter(_Arbiter):  # type: ignore[misc]  # gunicorn has no types
         super().reap_workers()
 
 
-class _Protocol(ASGIProtocol):  # type: ignore[misc]
-    def connection_made(self, transport: Any) -> None:
-        connection = transport.get_extra_info("socket")
-        if is_turned_away(connection):
-            let_in(connection)
-        super().connection_made(transport)
-        self.worker.connections.add(self)
-        self._heard = self.worker.loop.time()
+class Server(_Server):
+    """Watches over its connections, and accepts those that wait before it stops listening, when nobody else will."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
-        super().connection_lost(exc)
+    def __init__(self, config: Config, door: Door, leave: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._door, self._leave = door, leave
+        self._looked = time.monotonic()
+        self._parent = os.getppid()
 
-    def data_received(self, data: bytes) -> None:
-        self._heard = self.worker.loop.time()
-        super().data_received(data)
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
+        """Stop gracefully, on SIGQUIT in a hurry; the base class would raise the signal once more at the end."""
+        self.should_exit = True
+        if sig == signal.SIGQUIT:
+            self.config.timeout_graceful_shutdown = 1
 
-    def _arm_keepalive_timer(self) -> None:  # called when a request has been answered
-        self._heard = self.worker.loop.time()
+    async def on_tick(self, counter: int) -> bool:
+        """Look at every connection once a second."""
+        if counter % 10 == 0:
+            now = time.monotonic()
+            # Time in which this process did not run is not the clients' fault.
+            passed, self._looked = min(now - self._looked, 1.5), now
+            for connection in self._connections():
+                connection.watch(passed)
+            if os.getppid() != self._parent:  # a killed gunicorn can tell its workers nothing
+                self.should_exit = True
+        return await super().on_tick(counter)
 
-    def _send_response_start(self, status: int, headers: Any, request: Any) -> None:
-        if self.worker.leaving is not None:
-            headers = [*headers, (b"connection", b"close")]
-        super()._send_response_start(status, headers, request)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve whoever is inside, say good-bye, then end."""
+        self._leave()  # live streams would keep us waiting until the time is up
+        listeners = [listener for listener in sockets or [] if is_turned_away(listener)]
+        while any(map(is_waiting, listeners)):  # noqa: ASYNC110  (the kernel tells nobody when the queue is empty)
+            await asyncio.sleep(_BETWEEN_LOOKS)
+        for server in self.servers:
+            server.close()
+        self._door.closing = True
+        for connection in self._connections():
+            connection.announce_end()
+        while any(connection.is_idle for connection in self._connections()):
+            for connection in self._connections():
+                connection.close_if_silent(_LAST_CALL)
+            await asyncio.sleep(_LAST_CALL / 10)
+        await super().shutdown(sockets)
 
-    def is_silent(self, seconds: float) -> bool:
-        """Tell whether the client has neither said nor awaited anything for so long."""
-        return self._current_request is None and self.worker.loop.time() - self._heard >= seconds
+    def _connections(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.server_state.connections))
 
 
-# gunicorn has no setting for it.
-gasgi.ASGIProtocol = _Protocol
+class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
+    """Runs one uvicorn server."""
 
-
-class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
-    """Accepts the connections that are waiting before it stops listening, when nobody else will."""
-
-    leaving: asyncio.Task[None] | None = None
+    CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012  (the base class's way)
+        "loop": "uvloop",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # eventsvc.api.forwarded reads them
+        "timeout_graceful_shutdown": GRACE,
+    }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.connections: set[_Protocol] = set()
+        logger = logging.getLogger("uvicorn.error")
+        # Its warnings tell of requests that clients got wrong; metrics count them.
+        logger.propagate, logger.level = True, logging.ERROR
+        self._door = Door.of(self.app.settings)
+        self.config.http = partial(Connection, door=self._door)
 
-    def notify(self) -> None:
-        """Tell the arbiter, once a second, that we live."""
-        super().notify()
-        self._close_silent(self.cfg.keepalive)
-
-    def handle_exit_signal(self) -> None:
-        """Stop gracefully (SIGTERM)."""
-        if self.leaving is None:
-            getattr(self.asgi, "leave", bool)()  # live streams would keep us waiting until the time is up
-            self.leaving = self.loop.create_task(self._leave())
-
-    async def _leave(self) -> None:
-        listeners = [listener.sock for listener in self.sockets if is_turned_away(listener.sock)]
-        while any(map(_is_waiting, listeners)):  # noqa: ASYNC110  (the kernel tells nobody when the queue is empty)
-            await asyncio.sleep(_BETWEEN_LOOKS)
-        super().handle_exit_signal()
-        while True:  # until the loop ends
-            self._close_silent(_LAST_CALL)
-            await asyncio.sleep(_LAST_CALL / 10)
-
-    def _close_silent(self, seconds: float) -> None:
-        for connection in list(self.connections):
-            if connection.is_silent(seconds):
-                connection.transport.close()
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = Server(self.config, self._door, getattr(self.wsgi, "leave", lambda: None))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(_Arbiter.WORKER_BOOT_ERROR)

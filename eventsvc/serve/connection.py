@@ -1,0 +1,348 @@
+"""One HTTP connection: what RFC 9110 and RFC 9112 ask for and uvicorn leaves open, and a bound on everything.
+
+uvicorn's class parses requests and runs the app. This one refuses what breaks the rules of HTTP or takes too much
+room or time, and always says so as a problem (RFC 9457) that quotes nothing of the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from eventsvc.api.problem_types import BY_STATUS
+from eventsvc.serve.listeners import is_turned_away, let_in
+from eventsvc.settings import Settings
+from eventsvc.telemetry import CONNECTIONS, REFUSED
+
+LONGEST_LINE = 8190  # bytes of a request line
+LARGEST_HEAD = 64 * 1024  # bytes of all header fields
+MOST_FIELDS = 100
+# Bytes that the parser may take without anything coming of it; a field that never ends is among them.
+_LARGEST_SILENCE = LARGEST_HEAD + LONGEST_LINE
+# A connection that is closed while its client still sends is reset, and the client never sees the answer.
+_LINGER = 3.0  # seconds
+# The work of a request whose client has gone away may be the storing of events: it gets this long to finish.
+_AFTER_HANGUP = 3.0  # seconds
+_SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and the listening sockets
+
+_HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=:\[\]]*")
+
+
+@dataclass(slots=True)
+class Door:
+    """What all connections of a worker share: their bounds, and whether the worker is about to stop.
+
+    Attributes:
+        connections: the most at a time.
+        head_seconds: how long the head of a request may take.
+        body_seconds: how long a body may take, beside one second for each ``body_rate`` bytes.
+        body_rate: bytes a second.
+        closing: each answer is the last of its connection.
+    """
+
+    connections: int
+    head_seconds: float
+    body_seconds: float
+    body_rate: int
+    closing: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Door:
+        """Take the settings, but leave enough file descriptors for everything else."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = min(settings.connections, max(descriptors - _SPARE_DESCRIPTORS, 16))
+        return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate)
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests that were sent ahead wait for their turn."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if not self._connection.pipeline and not self._connection.has_ended:
+            super().resume_reading()
+
+
+class _Lingering:
+    """The transport of a request whose body has not come in whole: closing it waits for the rest, for a while."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._transport = connection, connection.transport
+        self.write, self.is_closing = self._transport.write, self._transport.is_closing
+
+    def close(self) -> None:
+        self._connection.linger()
+
+
+class _RefusedError(Exception):
+    """Ends parsing."""
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of a client."""
+
+    def __init__(self, *args: Any, door: Door, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._door = door
+        self._serve, self.app = self.app, self._run
+        self._running: asyncio.Task[Any] | None = None
+        self._awaited = ""  # "head" or "body" of a request that has begun
+        self._waited = 0.0  # seconds for it
+        self._received = 0  # bytes of it
+        self._silence = 0  # bytes that the parser has taken in and made nothing of
+        self._head_size = 0
+        self._reason: tuple[int, str] | None = None
+        self._refused = False
+        self._heard = 0.0
+        self.has_ended = False  # the client has said that it sends nothing more
+
+    # ---- what happens to the connection
+
+    def connection_made(self, transport: Any) -> None:
+        """Let the client in, or say that there is no room."""
+        sock = transport.get_extra_info("socket")
+        if is_turned_away(sock):
+            let_in(sock)
+        super().connection_made(transport)
+        CONNECTIONS.inc()
+        self.flow = _Flow(self)
+        self._heard = self.loop.time()
+        if len(self.connections) > self._door.connections:
+            self._refuse(503, f"This process serves {self._door.connections:,} connections at a time.")
+        else:
+            self._await_next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the work that nobody waits for."""
+        CONNECTIONS.dec()
+        super().connection_lost(exc)
+        if self.cycle is not None and not self.cycle.response_complete and self._running is not None:
+            if self.cycle.response_started:
+                self._running.cancel()
+            else:
+                self.loop.call_later(_AFTER_HANGUP, self._running.cancel)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Tell whether to keep the other direction open: a client may end its own and wait for the answer."""
+        cycle = self.cycle
+        if self._refused or self._awaited or cycle is None or cycle.response_complete:
+            return False
+        if cycle.response_started and cycle.scope.get("state", {}).get("endless"):
+            return False
+        self.has_ended, cycle.keep_alive = True, False
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and see that it does not become too much."""
+        if self._refused:
+            return
+        self._heard = self.loop.time()
+        self._received += len(data)
+        self._silence += len(data)
+        super().data_received(data)
+        if self._awaited == "body" and self.cycle.transport is self.transport:
+            self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
+        elif self.timeout_keep_alive_task is None and self.is_idle:  # a line break between requests is no request
+            self._await_next()
+        if self._silence > _LARGEST_SILENCE and not self._refused:
+            self._refuse(431, f"The header fields are larger than {LARGEST_HEAD:,} bytes.")
+
+    def watch(self, seconds: float) -> None:
+        """Count the time that the client has taken for what it sends, and refuse a request that takes too long."""
+        if not self._awaited or self._refused or self.flow.read_paused:
+            return
+        self._waited += seconds
+        if self._awaited == "head" and self._waited > self._door.head_seconds:
+            self._refuse(408, f"The head of the request did not come within {self._door.head_seconds:g} s.")
+        elif self._awaited == "body" and self._waited > self._door.body_seconds + self._received / self._door.body_rate:
+            self._refuse(
+                408,
+                f"The body did not come within {self._door.body_seconds:g} s and one more for each"
+                f" {self._door.body_rate:,} bytes.",
+            )
+
+    # ---- what the worker asks when it stops
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection is open and no request is under way or has begun."""
+        done = self.cycle is None or self.cycle.response_complete
+        return done and not self._awaited and not self._refused and not self.transport.is_closing()
+
+    def announce_end(self) -> None:
+        """Make the answer under way the last one."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def close_if_silent(self, seconds: float) -> None:
+        """Close an idle connection on which nothing has come for so long."""
+        if self.is_idle and self.loop.time() - self._heard >= seconds:
+            self.transport.close()
+
+    # ---- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._awaited, self._waited, self._received = "head", 0.0, 0
+        self._silence = self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        super().on_url(url)
+        if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > LONGEST_LINE:
+            raise self._because(414, f"A request line may have {LONGEST_LINE:,} bytes.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field; those behind the body are read over."""
+        self._head_size += len(name) + len(value)
+        if self._head_size > LARGEST_HEAD or len(self.headers) >= MOST_FIELDS:
+            raise self._because(
+                431, f"A request may have {MOST_FIELDS} header fields with {LARGEST_HEAD:,} bytes in all."
+            )
+        if self._awaited == "head":
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Check the head, and start the app."""
+        self._check_head()
+        self._awaited, self._waited, self._received = "body", 0.0, 0
+        super().on_headers_complete()
+        # Who asks first and is refused may send the body or not: the next bytes could be either.
+        if self._door.closing or self.expect_100_continue or self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._silence = 0
+        if self.expect_100_continue:
+            self.expect_100_continue = False
+            self.cycle.keep_alive = self.parser.should_keep_alive() and not self._door.closing
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._awaited, self._silence = "", 0
+        super().on_message_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._await_next()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request."""
+        self._heard = self.loop.time()
+        super().on_response_complete()
+        if self._awaited:
+            self._unset_keepalive_if_required()
+
+    def _check_head(self) -> None:
+        hosts, codings = [], []
+        for name, value in self.headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value)
+        if codings and (codings[1:] or codings[0].strip().lower() != b"chunked"):
+            raise self._because(501, "Transfer-Encoding may be chunked alone.")
+        version = self.parser.get_http_version()
+        if codings and version != "1.1":
+            raise self._because(400, "Transfer-Encoding needs HTTP/1.1.")
+        if len(hosts) != 1 and (hosts or version == "1.1"):
+            raise self._because(400, "A request has one Host header.")
+        if hosts and not _HOST.fullmatch(hosts[0].strip()):
+            raise self._because(400, "Host is not the name of a host.")
+
+    # ---- running the app, and refusing
+
+    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+        self._running = asyncio.current_task()
+        if self._awaited == "body" and scope is self.scope:
+            receive = _begin_without_body(receive)
+        try:
+            await self._serve(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.transport.is_closing():
+                raise
+        finally:
+            self._running = None
+
+    def _because(self, status: int, detail: str) -> Exception:
+        self._reason = (status, detail)
+        return _RefusedError()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser could not read."""
+        status, detail = self._reason or (400, msg)
+        self._refuse(status, detail)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer with a problem if no other answer is under way, and close."""
+        REFUSED.labels(str(status)).inc()
+        self._refused = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._awaited != "body":  # it is about the request behind: those before it get their answers
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        elif self._awaited == "body":  # it has been answered already
+            self.transport.close()
+            return
+        self.transport.write(_render(status, detail))
+        self.linger()
+
+    def linger(self) -> None:
+        """Close for writing; take and drop what still comes, for a while."""
+        if not self._awaited and not self._refused:
+            self.transport.close()
+            return
+        self._refused = True
+        with suppress(OSError, RuntimeError):
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(_LINGER, self.transport.close)
+
+    def _await_next(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+
+def _begin_without_body(receive: Any) -> Any:
+    """Let the app begin before the first byte of the body is there: it may refuse the request by its head alone."""
+    begun = False
+
+    async def receive_later() -> Any:
+        nonlocal begun
+        if begun:
+            return await receive()
+        begun = True
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    return receive_later
+
+
+def _render(status: int, detail: str) -> bytes:
+    problem = BY_STATUS[status]
+    body = orjson.dumps(
+        {"type": problem.type, "title": problem.title, "status": status, "detail": detail, "hint": problem.advice}
+    )
+    retry = f"retry-after: {problem.retry_after}\r\n" if problem.retry_after else ""
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body

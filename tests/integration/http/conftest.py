@@ -1,0 +1,166 @@
+"""The service as a process, and raw sockets to talk to it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+DEADLINE = 30.0
+
+
+def _load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("service_fixtures", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_INGEST = _load_module(Path(__file__).parents[1] / "ingest" / "conftest.py")
+module_database, running, service = _INGEST.module_database, _INGEST.running, _INGEST.service
+make_service, until = _INGEST.make_service, _INGEST.until
+
+
+@dataclass
+class Answer:
+    """One answer as it came over the wire."""
+
+    status: int
+    line: bytes
+    headers: dict[str, str]
+    body: bytes
+
+    def problem(self) -> dict[str, Any]:
+        assert self.headers["content-type"] == "application/problem+json", self
+        return json.loads(self.body)
+
+
+class Wire:
+    """A socket to the service that reads whole answers."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        self._come = b""
+
+    def send(self, data: bytes) -> Wire:
+        self.socket.sendall(data)
+        return self
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def read_until(self, mark: bytes) -> bytes:
+        """Give what comes up to and with the mark."""
+        while mark not in self._come:
+            part = self.socket.recv(65536)
+            assert part, f"the connection ended before {mark!r}: {self._come[-300:]!r}"
+            self._come += part
+        piece, _, self._come = self._come.partition(mark)
+        return piece + mark
+
+    def is_closed(self) -> bool:
+        """Whether the service ends the connection, and says nothing more before that."""
+        try:
+            return self._come == b"" and self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def answer(self, *, head_only: bool = False) -> Answer:
+        """Read one answer."""
+        head = self.read_until(b"\r\n\r\n")
+        line, *fields = head.strip().split(b"\r\n")
+        headers = {name.decode().lower(): text.decode() for name, _, text in (f.partition(b": ") for f in fields)}
+        status = int(line.split(b" ")[1])
+        body = b"" if head_only or status == 100 else self._body(headers)
+        return Answer(status, line, headers, body)
+
+    def _body(self, headers: dict[str, str]) -> bytes:
+        if headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while size := int(self.read_until(b"\r\n"), 16):
+                body += self._take(size)
+                self._take(2)
+            self._take(2)
+            return body
+        return self._take(int(headers["content-length"]))
+
+    def _take(self, size: int) -> bytes:
+        while len(self._come) < size:
+            part = self.socket.recv(65536)
+            assert part, "the connection ended within a body"
+            self._come += part
+        piece, self._come = self._come[:size], self._come[size:]
+        return piece
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[int], Wire]]:
+    """Open wires to a port; they are closed after the test."""
+    wires: list[Wire] = []
+
+    def open_wire(port: int) -> Wire:
+        wires.append(Wire(port))
+        return wires[-1]
+
+    yield open_wire
+    for wire in wires:
+        wire.close()
+
+
+@pytest.fixture
+def wire(service: Any, connect: Callable[[int], Wire]) -> Wire:
+    """A wire to the module's service."""
+    return connect(service.port)
+
+
+@pytest.fixture
+def memory() -> Callable[[Any], int]:
+    """Give the bytes of memory that the worker of a service uses now."""
+
+    def read(service: Any) -> int:
+        text = Path(f"/proc/{service.worker_pid()}/status").read_text(encoding="ascii")
+        found = re.search(r"VmRSS:\s+(\d+) kB", text)
+        assert found
+        return int(found[1]) * 1024
+
+    return read
+
+
+@pytest.fixture
+def send_for() -> Callable[..., int]:
+    """Send pieces until the other side takes no more for a moment, or the seconds are over; give the bytes taken."""
+
+    def send(wire: Wire, piece: bytes, *, most: int, seconds: float = DEADLINE) -> int:
+        wire.socket.settimeout(1.0)
+        sent, deadline = 0, time.monotonic() + seconds
+        try:
+            while sent < most and time.monotonic() < deadline:
+                sent += wire.socket.send(piece)
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            wire.socket.settimeout(DEADLINE)
+        return sent
+
+    return send
+
+
+@pytest.fixture
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
