@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from eventsvc import settings as settings_module
+from eventsvc.admin.commands import erasure as erasure_commands
 from eventsvc.admin.commands import index as index_commands
 from eventsvc.admin.commands import keys as key_commands
 from eventsvc.admin.commands import setup as setup_commands
@@ -28,6 +29,7 @@ admin = typer.Typer(help="Look after the log and the index.", no_args_is_help=Tr
 app.add_typer(admin, name="admin")
 setup_commands.register(admin)
 index_commands.register(admin)
+erasure_commands.register(admin)
 key_commands.register(admin)
 transfer_commands.register(admin)
 trigram_commands.register(admin)

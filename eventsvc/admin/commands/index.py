@@ -110,6 +110,9 @@ def verify(
         ),
     ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Make the index what the log says.")] = False,
+    erased: Annotated[
+        bool, typer.Option("--erased", help="Prove instead that neither store keeps anything of erased events.")
+    ] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
@@ -120,10 +123,14 @@ def verify(
     """
     from contextlib import ExitStack
 
+    from eventsvc.admin.commands.erasure import check_erased
     from eventsvc.admin.compare import Range
     from eventsvc.admin.stores import open_stores
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores, ExitStack() as stack:
+        if erased:
+            check_erased(stores, as_json=as_json)
+            return
         if repair:
             stack.enter_context(stores.exclusive())
         reports = _compare_all(stores, month, Range(), quick=quick)

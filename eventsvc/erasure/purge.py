@@ -1,0 +1,155 @@
+"""Remove what is left of erased events below the reach of queries, and prove that nothing is.
+
+PostgreSQL keeps the rows of a deleted event until VACUUM, Elasticsearch keeps the words of a deleted document until
+its segment is merged. A purge makes both do so now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import Elasticsearch
+from psycopg2 import sql
+
+from eventsvc.errors import IndexUnavailable, LogError
+from eventsvc.index.client import translate_errors
+from eventsvc.log.connection import Connection
+from eventsvc.log.progress import erased, erasures, index_months
+
+# Elasticsearch keeps deleted documents for replicas that come back, until its retention leases move: every 30 s.
+PATIENCE = 180.0  # seconds
+_PAUSE = 1.0
+_IDS = 10_000  # in one query
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left of erased events.
+
+    Attributes:
+        running: erasures that are not done.
+        pending: erased events whose documents the indexer has not removed yet.
+        events: erased ids that the log still holds; an import with --include-erased brings such back on purpose.
+        documents: documents in the index of ids that the log does not hold any more.
+        deleted: by index, deleted documents whose words are still in its segments.
+        dead_rows: by table, rows that VACUUM has not removed.
+    """
+
+    running: int
+    pending: int
+    events: int
+    documents: int
+    deleted: dict[str, int]
+    dead_rows: dict[str, int]
+
+    @property
+    def nothing(self) -> bool:
+        """Nothing of an erased event is left in either store."""
+        counts = (self.running, self.pending, self.events, self.documents)
+        return not (any(counts) or self.deleted or self.dead_rows)
+
+
+def purge(connection: Connection, client: Elasticsearch | None) -> Iterator[str]:
+    """Remove everything that ``inspect`` would find; yields what is being done, a few words each time.
+
+    Raises:
+        LogError: erasures still run, the indexer does not remove documents, or a long transaction keeps dead rows.
+        IndexUnavailable: Elasticsearch is away, or keeps deleted documents.
+    """
+    yield "waiting for the indexer"
+    _until(lambda: not erased.count_erased(connection), LogError("erased events wait for the indexer: does it run?"))
+    if client is not None:
+        for index in index_months.list_indexes(connection).values():
+            yield f"merging {index.name}"
+            _merge(client, index.name)
+    for table in _tables(connection):
+        yield f"vacuuming {table}"
+        _vacuum(connection, table)
+
+
+def _until(holds: Any, failure: Exception) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > deadline:
+            raise failure
+        time.sleep(_PAUSE)
+
+
+def _merge(client: Elasticsearch, name: str) -> None:
+    with translate_errors():
+        client.indices.put_settings(index=name, settings={"index.merge.policy.expunge_deletes_allowed": 0})
+
+    def gone() -> bool:
+        if not _deleted(client, name):
+            return True
+        with translate_errors():
+            client.indices.flush(index=name, force=True, wait_if_ongoing=True)
+            client.options(request_timeout=PATIENCE).indices.forcemerge(index=name, only_expunge_deletes=True)
+            client.indices.refresh(index=name)
+        return not _deleted(client, name)
+
+    _until(gone, IndexUnavailable(f"index {name} keeps deleted documents: try again later"))
+
+
+def _deleted(client: Elasticsearch, name: str) -> int:
+    with translate_errors():
+        answer = client.indices.stats(index=name, metric="docs", filter_path="_all.total.docs.deleted")
+    return int(answer.body["_all"]["total"]["docs"]["deleted"])
+
+
+def _tables(connection: Connection) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relid::regclass::text FROM pg_partition_tree('event') WHERE isleaf ORDER BY 1")
+        return [*(name for (name,) in cursor), "erasure"]
+
+
+def _vacuum(connection: Connection, table: str) -> None:
+    def clean() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("VACUUM {}").format(sql.Identifier(table)))
+        return not _dead_rows(connection, table)
+
+    _until(clean, LogError(f"table {table} keeps dead rows: a long transaction may still see them"))
+
+
+def _dead_rows(connection: Connection, table: str) -> int:
+    with connection.cursor() as cursor:
+        # What other sessions have deleted is in the statistics a moment later.
+        cursor.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+        cursor.execute("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = %s::regclass", (table,))
+        rows = cursor.fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
+def inspect(connection: Connection, client: Elasticsearch | None) -> Remains:
+    """See what is left of erased events in both stores.
+
+    Raises:
+        IndexUnavailable: Elasticsearch is away.
+    """
+    names = [index.name for index in index_months.list_indexes(connection).values()] if client else []
+    deleted = {name: count for name in names if client and (count := _deleted(client, name))}
+    dead = {table: count for table in _tables(connection) if (count := _dead_rows(connection, table))}
+    events, gone = _split_ids(connection)
+    documents = sum(_count_documents(client, names, gone[i : i + _IDS]) for i in range(0, len(gone), _IDS))
+    running = len(erasures.list_running(connection))
+    return Remains(running, erased.count_erased(connection), len(events), documents, deleted, dead)
+
+
+def _split_ids(connection: Connection) -> tuple[list[str], list[str]]:
+    """Give the erased ids that the log holds, and those that it does not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id::text, EXISTS (SELECT FROM event WHERE event.id = erased_id.id) FROM erased_id")
+        rows = cursor.fetchall()
+    return [name for name, there in rows if there], [name for name, there in rows if not there]
+
+
+def _count_documents(client: Elasticsearch | None, names: list[str], ids: list[str]) -> int:
+    if client is None or not names:
+        return 0
+    with translate_errors():
+        answer = client.count(index=",".join(names), query={"terms": {"id": ids}})
+    return int(answer["count"])
