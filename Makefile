@@ -6,12 +6,12 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: run test test-containers docs requirements lint check format setup clean chaos chaos-reading fuzz nightly bench-query bench-index bench-ingest
+.PHONY: page browser run test test-containers docs requirements lint check format setup clean chaos chaos-reading fuzz nightly bench-query bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
 
-test: lint ## everything: linters, types, import contracts, spelling, tests
+test: lint browser ## everything: linters, types, import contracts, spelling, tests
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: setup ## all but the tests
@@ -23,6 +23,13 @@ lint: setup ## all but the tests
 
 test-containers: setup ## image and compose file, for real, then the tests of the servers on containers (a Docker engine; minutes)
 	TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers -p no:randomly --timeout 900 $(PYTEST)
+
+page: ## bundle the page anew, after its sources have changed (Node.js 20 and npm)
+	@.ci/node
+	cd eventsvc/page && npm run --silent check && npm run --silent build
+
+browser: ## Chromium, for the tests of the page
+	@.ci/browser
 
 requirements: setup ## pin anew what the image is built from
 	$(BIN)/python -m pip install -q uv

@@ -16,6 +16,7 @@ from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.lifecycle import Lifespan, Measure
+from eventsvc.api.page_files import PageFiles
 from eventsvc.api.query import Query
 from eventsvc.api.stats import StatsResource
 from eventsvc.api.stream import Stream, render
@@ -104,6 +105,7 @@ def create_app(settings: Settings) -> Api:
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
+    PageFiles().install(app)
     find = Find(service.search)
     app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))
     app.add_route("/event/{event_id}", Event(find))

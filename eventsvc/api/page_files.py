@@ -1,0 +1,88 @@
+"""GET / and GET /page/{name}: the page, as bundled into eventsvc/page/dist; it uses the public API only."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import falcon
+
+if TYPE_CHECKING:
+    from falcon.asgi import App, Request, Response
+
+FOLDER = Path(__file__).parent.parent / "page" / "dist"
+INDEX = "index.html"
+
+# SECURITY: events hold text of strangers. Should a piece of it ever become markup, no script and no style in it runs,
+# and nothing can be sent anywhere but to this service.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+}
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    media_type: str
+    plain: bytes
+    packed: bytes
+    etag: str
+
+
+class PageFiles:
+    """Both resources: ``/`` is the page itself, ``/page/{name}`` what it loads."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._files = {path.name: _read(path) for path in folder.iterdir()}
+
+    def install(self, app: App[Request, Response]) -> None:
+        """Add the routes."""
+        app.add_route("/", self, suffix="page")
+        app.add_route("/page/{name}", self)
+
+    async def on_get_page(self, req: Request, resp: Response) -> None:
+        """Answer the page."""
+        # A new version names other files, so this answer is asked for again each time.
+        resp.set_header("Cache-Control", "no-cache")
+        resp.set_header("Content-Security-Policy", POLICY)
+        resp.set_header("Referrer-Policy", "no-referrer")
+        resp.set_header("Cross-Origin-Opener-Policy", "same-origin")
+        _send(req, resp, self._files[INDEX])
+
+    async def on_get(self, req: Request, resp: Response, name: str) -> None:
+        """Answer a file of the page."""
+        if name not in self._files or name == INDEX:
+            raise falcon.HTTPNotFound
+        # What has no hash in its name may change with the next version.
+        resp.set_header("Cache-Control", _FOR_EVER if "-" in name else "no-cache")
+        _send(req, resp, self._files[name])
+
+
+def _read(path: Path) -> _File:
+    plain = path.read_bytes()
+    etag = f'"{hashlib.blake2b(plain, digest_size=12).hexdigest()}"'
+    return _File(_TYPES[path.suffix], plain, gzip.compress(plain, mtime=0), etag)
+
+
+def _send(req: Request, resp: Response, file: _File) -> None:
+    resp.set_header("X-Content-Type-Options", "nosniff")
+    resp.set_header("Vary", "Accept-Encoding")
+    resp.set_header("ETag", file.etag)
+    if file.etag in (req.get_header("If-None-Match") or ""):
+        resp.status = falcon.HTTP_304
+        return
+    resp.content_type = file.media_type
+    packed = "gzip" in (req.get_header("Accept-Encoding") or "")
+    resp.data = file.packed if packed else file.plain
+    if packed:
+        resp.set_header("Content-Encoding", "gzip")

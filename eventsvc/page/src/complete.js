@@ -1,0 +1,69 @@
+// Completion: fields and paths, operators of the field, its most frequent values, connectives.
+
+import { FIELDS, OPERATORS, literal, operatorsOf, path, placeAt, quote } from "./language.js";
+import { count } from "./time.js";
+
+/** @typedef {import("./model.js").Model} Model */
+/** @typedef {import("@codemirror/autocomplete").Completion} Completion */
+
+const KEPT = 60_000;
+const VALUES = "50";
+
+export class Completer {
+  /** @param {Model} model */
+  constructor(model) {
+    this.model = model;
+    /** @type {Map<string, {at: number, found: Promise<Completion[]>}>} */
+    this.known = new Map();
+  }
+
+  /** @param {import("@codemirror/autocomplete").CompletionContext} context */
+  complete = async (context) => {
+    const place = placeAt(context.state.doc.toString(), context.pos);
+    const options = await this.options(place);
+    const quoted = /^['"]/.test(place.word);
+    if (!options.length || (!context.explicit && !place.word && place.wants === "connective")) return null;
+    // A string that is being typed is matched with its quote; without one, values match without theirs.
+    const from = place.from;
+    const shown = place.wants === "value" && !quoted ? options.map((one) => ({ ...one, label: one.label.replace(/^'([^]*)'$/, "$1"), apply: one.label })) : options;
+    return { from, options: shown, validFor: quoted ? /^['"][^'"]*$/ : /^[\w.@'-]*$/ };
+  };
+
+  /** @param {ReturnType<typeof placeAt>} place @returns {Promise<Completion[]>} */
+  async options({ wants, field, word }) {
+    if (wants === "operator") return operatorsOf(field).map((label, i) => ({ label, boost: -i, detail: OPERATORS[label], apply: `${label} ` }));
+    if (wants === "value") return field.includes("createdAt") ? TIMES : this.kept(`values ${field}`, () => this.values(field));
+    if (wants === "connective") return ["AND", "OR"].map((label, i) => ({ label, boost: -i, apply: `${label} ` }));
+    const plain = [...FIELDS, "NOT"].map((label) => ({ label, boost: 2, apply: label.endsWith(".") ? label : `${label} ` }));
+    return word.startsWith("d") || !word ? [...plain, ...(await this.kept("paths", () => this.paths()))] : plain;
+  }
+
+  /** @param {string} name @param {() => Promise<Completion[]>} ask */
+  kept(name, ask) {
+    const known = this.known.get(name);
+    if (known && Date.now() - known.at < KEPT) return known.found;
+    // Completion helps or stays silent; what is wrong with the service is said elsewhere.
+    const found = ask().catch(() => []);
+    this.known.set(name, { at: Date.now(), found });
+    return found;
+  }
+
+  /** @param {string} field */
+  async values(field) {
+    const { body } = await this.model.api.read("event/stats", { by: field, top: VALUES });
+    return body.top.map((/** @type {any} */ { value, count: n }, /** @type {number} */ i) => ({ boost: -i, label: typeof value === "string" ? quote(value) : literal(value), detail: count(n) }));
+  }
+
+  async paths() {
+    const { body } = await this.model.api.read("event/fields");
+    const all = Array.isArray(body) ? body : body.fields;
+    return all.map((/** @type {any} */ one) => ({ label: spelled(one.path), detail: Object.keys(one.types ?? {}).join(", "), apply: `${spelled(one.path)} ` }));
+  }
+}
+
+/** @param {string|string[]} given */
+function spelled(given) {
+  return Array.isArray(given) ? path(given) : given;
+}
+
+const TIMES = ["now-15m", "now-1h", "now-1d", "now-7d", quote(new Date().toISOString().slice(0, 10))].map((label) => ({ label }));

@@ -1,0 +1,67 @@
+// What this browser keeps: saved views, the queries that were run, light or dark.
+
+const VIEWS = "eventsvc.views", QUERIES = "eventsvc.queries", THEME = "eventsvc.theme";
+const MOST_QUERIES = 50;
+
+/** @typedef {{name: string, address: string}} View */
+
+/** @param {string} name @returns {any} */
+function read(name) {
+  try {
+    return JSON.parse(localStorage.getItem(name) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string} name @param {unknown} value */
+function write(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // A browser that keeps nothing is no reason to fail.
+  }
+}
+
+export const keep = {
+  /** @returns {View[]} */
+  get views() {
+    const found = read(VIEWS);
+    return Array.isArray(found) ? found.filter((one) => typeof one?.name === "string" && typeof one?.address === "string") : [];
+  },
+
+  /** @param {View} view one of the same name is replaced */
+  saveView(view) {
+    write(VIEWS, [...this.views.filter(({ name }) => name !== view.name), view].sort((a, b) => a.name.localeCompare(b.name)));
+  },
+
+  /** @param {string} name */
+  dropView(name) {
+    write(VIEWS, this.views.filter((one) => one.name !== name));
+  },
+
+  /** The last first. @returns {string[]} */
+  get queries() {
+    const found = read(QUERIES);
+    return Array.isArray(found) ? found.filter((one) => typeof one === "string") : [];
+  },
+
+  /** @param {string} q */
+  ranQuery(q) {
+    if (q.trim()) write(QUERIES, [q, ...this.queries.filter((one) => one !== q)].slice(0, MOST_QUERIES));
+  },
+
+  forgetQueries() {
+    write(QUERIES, []);
+  },
+
+  /** "light", "dark", or "" for that of the system. @returns {string} */
+  get theme() {
+    const found = read(THEME);
+    return found === "light" || found === "dark" ? found : "";
+  },
+
+  set theme(value) {
+    write(THEME, value);
+  },
+};

@@ -1,0 +1,101 @@
+// What is shown instead of the list: an empty service, no match, an error, a service that is away.
+
+import { html, nothing } from "lit-html";
+import { Problem, isForbidden } from "./api.js";
+import { conditions, without } from "./language.js";
+import { isAway } from "./model.js";
+import { rangeOf, within } from "./state.js";
+import { count, zoneName } from "./time.js";
+
+/** @typedef {import("./model.js").Model} Model */
+
+const EXAMPLE = { email: "diego@chefhero.com", environment: "production", component: "orders", message: "the buyer #123456 has placed an order", data: { order_id: 123, amount: 300 } };
+
+/** @param {Model} model @param {Suggestions} suggestions @param {(text: string) => void} say @returns {unknown} nothing if the list is to be shown */
+export function instead(model, suggestions, say) {
+  const { problem, pages, loading } = model;
+  if (problem && isAway(problem)) return pages.length ? nothing : away();
+  if (problem && problem !== model.fault && !pages.length) return failed(model, problem);
+  if (loading || !pages.started || pages.length || problem) return nothing;
+  return model.everything === 0 ? empty(model, say) : unmatched(model, suggestions);
+}
+
+function away() {
+  return html`<div class="state" role="alert"><h2>The service does not answer</h2><p>The page keeps trying, and goes on by itself when it is back.</p></div>`;
+}
+
+/** @param {Model} model @param {Error} problem */
+function failed(model, problem) {
+  if (problem instanceof Problem && isForbidden(problem)) {
+    return html`<div class="state" role="alert"><h2>${problem.title || "Not allowed"}</h2><p>${problem.message}</p>
+      <button class="primary" @click=${() => { model.api.key = ""; void model.run(); }}>Use another key</button></div>`;
+  }
+  const title = problem instanceof Problem ? problem.title : "This page has failed";
+  return html`<div class="state" role="alert"><h2>${title}</h2><p>${problem.message}</p><button class="primary" @click=${() => model.run()}>Try again</button></div>`;
+}
+
+/** @param {Model} model @param {(text: string) => void} say */
+function empty(model, say) {
+  const body = JSON.stringify(EXAMPLE);
+  const send = async () => {
+    try {
+      await model.api.post("event", EXAMPLE);
+      await model.run();
+    } catch (error) {
+      say(/** @type {Error} */ (error).message);
+    }
+  };
+  return html`<div class="state"><h2>There are no events yet</h2><p>Programs send them over HTTP:</p>
+    <pre tabindex="0">curl -X POST ${new URL("event", location.href.split("?")[0])} \\
+  -H 'Content-Type: application/json' \\
+  -d '${body}'</pre>
+    <button class="primary" @click=${send}>Send this event now</button></div>`;
+}
+
+/** @param {Model} model @param {Suggestions} suggestions */
+function unmatched(model, suggestions) {
+  const found = suggestions.of(model);
+  return html`<div class="state"><h2>No event matches</h2>
+    ${found === null ? html`<p class="muted">Looking for what would…</p>` : found.length
+      ? html`<p>Without one of these, there are some:</p><ul class="drops">${found.map(({ name, patch, n }) => html`
+          <li><button @click=${() => model.set(patch)}>${name}</button> <span class="n">${count(n)} events</span></li>`)}</ul>`
+      : html`<p>No single condition is to blame: at least two of them exclude everything.</p>
+        <button class="primary" @click=${() => model.set({ q: "", last: "all", from: "", to: "" })}>Show all events</button>`}</div>`;
+}
+
+/** @typedef {{name: unknown, patch: Partial<import("./state.js").State>, n: number}} Suggestion */
+
+/** Which condition is to be dropped so that something matches: each is tried. */
+export class Suggestions {
+  constructor() {
+    this.key = "";
+    /** @type {Suggestion[]|null} */
+    this.found = null;
+  }
+
+  /** @param {Model} model */
+  of(model) {
+    const key = `${model.query} ${model.ran}`;
+    if (this.key !== key) {
+      this.key = key;
+      this.found = null;
+      void this.look(model, key);
+    }
+    return this.found;
+  }
+
+  /** @param {Model} model @param {string} key */
+  async look(model, key) {
+    const { q, last } = model.state;
+    const range = rangeOf(model.state, model.ran);
+    const tries = conditions(q).map((one, i) => ({ name: html`Without <code>${one.text}</code>`, patch: { q: without(q, i) }, query: within(without(q, i), range, model.state.time) }));
+    if (last !== "all") tries.push({ name: html`In <strong>all time</strong>`, patch: /** @type {any} */ ({ last: "all", from: "", to: "" }), query: q });
+    const counted = await Promise.all(tries.map(async ({ name, patch, query }) => {
+      const { body } = await model.api.read("event/stats", { q: query, tz: zoneName(model.state.tz) }).catch(() => ({ body: { count: 0 } }));
+      return { name, patch, n: body.count };
+    }));
+    if (this.key !== key) return;
+    this.found = counted.filter(({ n }) => n > 0);
+    model.changed();
+  }
+}

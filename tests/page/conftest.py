@@ -1,0 +1,156 @@
+"""A browser that fails the test at the first error or breach of the page's policy, and one service for all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from psycopg2.extensions import make_dsn
+
+from eventsvc.log.connection import connect
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# Breaches of the policy of scripts that run before the console is listened to are not missed.
+WATCH = """
+window.breaches = [];
+addEventListener("securitypolicyviolation", (breach) =>
+  window.breaches.push(`${breach.violatedDirective}: ${breach.blockedURI} ${breach.sample}`));
+"""
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"page_{name}", Path(__file__).parent / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def world() -> ModuleType:
+    """The module that makes services and events."""
+    return _module("service")
+
+
+@pytest.fixture(scope="session")
+def make_service(
+    world: ModuleType, postgres_url: str, elasticsearch_url: str, _template: str
+) -> Iterator[Callable[..., Any]]:
+    """A factory of services, each with a database and indexes of its own; all are stopped in the end."""
+    made = []
+
+    def make() -> Any:
+        name = f"{_template}_page_{secrets.token_hex(4)}"
+        _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
+        service = world.Service(make_dsn(postgres_url, dbname=name), elasticsearch_url, f"test-{secrets.token_hex(4)}")
+        made.append((service, name))
+        service.start()
+        return service
+
+    yield make
+    for service, name in made:
+        service.stop()
+        service.remove_indexes()
+        _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(dsn: str, statement: str) -> None:
+    connection = connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def service(make_service: Callable[..., Any], world: ModuleType) -> Any:
+    """A service with a day of a shop in it; tests may add events, and leave what is there."""
+    service = make_service()
+    service.fill(world.day(1500))
+    service.wait_for_index()
+    return service
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    assert path, "these tests need Chromium: run .ci/browser"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Screen:
+    """One tab, and everything in it that went wrong."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        self.expected: list[str] = []
+        page.add_init_script(WATCH)
+        page.on("console", lambda message: message.type in {"error", "warning"} and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self, address: str = "") -> Page:
+        """Open the page, and wait until it has answered."""
+        self.page.goto(f"{self.url}/{address}")
+        self.page.wait_for_selector(".row time, .state, .around .centre, dialog[open]")
+        return self.page
+
+    def expect_errors(self, *patterns: str) -> None:
+        """Say which lines on the console belong to the test; the browser writes one for each answer from 400 on."""
+        self.expected += patterns
+
+    def check(self) -> None:
+        breaches = [] if self.page.is_closed() else self.page.evaluate("window.breaches ?? []")
+        assert breaches == []
+        assert [line for line in self.errors if not any(re.search(one, line) for one in self.expected)] == []
+
+
+@pytest.fixture
+def make_screen(browser: Browser) -> Iterator[Callable[..., Screen]]:
+    """A factory of tabs: ``make_screen(url, viewport={…}, color_scheme="dark")``."""
+    screens: list[Screen] = []
+
+    def make(url: str, **options: Any) -> Screen:
+        settings = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"} | options
+        context = browser.new_context(**settings)
+        context.set_default_timeout(20_000)
+        screens.append(Screen(context.new_page(), url))
+        return screens[-1]
+
+    yield make
+    try:
+        for screen in screens:
+            screen.check()
+    finally:
+        for screen in screens:
+            screen.page.context.close()
+
+
+@pytest.fixture
+def screen(make_screen: Callable[..., Screen], service: Any) -> Screen:
+    return make_screen(service.url)

@@ -1,0 +1,205 @@
+"""People search, look and follow: what the page does, against the real service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import expect
+
+
+def test_the_newest_events_are_shown_with_counts(screen: Any) -> None:
+    page = screen.open()
+
+    expect(page.locator(".status .count")).to_contain_text("1,6")
+    expect(page.locator(".row time").first).to_be_visible()
+    expect(page.get_by_role("region", name="component").locator("li .name").first).to_have_text("orders")
+    expect(page.locator("time-chart canvas")).to_be_visible()
+
+
+def test_a_query_is_coloured_run_and_kept_in_the_address(screen: Any) -> None:
+    page = screen.open()
+    page.keyboard.press("/")
+    page.keyboard.type("message ct 'paid'")
+
+    expect(page.locator("query-editor .t-field")).to_have_text("message")
+    expect(page.locator("query-editor .t-string")).to_have_text("'paid'")
+    page.keyboard.press("Enter")
+
+    expect(page.locator(".row mark").first).to_have_text("paid")
+    assert "q=message+ct+%27paid%27" in page.url
+    page.reload()
+    expect(page.locator(".row mark").first).to_have_text("paid")
+    page.go_back()
+    expect(page.locator(".pills")).to_have_count(0)
+
+
+def test_the_servers_error_stands_in_its_place_and_its_hint_is_one_key_away(screen: Any) -> None:
+    screen.expect_errors("status of 400")
+    page = screen.open()
+    page.keyboard.press("/")
+    page.keyboard.type("message = 'paid' ")
+
+    expect(page.locator(".fault-line .reason")).to_contain_text("unexpected =")
+    expect(page.locator("query-editor .fault")).to_have_text("=")
+    expect(page.locator(".fault-line .hint")).to_have_text("write eq")
+    page.keyboard.press("Tab")
+    expect(page.locator("query-editor .cm-content")).to_have_text("message eq 'paid' ")
+    expect(page.locator(".fault-line")).to_have_count(0)
+
+
+def test_completion_offers_fields_operators_and_values(screen: Any) -> None:
+    screen.expect_errors("status of 400")
+    page = screen.open()
+    options = page.locator("query-editor .cm-tooltip-autocomplete li")
+    page.keyboard.press("/")
+    page.keyboard.type("comp")
+    expect(options.first).to_contain_text("component")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+ ")
+    expect(options.first).to_contain_text("eq")
+    page.keyboard.type("eq ")
+    page.keyboard.press("Control+ ")
+    expect(options.filter(has_text="billing")).to_be_visible()
+    page.keyboard.type("bil")
+    expect(options).to_have_count(1)
+    page.keyboard.press("Enter")
+
+    expect(page.locator("query-editor .cm-content")).to_have_text("component eq 'billing'")
+
+
+def test_facets_include_exclude_and_take_back(screen: Any) -> None:
+    page = screen.open()
+    component = page.get_by_role("region", name="component")
+    query = page.locator("query-editor .cm-content")
+
+    component.get_by_role("button", name="orders").first.click()
+    expect(query).to_have_text("component eq 'orders'")
+    expect(page.locator(".row .c-component").first).to_have_text("orders")
+    component.get_by_role("button", name="mail").first.click()
+    expect(query).to_have_text("component in ('orders', 'mail')")
+    component.get_by_role("button", name="mail").first.click()
+    expect(query).to_have_text("component eq 'orders'")
+    component.get_by_role("button", name="web").first.click(modifiers=["Alt"])
+    expect(query).to_have_text("component eq 'orders' AND component ne 'web'")
+    component.get_by_role("button", name="orders").first.click()
+    expect(query).to_have_text("component ne 'web'")
+
+
+def test_pills_are_the_same_query_as_the_text(screen: Any) -> None:
+    page = screen.open("?q=((environment eq 'production') AND (component eq 'orders' OR component eq 'mail'))")
+    pills = page.locator(".pill")
+    expect(pills).to_have_count(2)
+
+    pills.first.get_by_role("button", name="Turn round").click()
+    expect(page.locator("query-editor .cm-content")).to_contain_text("environment ne 'production' AND (component")
+    pills.first.locator(".text").click()
+    page.get_by_label("Condition", exact=True).fill("environment eq 'staging'")
+    page.keyboard.press("Enter")
+    expect(page.locator(".row .c-environment").first).to_have_text("staging")
+    pills.last.get_by_role("button", name="Remove").click()
+    expect(page.locator("query-editor .cm-content")).to_have_text("environment eq 'staging'")
+
+
+def test_a_range_is_dragged_on_the_histogram_and_reset(screen: Any) -> None:
+    page = screen.open()
+    box = page.locator("time-chart .u-over").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    expect(page.locator(".chart-tip")).to_contain_text("event")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, middle, steps=4)
+    page.mouse.up()
+
+    expect(page.locator(".range")).to_contain_text("\N{EN DASH}")
+    assert "from=" in page.url
+    page.get_by_role("button", name="Reset zoom").click()
+    expect(page.locator(".range")).to_have_text("Last 24 hours")
+
+
+def test_a_range_is_chosen_in_the_zone_of_the_viewer_or_in_utc(make_screen: Callable[..., Any], service: Any) -> None:
+    page = make_screen(service.url, timezone_id="Asia/Tokyo").open()
+    page.locator(".range").click()
+    page.get_by_role("button", name="Last 4 hours").click()
+    expect(page.locator(".range")).to_have_text("Last 4 hours")
+    expect(page.locator(".pop:popover-open")).to_have_count(0)
+    local = page.locator(".row time").first.text_content()
+    page.locator(".range").click()
+    page.get_by_label("UTC").check()
+
+    expect(page.locator(".row time").first).not_to_have_text(local or "")
+    assert "tz=utc" in page.url
+
+
+def test_an_event_opens_whole_and_its_data_goes_into_the_query(screen: Any) -> None:
+    page = screen.open("?q=message ct 'no price'")
+    page.locator(".row").first.click()
+    panel = page.locator(".detail")
+    expect(panel.locator(".trace .frame").first).to_contain_text("Pricing.java:118")
+    panel.get_by_role("button", name="Only data.level eq 'error'").click()
+    expect(page.locator("query-editor .cm-content")).to_contain_text("AND data.level eq 'error'")
+    panel.get_by_role("button", name="Show column data.host").click()
+
+    expect(page.locator(".row .c-data").first).to_contain_text("web-")
+    assert "event=" in page.url
+
+
+def test_terminal_colours_become_colours(screen: Any) -> None:
+    page = screen.open("?q=message ct 'checkout of basket'")
+
+    expect(page.locator(".row .ansi-red").first).to_have_text("ERROR")
+    assert "\x1b" not in (page.locator(".row").first.text_content() or "")
+
+
+def test_neighbours_of_an_event_are_shown_and_go_on(screen: Any) -> None:
+    page = screen.open("?q=component eq 'billing'&last=all")
+    page.locator(".row").nth(30).click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    around = page.locator(".around")
+    expect(around.locator(".centre")).to_have_count(1)
+    expect(around.locator(".row")).to_have_count(41)
+    around.get_by_role("button", name="Earlier").click()
+    expect(around.locator(".row")).to_have_count(61)
+    around.get_by_role("button", name="same component").click()
+    expect(around.locator(".row .c-component", has_not_text="billing")).to_have_count(0)
+    page.keyboard.press("Escape")
+
+    expect(around).to_have_count(0)
+
+
+def test_a_click_on_an_e_mail_shows_that_persons_timeline(screen: Any) -> None:
+    page = screen.open()
+    page.locator(".row .c-email button", has_text="maria").first.click()
+
+    expect(page.locator(".person")).to_contain_text("Timeline of maria@chefhero.com across")
+    expect(page.locator(".row .gap").first).to_contain_text("+")
+    expect(page.locator(".row .c-email", has_not_text="maria@")).to_have_count(0)
+
+
+def test_the_keyboard_does_everything(screen: Any) -> None:
+    page = screen.open()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(page.locator(".row.chosen")).to_have_attribute("aria-rowindex", "2")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    expect(page.locator(".detail .content")).to_be_visible()
+    page.keyboard.press("j")
+    expect(page.locator(".row.opened")).to_have_attribute("aria-rowindex", "2")
+    page.keyboard.press("Escape")
+    expect(page.locator(".detail")).to_have_count(0)
+    page.keyboard.press("?")
+    expect(page.locator("dialog#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog#help")).to_be_hidden()
+
+
+def test_every_answer_says_where_it_comes_from(screen: Any) -> None:
+    page = screen.open()
+
+    expect(page.locator(".fresh")).to_contain_text("tail")
+    title = page.locator(".fresh").get_attribute("title") or ""
+    assert "Elasticsearch" in title
+    assert "the index" in title
