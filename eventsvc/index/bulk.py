@@ -15,8 +15,9 @@ import orjson
 import structlog
 from elasticsearch import Elasticsearch
 
-from eventsvc.errors import EventsvcError
+from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.event import Event
+from eventsvc.index.client import translate_errors
 from eventsvc.index.indexes import write_alias
 from eventsvc.index.mapping import to_document
 
@@ -25,6 +26,16 @@ MOST_BYTES = 5_000_000
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 3.0  # seconds
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+# What lies in the document itself. Anything else may pass: a privilege that was revoked, a closed index.
+_OF_DOCUMENT = frozenset(
+    {
+        "document_parsing_exception",
+        "mapper_parsing_exception",
+        "strict_dynamic_mapping_exception",
+        "version_conflict_engine_exception",  # of a removal
+    }
+)
+_MOST_SUSPECTS = 10
 _logger = structlog.get_logger()
 
 
@@ -100,40 +111,84 @@ def backoff(attempt: int) -> float:
 
 
 def send(client: Elasticsearch, items: Sequence[Item], stop: threading.Event) -> list[Refused]:
-    """Send until every item is stored or refused; waits as long as it takes.
+    """Send until every item is stored or refused; wait as long as Elasticsearch is busy or away.
 
     Raises:
         IndexVanished: an index does not exist.
+        IndexUnavailable: something is wrong that lies in no document, such as a privilege that was revoked.
         Stopped: ``stop`` was set before everything was sent.
     """
-    refused: list[Refused] = []
-    waiting = list(_cut(items, MOST_BYTES))
+    sending = _Sending(client, items)
     attempt = 0
-    while waiting:
-        part = waiting.pop()
-        try:
-            again = _send_once(client, part, refused)
-        except elasticsearch.ApiError as exc:
-            if exc.status_code == 413 and len(part) > 1:  # noqa: PLR2004
-                middle = len(part) // 2
-                waiting += [part[middle:], part[:middle]]
-                continue
-            if exc.status_code in {400, 413} and len(part) == 1:
-                refused.append(Refused(part[0], f"the request was answered {exc.status_code}"))
-                continue
-            again = part
-            _logger.warning("bulk request refused, will be sent again", status=exc.status_code, events=len(part))
-        except elasticsearch.TransportError as exc:
-            again = part
-            _logger.warning("bulk request failed, will be sent again", error=type(exc).__name__, events=len(part))
-        if not again:
+    while sending.waiting:
+        if sending.send_next():
             attempt = 0
             continue
-        waiting.append(again)
         attempt += 1
         if stop.wait(backoff(attempt)):
             raise Stopped("told to stop")
-    return refused
+    return sending.all_refused()
+
+
+class _Sending:
+    """The requests that carry some items, and what became of those that were sent.
+
+    Attributes:
+        waiting: parts that are still to be sent, the next one last.
+    """
+
+    def __init__(self, client: Elasticsearch, items: Sequence[Item]) -> None:
+        self._client = client
+        self.waiting = list(_cut(items, MOST_BYTES))[::-1]
+        self._refused: list[Refused] = []
+        # Single items that got their whole request refused.
+        self._suspects: list[Refused] = []
+        self._answered = False
+
+    def send_next(self) -> bool:
+        """Send one part; give False if some of it must be sent again after a pause."""
+        part = self.waiting.pop()
+        again = part
+        try:
+            again = _send_once(self._client, part, self._refused)
+            self._answered = True
+        except elasticsearch.ApiError as exc:
+            if exc.status_code in {400, 413}:
+                self._find_culprit(part, exc)
+                return True
+            if exc.status_code not in _BUSY:
+                with translate_errors():
+                    raise
+            _logger.warning("bulk request refused, will be sent again", status=exc.status_code, events=len(part))
+        except elasticsearch.TransportError as exc:
+            _logger.warning("bulk request failed, will be sent again", error=type(exc).__name__, events=len(part))
+        if again:
+            self.waiting.append(again)
+        return not again
+
+    def _find_culprit(self, part: list[Item], exc: elasticsearch.ApiError) -> None:
+        """Halve a part whose request was refused as a whole, until a single item is left."""
+        if len(part) > 1:
+            middle = len(part) // 2
+            self.waiting += [part[middle:], part[:middle]]
+            return
+        found = Refused(part[0], f"the request was answered {exc.status_code}")
+        if exc.status_code == 413:  # noqa: PLR2004
+            self._refused.append(found)
+            return
+        self._suspects.append(found)
+        if len(self._suspects) >= _MOST_SUSPECTS:
+            self._check_suspects()
+
+    def _check_suspects(self) -> None:
+        """See that other requests were answered: if none was, the fault lies in no document."""
+        if self._suspects and not self._answered:
+            raise IndexUnavailable(f"Elasticsearch refuses every bulk request: {self._suspects[0].reason}")
+
+    def all_refused(self) -> list[Refused]:
+        """Give the items that Elasticsearch will never take."""
+        self._check_suspects()
+        return self._refused + self._suspects
 
 
 def _cut(items: Sequence[Item], most_bytes: int) -> Iterator[list[Item]]:
@@ -159,7 +214,7 @@ def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused])
     )
     if not answer["errors"]:
         return []
-    again = []
+    again, reasons = [], set()
     for item, outcome in zip(items, answer["items"], strict=True):
         ((kind, result),) = outcome.items()
         error = result.get("error")
@@ -167,12 +222,15 @@ def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused])
             continue  # stored, or what is there counts more
         if error["type"] == "index_not_found_exception":
             raise IndexVanished(item.index)
-        if result["status"] in _BUSY or error["type"] == "cluster_block_exception":
-            again.append(item)
-        else:
+        if error["type"] in _OF_DOCUMENT:
             refused.append(Refused(item, _describe(error)))
+        elif result["status"] in _BUSY or error["type"] == "cluster_block_exception":
+            again.append(item)
+            reasons.add(_describe(error))
+        else:
+            raise IndexUnavailable(f"Elasticsearch does not take documents: {_describe(error)}")
     if again:
-        _logger.warning("bulk items refused for now, will be sent again", events=len(again))
+        _logger.warning("bulk items refused for now, will be sent again", events=len(again), reason=min(reasons))
     return again
 
 

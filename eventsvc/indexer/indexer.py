@@ -103,7 +103,8 @@ class Indexer:
         try:
             while not self._stop.is_set():
                 term.step()
-                self._failures = 0
+                if term.moved:
+                    self._failures = 0
         except IndexVanished as exc:
             term.lose(exc.name)
         except bulk.Stopped:

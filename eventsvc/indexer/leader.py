@@ -33,7 +33,11 @@ CHECK_EVERY = 3.0  # seconds between looks at whether the indexes are still thos
 
 
 class Term:
-    """One term; not for use after it has raised."""
+    """One term; not for use after it has raised.
+
+    Attributes:
+        moved: whether the watermark has moved.
+    """
 
     def __init__(
         self, settings: Settings, connection: Connection, client: Elasticsearch, stop: threading.Event
@@ -54,6 +58,7 @@ class Term:
         self._checked_at = time.monotonic()
         self._erasing: list[Erased] = []
         self._erased_at = 0.0
+        self.moved = False
         _logger.debug("a term begins", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
 
     def check_indexes(self) -> None:
@@ -77,13 +82,12 @@ class Term:
         telemetry.HORIZON.set(horizon)
         self._erase_if_due()
         # What was read before the erasing may hold the event: it must have arrived before it is removed.
-        if not self._erasing:
-            self._read_ahead(horizon)
+        read = not self._erasing and self._read_ahead(horizon)
         for done in self._pipeline.collect():
             self._settle(done)
         self._refresh_if_due()
         self._check_if_due()
-        if self._pipeline.full or self._cursor >= horizon:
+        if not read:
             self._pause()
 
     def _pause(self) -> None:
@@ -92,13 +96,16 @@ class Term:
         else:
             self._pipeline.wait(POLL)
 
-    def _read_ahead(self, horizon: int) -> None:
+    def _read_ahead(self, horizon: int) -> bool:
+        """Fill the pipeline; tell whether there was anything to read and room for it."""
+        before = self._cursor
         while not self._pipeline.full and self._cursor < horizon:
             batch = read_batch(self._connection, after=self._cursor, to=horizon)
             events = [event for event in batch.events if event.seq > self._filled_to(event)]
             names = {month: index.name for month, index in self._indexes.items()}
             self._pipeline.submit(events, batch.reached, names)
             self._cursor = batch.reached
+        return self._cursor > before
 
     def _filled_to(self, event: Event) -> int:
         month = month_of(event.created_at)
@@ -141,7 +148,7 @@ class Term:
         if refresh.done():
             refresh.result()
             watermark.move(self._connection, self._fence, checkpoint=self._done_to, seq=reached)
-            self._visible_to, self._refresh = reached, None
+            self._visible_to, self._refresh, self.moved = reached, None, True
             telemetry.WATERMARK.set(reached)
 
     def _erase_if_due(self) -> None:

@@ -72,6 +72,7 @@ class Pipeline:
 
         Raises:
             IndexVanished: an index that a batch goes to is gone.
+            IndexUnavailable: Elasticsearch takes no documents.
         """
         done = []
         while self._under_way and self._under_way[0].done():
@@ -79,8 +80,8 @@ class Pipeline:
         return done
 
     def wait(self, seconds: float) -> None:
-        """Wait until a batch arrives, or until the time is up."""
-        wait(self._under_way, timeout=seconds, return_when="FIRST_COMPLETED")
+        """Wait until the oldest batch has arrived, or until the time is up; a younger one changes nothing by itself."""
+        wait(list(self._under_way)[:1], timeout=seconds)
 
     def close(self) -> None:
         """Give up what is under way; it may still arrive, and writing it again does no harm."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import elasticsearch as es
@@ -27,11 +28,14 @@ def answered(status: int) -> es.ApiError:
 class Unreliable:
     """The real client; before each request a plan may raise, or change the answer."""
 
-    def __init__(self, client: Elasticsearch, *plan: Any) -> None:
-        self.client, self.plan, self.sizes = client, list(plan), list[int]()
+    def __init__(
+        self, client: Elasticsearch, *plan: Any, check: Callable[[bytes], None] = lambda _operations: None
+    ) -> None:
+        self.client, self.plan, self.sizes, self.check = client, list(plan), list[int](), check
 
     def bulk(self, **options: Any) -> Any:
         self.sizes.append(options["operations"].count(b"\n") // 2)
+        self.check(options["operations"])
         step = self.plan.pop(0) if self.plan else None
         if isinstance(step, Exception):
             raise step
@@ -174,12 +178,110 @@ def test_waiting_grows_and_stays_bounded() -> None:
     assert all(1.5 <= bulk.backoff(attempt) <= 3 for attempt in (5, 50, 5_000))
 
 
-def test_a_refresh_that_reached_no_shard_is_none(
-    elasticsearch: Elasticsearch, index: str, monkeypatch: pytest.MonkeyPatch
+def refused_whole(status: int, culprit: bytes) -> Callable[[bytes], None]:
+    """Refuse requests that hold certain bytes, as a proxy may do."""
+
+    def check(operations: bytes) -> None:
+        if culprit in operations:
+            raise answered(status)
+
+    return check
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_request_that_is_refused_as_a_whole_is_halved_until_the_culprit_is_found(
+    elasticsearch: Elasticsearch, index: str, items: list[Item], status: int
 ) -> None:
-    """Elasticsearch answers so, with 200, if a shard is nowhere to be found: after a minute, too long to wait."""
-    answer = elasticsearch.indices.refresh(index=index)
-    answer.body["_shards"]["successful"] = 0
-    monkeypatch.setattr(elasticsearch.indices, "refresh", lambda **_: answer)
+    client = Unreliable(elasticsearch, check=refused_whole(status, b'"_id":"4"'))
+    (refused,) = send_through(client, items)
+    assert (refused.item.seq, str(status) in refused.reason) == (4, True)
+    assert count(elasticsearch, index) == 9
+
+
+def test_nothing_counts_as_refused_while_every_request_is(elasticsearch: Elasticsearch, items: list[Item]) -> None:
+    client = Unreliable(elasticsearch, check=refused_whole(400, b"_id"))
+    with pytest.raises(IndexUnavailable, match="refuses every bulk request"):
+        send_through(client, items)
+    with pytest.raises(IndexUnavailable, match="refuses every bulk request"):
+        send_through(client, items[:1])
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_request_without_the_privilege_is_an_error_and_no_refusal(
+    elasticsearch: Elasticsearch, items: list[Item], status: int
+) -> None:
+    with pytest.raises(IndexUnavailable, match=str(status)):
+        send_through(Unreliable(elasticsearch, answered(status)), items)
+
+
+def test_a_fault_that_lies_in_no_document_is_an_error_and_no_refusal(
+    elasticsearch: Elasticsearch, index: str, items: list[Item]
+) -> None:
+    elasticsearch.indices.put_settings(index=index, settings={"index.default_pipeline": "missing"})
+    with pytest.raises(IndexUnavailable, match=r"pipeline with id \[missing\] does not exist"):
+        send_through(elasticsearch, items)
+    elasticsearch.indices.put_settings(index=index, settings={"index.default_pipeline": None})
+    elasticsearch.indices.close(index=index)
+    with pytest.raises(IndexUnavailable, match="index_closed_exception"):
+        send_through(elasticsearch, items)
+
+
+def test_a_privilege_that_is_revoked_for_some_documents_is_an_error_and_no_refusal(
+    elasticsearch: Elasticsearch, items: list[Item]
+) -> None:
+    def revoked(answer: Any) -> Any:
+        body = answer.body | {"errors": True}
+        error = {"type": "security_exception", "reason": "action [indices:data/write/bulk[s]] is unauthorized"}
+        body["items"][3] = {"index": {"status": 403, "error": error}}
+        return body
+
+    with pytest.raises(IndexUnavailable, match="security_exception"):
+        send_through(Unreliable(elasticsearch, revoked), items)
+
+
+def test_the_block_of_a_full_disk_is_named_and_waited_for(
+    elasticsearch: Elasticsearch, index: str, items: list[Item], capsys: pytest.CaptureFixture[str]
+) -> None:
+    elasticsearch.indices.put_settings(index=index, settings={"index.blocks.read_only_allow_delete": True})
+
+    def make_room(answer: Any) -> Any:
+        elasticsearch.indices.put_settings(index=index, settings={"index.blocks.read_only_allow_delete": None})
+        return answer.body
+
+    assert send_through(Unreliable(elasticsearch, make_room), items) == []
+    assert count(elasticsearch, index) == 10
+    assert "read-only-allow-delete block" in capsys.readouterr().out
+
+
+@pytest.fixture
+def without_shards() -> Iterator[Elasticsearch]:
+    """A server whose refresh reaches no shard: a real one answers so only after a minute, if a shard is nowhere."""
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = b'{"_shards":{"total":2,"successful":0,"failed":0}}'
+            self.send_response(200)
+            for name, value in (
+                ("X-Elastic-Product", "Elasticsearch"),
+                ("Content-Type", "application/vnd.elasticsearch+json;compatible-with=9"),
+                ("Content-Length", str(len(body))),
+            ):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with Elasticsearch(f"http://127.0.0.1:{server.server_port}") as client:
+            yield client
+        server.shutdown()
+        thread.join()
+
+
+def test_a_refresh_that_reached_no_shard_is_none(without_shards: Elasticsearch) -> None:
     with pytest.raises(IndexUnavailable, match="could not be refreshed"):
-        indexes.refresh(elasticsearch, [index])
+        indexes.refresh(without_shards, ["events"])
