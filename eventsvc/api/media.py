@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_FORM = "application/x-www-form-urlencoded"
 ENCODINGS = ("gzip", "zstd")
 
 _IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
@@ -54,7 +55,9 @@ def _is_lines(content_type: str) -> bool:
     media_type = media_type.strip()
     if media_type != JSON and media_type not in NDJSON:
         sent = f"Content-Type is {media_type}" if media_type else "Content-Type is missing"
-        raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line")
+        curl = " (curl: -H 'Content-Type: …' and --data-binary, for --data removes the ends of lines)"
+        hint = curl if media_type == _FORM else ""
+        raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line{hint}")
     for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8", "us-ascii"}:

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from eventsvc import limits
-from eventsvc.client.clean import clean_text, clean_value
 from eventsvc.client.delivery import Delivery, Endpoint
+from eventsvc.text.clean import clean_text, clean_value
 
 # What every LogRecord has; anything else was given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

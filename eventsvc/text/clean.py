@@ -1,4 +1,4 @@
-"""Make anything a program logs into something the service takes."""
+"""Make anything that is logged into something the service stores: characters, lengths, sizes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,33 @@ _MOST_PARTS = 10_000
 _TEXT_WHEN_TOO_LARGE = 1_000  # characters of each value that are kept then
 
 
+def clean_characters(text: str) -> str:
+    """Replace NUL and halves of surrogate pairs, which cannot be stored, by U+FFFD."""
+    return _NO_CHARACTERS.sub("\ufffd", text)
+
+
 def clean_text(text: str, longest: int) -> str:
-    """Replace what is no character, and cut to a length; never empty."""
-    text = _NO_CHARACTERS.sub("\ufffd", text)
+    """Replace what is no character, and cut the end off what is too long; never empty."""
+    text = clean_characters(text)
     return (text if len(text) <= longest else f"{text[: longest - 1]}…") or "(empty)"
+
+
+def clean_message(text: str, longest: int) -> str:
+    """Replace what is no character, and cut the middle out of what is too long; never empty.
+
+    Most messages tell at their beginning what they are, and a traceback tells at its end what went wrong.
+    """
+    return cut_middle(clean_characters(text), longest) or "(empty)"
+
+
+def cut_middle(text: str, longest: int) -> str:
+    """Keep the beginning and the end of a text that is too long, and say how much is missing."""
+    if len(text) <= longest:
+        return text
+    note = f" … [{len(text) - longest:,} of {len(text):,} characters cut out] … "
+    kept = longest - len(note) - 4  # the number grows by the note's own length, and so perhaps by a few digits
+    note = f" … [{len(text) - kept:,} of {len(text):,} characters cut out] … "
+    return f"{text[: kept - kept // 2]}{note}{text[len(text) - kept // 2 :]}"
 
 
 def clean_value(data: dict[str, Any], most_bytes: int) -> dict[str, Any]:
@@ -75,4 +98,4 @@ def _clean_number(value: float) -> Any:
 
 
 def _clean_key(key: Any) -> str:
-    return _NO_CHARACTERS.sub("\ufffd", str(key))
+    return clean_characters(str(key))
