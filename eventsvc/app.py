@@ -101,7 +101,7 @@ def create_app(settings: Settings) -> Api:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge()]
+    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings)]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     head_seconds: float = Field(20.0, gt=0, description="seconds in which the head of a request must come")
     body_seconds: float = Field(30.0, gt=0, description="seconds in which a body must come, and 1 for each body_rate")
     body_rate: int = Field(8192, ge=1, description="bytes of a body that earn its client another second")
+    cors_origins: str = Field(
+        "", description="origins of pages that may use the API, separated by spaces or commas; * for any; empty: none"
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1 ::1", description="addresses and networks whose X-Forwarded-Prefix, -Proto and -For are believed"
+    )
     search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
     search_cache: int = Field(32, ge=0, le=4096, description="MiB of index answers kept, per process")
     write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")

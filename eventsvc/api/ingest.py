@@ -14,6 +14,7 @@ import orjson
 
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents, Refusals, Wishes
+from eventsvc.api.page import yes_or_no
 from eventsvc.errors import BodyTooLarge, InvalidBody, InvalidEvents, InvalidParameter
 from eventsvc.event import Event, format_time
 from eventsvc.incoming.parser import EventParser
@@ -201,10 +202,7 @@ def _read_wishes(req: Request) -> Wishes:
 
 
 def _read_flag(req: Request, name: str, *, default: bool = False) -> bool:
-    value = req.get_param(name, default=str(default).lower())
-    if value not in {"true", "false"}:
-        raise InvalidParameter(name, "is true or false")
-    return value == "true"
+    return yes_or_no({name: req.get_param(name, default=str(default))}, name)
 
 
 def _read_preference(text: str) -> str:

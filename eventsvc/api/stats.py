@@ -37,6 +37,8 @@ _TIMES = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TIM
 class StatsResource:
     """The resource."""
 
+    types = (falcon.MEDIA_JSON,)
+
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
 
