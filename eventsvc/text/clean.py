@@ -58,7 +58,7 @@ def clean_value(data: dict[str, Any], most_bytes: int) -> dict[str, Any]:
     room = most_bytes - 100
     kept: dict[str, Any] = {"truncated": True}
     for key, value in cleaned.items():
-        short = value if isinstance(value, int | float | None) else clean_text(str(value), _TEXT_WHEN_TOO_LARGE)
+        short = value if isinstance(value, int | float | None) else cut_middle(str(value), _TEXT_WHEN_TOO_LARGE)
         room -= len(msgspec.json.encode({key: short}))
         if room < 0:
             break
@@ -84,8 +84,7 @@ class _Cleaner:
             return {_clean_key(key): self.clean(item, depth - 1) for key, item in self._some(value.items())}
         if isinstance(value, list | tuple | set | frozenset) and depth > 0:
             return [self.clean(item, depth - 1) for item in self._some(value)]
-        text = str(value)
-        return clean_text(text, limits.DATA_BYTES) if text else ""
+        return cut_middle(clean_characters(_write(value)), limits.DATA_BYTES)
 
     def _some(self, items: Iterable[Any]) -> Iterable[Any]:
         return islice(items, max(0, self._left))
@@ -98,4 +97,12 @@ def _clean_number(value: float) -> Any:
 
 
 def _clean_key(key: Any) -> str:
-    return clean_characters(str(key))
+    return clean_characters(_write(key))
+
+
+def _write(value: Any) -> str:
+    """Give the text of any object, though it may fail to give its own."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  (whatever its author did wrong)
+        return f"<{type(value).__name__} without text>"
