@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App, Request, Response
 
+from eventsvc.access.keys import Keys
+from eventsvc.access.limiter import Limiter
+from eventsvc.access.opening import may_be_open
 from eventsvc.api import ops, problems
+from eventsvc.api.access import Access, Ticket
 from eventsvc.api.context import ContextResource
 from eventsvc.api.edge import Edge, answer_head
 from eventsvc.api.erasure import Erasures
@@ -58,9 +62,11 @@ class _Service:
         self.reader = Reader(self.pool, self.replicas)
         self.search = Search(self.reader, self.joined)
         self.live = Live(dsn, render)
+        self.keys = Keys(self.probe, open_without=may_be_open(settings))
 
     async def start(self) -> None:
         self.writer.start()
+        await self.keys.start()
         # PERF: what is there now stays, and requests leave little behind that needs the collector: it took 8 % of a
         # worker's CPU time.
         gc.freeze()
@@ -69,6 +75,7 @@ class _Service:
     async def stop(self) -> None:
         """Let the writer drain first: what it has accepted matters most."""
         await asyncio.gather(self.writer.close(), self.bulk_writer.close())
+        await self.keys.close()
         await self.joined.close()
         if self.index is not None:
             await self.index.close()
@@ -94,14 +101,19 @@ class Api(App[Request, Response]):
         self._service.live.end()
 
 
-def create_app(settings: Settings) -> Api:
+def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     """Wire the service of one worker process; connections are opened when the worker starts.
+
+    Args:
+        settings: all of them.
+        limiter: counts the requests of all worker processes; None where there is only this one.
 
     Raises:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings)]
+    access = Access(service.keys, limiter or Limiter())
+    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
@@ -116,6 +128,7 @@ def create_app(settings: Settings) -> Api:
     erasures = Erasures(service.erasing)
     app.add_route("/erasure", erasures)
     app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
+    app.add_route("/ticket", Ticket())
     app.add_route("/query", Query())
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))

@@ -17,7 +17,6 @@ from eventsvc.admin.commands import setup as setup_commands
 from eventsvc.admin.commands import transfer as transfer_commands
 from eventsvc.admin.commands import trigrams as trigram_commands
 from eventsvc.errors import EventsvcError
-from eventsvc.terminal import count, log, sample, search
 
 app = typer.Typer(
     help="An append-only log of events in PostgreSQL, searched through Elasticsearch.\n\n"
@@ -26,8 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (log, search, count, sample):
-    module.register(app)
 admin = typer.Typer(help="Look after the log and the index.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
 setup_commands.register(admin)
@@ -138,6 +135,7 @@ def dev(
 @admin.command(epilog="Example: eventsvc admin migrate --database-url postgresql://localhost/eventsvc")
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's schema up to date; safe from several processes at once."""
+    from eventsvc.access.store import install_first_keys
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
 
@@ -145,8 +143,11 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc migrate")
     try:
         applied = schema.migrate(connection)
+        installed = install_first_keys(connection, settings)
     finally:
         connection.close()
     for name in applied:
         print(f"applied {name}")
+    for name in installed:
+        print(f"stored the key {name}")
     print("the schema is up to date")

@@ -24,6 +24,7 @@ EVENTS_STORED = Counter("eventsvc_events_stored_total", "Events committed to the
 EVENTS_INDEXED = Counter("eventsvc_events_indexed_total", "Events written to the index")
 INDEX_FAILURES = Counter("eventsvc_index_failures_total", "Events that Elasticsearch refused")
 SEARCHES = Counter("eventsvc_searches_total", "Searches answered, by what answered them", ["source"])
+DENIED = Counter("eventsvc_denied_total", "Requests denied: no key, no right, or too many", ["reason"])
 WATERMARK = Gauge("eventsvc_watermark", "Highest seq visible to search", multiprocess_mode="max")
 HORIZON = Gauge("eventsvc_horizon", "Highest seq below which nothing can still appear", multiprocess_mode="max")
 

@@ -58,6 +58,11 @@ class Keys:
             with suppress(LogError):
                 await self._note_use()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in."""
+        return self._any is False and self._open_without
+
     def find(self, text: str | None) -> Grant:
         """Give what the key allows, or what somebody without a key may do.
 
@@ -68,7 +73,7 @@ class Keys:
         now = time.monotonic()
         if now > self._known_until:
             raise LogUnavailable("keys cannot be looked up while PostgreSQL is away")
-        if not self._any and self._open_without:
+        if self.is_open:
             return EVERYTHING
         if text is None:
             raise Unauthenticated("this needs a key: send it as `Authorization: Bearer ev_…`")

@@ -79,6 +79,11 @@ class Grant:
         return right in self.rights or (right is Right.METRICS and Right.ADMIN in self.rights)
 
     @property
+    def touches_events(self) -> bool:
+        """Whether an event that is sent with this key may be changed, or refused."""
+        return bool(self.where or self.defaults) or Right.AUDIT not in self.rights
+
+    @property
     def scope(self) -> str:
         """Name the part of the log that this key sees; equal scopes see the same."""
         return f"{self.where}\0{Right.AUDIT in self.rights}"

@@ -17,6 +17,7 @@ from eventsvc.access.rights import DEFAULTS, Grant, Right, read_rate, restrict
 from eventsvc.errors import InvalidInput, InvalidParameter, SetupError
 from eventsvc.incoming.parser import EventParser
 from eventsvc.log.connection import Connection, transaction
+from eventsvc.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _COLUMNS = sql.SQL(
@@ -109,6 +110,17 @@ def install(connection: Connection, wanted: Wanted, text: str) -> bool:
             return False
         _insert(cursor, wanted, text)
         return True
+
+
+def install_first_keys(connection: Connection, settings: Settings) -> list[str]:
+    """Store the keys that a deployment was made with, once; give the names of those that are new.
+
+    Raises:
+        SetupError: a text is not a key.
+    """
+    first = (("admin", settings.admin_key, list(Right)), ("metrics", settings.metrics_key, [Right.METRICS]))
+    found = [(Wanted(name, rights), secret.get_secret_value()) for name, secret, rights in first]
+    return [wanted.name for wanted, text in found if text and install(connection, wanted, text)]
 
 
 def rotate(connection: Connection, name: str, grace: timedelta) -> Made:

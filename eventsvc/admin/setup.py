@@ -11,16 +11,18 @@ import os
 import secrets
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import urllib3
 
+from eventsvc.access.key import make_key
 from eventsvc.errors import SetupError
 
 # Whom the files belong to: the users of the official images, and of ours (see Dockerfile).
-_POSTGRES, _ELASTIC, _EVENTSVC = 999, 1000, 10001
+_POSTGRES, _ELASTIC, _EVENTSVC, _PROMETHEUS = 999, 1000, 10001, 65534
 
 _CERTIFICATE_DAYS = 3650
 # Every name under which a node is reached, inside the deployment and from its host.
@@ -52,7 +54,7 @@ def make_secrets(folder: Path) -> list[str]:
     Under root the files belong to the users of the images, with mode 0400, which Elasticsearch insists on.
 
     Args:
-        folder: has or gets the subfolders ``postgres``, ``elasticsearch``, ``kibana`` and ``eventsvc``.
+        folder: has or gets the subfolders ``postgres``, ``elasticsearch``, ``kibana``, ``prometheus`` and ``eventsvc``.
 
     Returns:
         What was made or renewed, relative to ``folder``; empty when all was there.
@@ -63,6 +65,7 @@ def make_secrets(folder: Path) -> list[str]:
     store = _Store(folder, made=[])
     try:
         _make_passwords(store)
+        _make_keys(store)
         _make_certificates(store)
     except OSError as exc:
         raise SetupError(f"cannot write secrets below {folder}: {exc}") from exc
@@ -85,6 +88,12 @@ def _make_passwords(store: _Store) -> None:
     store.put("elasticsearch/users", _ELASTIC, users)
     store.put("elasticsearch/users_roles", _ELASTIC, _USERS_ROLES)
     store.put("elasticsearch/roles.yml", _ELASTIC, _ROLES)
+
+
+def _make_keys(store: _Store) -> None:
+    """Make the first API keys: one for people, who find it there, and one for Prometheus."""
+    store.secret("eventsvc/admin_key", _EVENTSVC, make_key)
+    store.put("prometheus/metrics_key", _PROMETHEUS, store.secret("eventsvc/metrics_key", _EVENTSVC, make_key))
 
 
 def _make_certificates(store: _Store) -> None:
@@ -112,10 +121,10 @@ class _Store:
     def get(self, name: str) -> str:
         return (self.folder / name).read_text(encoding="ascii")
 
-    def secret(self, name: str, owner: int) -> str:
-        """Give the secret of that name; made of 256 random bits if there is none."""
+    def secret(self, name: str, owner: int, make: Callable[[], str] = secrets.token_urlsafe) -> str:
+        """Give the secret of that name; made, of 256 random bits, if there is none."""
         if not self.has(name):
-            self.put(name, owner, secrets.token_urlsafe(32))
+            self.put(name, owner, make())
         return self.get(name)
 
     def put(self, name: str, owner: int, text: str) -> None:

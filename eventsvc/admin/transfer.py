@@ -17,7 +17,6 @@ import orjson
 import zstandard
 
 from eventsvc.admin.imported import Imported, ImportParser
-from eventsvc.api.ndjson import one_line
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, LogError
 from eventsvc.event import Event
 from eventsvc.incoming.split import Item, split_lines
@@ -193,7 +192,7 @@ def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes],
         cursor.execute(_EXPORT.format(condition), parameters)
         while rows := _fetch(cursor):
             lines = [orjson.dumps(Event(*row).to_json(), option=orjson.OPT_APPEND_NEWLINE) for row in rows]
-            out.write(one_line(b"".join(lines)))
+            out.write(b"".join(lines))
             count += len(rows)
             advance(len(rows))
     return count

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import falcon
 import orjson
 
+from eventsvc.api.access import visible
 from eventsvc.api.find import pick, read_id
 from eventsvc.api.page import link, nearest, plain_parameters, read_fields, whole_number
 from eventsvc.errors import InvalidParameter
@@ -30,8 +31,6 @@ _SAME = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEXT
 class ContextResource:
     """The resource."""
 
-    types = (falcon.MEDIA_JSON,)
-
     def __init__(self, search: Search, neighbours: Neighbours) -> None:
         self._search, self._neighbours = search, neighbours
 
@@ -40,9 +39,9 @@ class ContextResource:
         given = plain_parameters(req, _PARAMETERS)
         before, after = (whole_number(given, name, _NEIGHBOURS, 0, _MOST) for name in ("before", "after"))
         fields, same = read_fields(given), _read_same(given)
-        event = await self._search.by_id(read_id(event_id))
-        shared = [_shared(event, name) for name in same]
-        context = await self._neighbours.of(event, before=before, after=after, same=shared)
+        event = await self._search.by_id(read_id(event_id), visible(req))
+        query = visible(req, ast.conjunction([_shared(event, name) for name in same]) if same else None)
+        context = await self._neighbours.of(event, query, before=before, after=after)
         if found := _links(req, context, given, before, after):
             resp.set_header("Link", found)
         resp.set_header("Cache-Control", "private, no-cache")

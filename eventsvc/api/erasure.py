@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from eventsvc.api import media
+from eventsvc.api.access import within
 from eventsvc.erasure import erase
 from eventsvc.errors import ErasureNotFound, InvalidBody, InvalidParameter, UnsupportedMediaType
 from eventsvc.event import format_time
@@ -53,7 +54,7 @@ class Erasures:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Erase what matches, or say what would be erased: 200 when it is done, 202 while it goes on."""
         asked = await _read(req)
-        node = parse(asked.q, now=round(time.time() * 1000), tz=asked.tz)
+        node = within(req, parse(asked.q, now=round(time.time() * 1000), tz=asked.tz))
         if asked.dry_run:
             found = await self._pool.run(lambda connection: erase.preview(connection, node))
             _answer(resp, _render_preview(found))
@@ -64,19 +65,19 @@ class Erasures:
         resp.set_header("Location", f"/erasure/{done.id}")
         _answer(resp, render(done))
 
-    async def on_get(self, _req: Request, resp: Response) -> None:
+    async def on_get(self, req: Request, resp: Response) -> None:
         """List the newest erasures."""
         found = await self._pool.run(lambda connection: erasures.list_newest(connection, _LISTED))
-        _answer(resp, [render(one) for one in found])
+        _answer(resp, [render(one) for one in found if _may_see(req, one)])
 
-    async def on_get_one(self, _req: Request, resp: Response, erasure_id: str) -> None:
+    async def on_get_one(self, req: Request, resp: Response, erasure_id: str) -> None:
         """Say how far one erasure has come."""
         try:
             canonical = str(UUID(erasure_id))
         except ValueError:
             raise ErasureNotFound(erasure_id) from None
         found = await self._pool.run(lambda connection: erasures.read(connection, canonical))
-        if found is None:
+        if found is None or not _may_see(req, found):
             raise ErasureNotFound(erasure_id)
         _answer(resp, render(found))
 
@@ -94,8 +95,13 @@ async def _read(req: Request) -> _Asked:
     return asked
 
 
+def _may_see(req: Request, erasure: Erasure) -> bool:
+    """A key that sees a part of the log sees its own erasures: others count events outside."""
+    return not req.context.grant.where or erasure.asked_by == _asker(req)
+
+
 def _asker(req: Request) -> str:
-    return str(getattr(req.context, "key_name", "") or "nobody (no keys are in use)")
+    return req.context.grant.name or "nobody (no keys are in use)"
 
 
 def _answer(resp: Response, value: Any) -> None:

@@ -9,7 +9,8 @@ from uuid import UUID
 import falcon
 import orjson
 
-from eventsvc.api import media, ndjson
+from eventsvc.api import ndjson
+from eventsvc.api.access import visible
 from eventsvc.api.page import Reading, links, read_parameters
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
@@ -39,9 +40,9 @@ class Find:
         """Answer QUERY /event: the same with the query as the body, for those too long for a URL."""
         await self._answer(req, resp, read_parameters(req, await _read_query_body(req)))
 
-    async def show_event(self, req: Request, resp: Response, event_id: str) -> None:  # noqa: ARG002
+    async def show_event(self, req: Request, resp: Response, event_id: str) -> None:
         """Answer GET /event/{id}."""
-        event = await self._search.by_id(read_id(event_id))
+        event = await self._search.by_id(read_id(event_id), visible(req))
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps(event.to_json())
 
@@ -99,7 +100,7 @@ def read_id(text: str) -> str:
 
 
 def _wants_lines(req: Request) -> bool:
-    return media.choose_type(req, (falcon.MEDIA_JSON, ndjson.MEDIA_TYPE)) == ndjson.MEDIA_TYPE
+    return req.client_prefers((falcon.MEDIA_JSON, ndjson.MEDIA_TYPE)) == ndjson.MEDIA_TYPE
 
 
 def describe(resp: Response, answer: Answer) -> None:

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from eventsvc.api.access import scope, visible
 from eventsvc.errors import InvalidParameter
 from eventsvc.fields import FIELDS
 from eventsvc.log.read.page import Position, Slice
 from eventsvc.query.parse import parse
 from eventsvc.query.times import zone
-from eventsvc.search.search import EVERYTHING, Compiled, compile_query
 
 if TYPE_CHECKING:
     from falcon.asgi import Request
 
     from eventsvc.log.read.state import Moment
+    from eventsvc.search.search import Compiled
 
 LIMIT, MOST = 100, 1000
 
@@ -32,10 +33,7 @@ _CURSOR_VERSION = 1
 _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
 _TIMES = range(-62_135_596_800_000, 253_402_300_800_000)  # ms: the years 1 to 9999
 _NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
-_WORDS = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Reading:
 
     Attributes:
         given: the parameters as sent, with q; what a cursor is bound to.
+        scope: the part of the log that the key sees; likewise.
         now: what "now" means in q, ms; later pages keep that of the first.
         fields: only these, in this order; None for all.
         strong: with everything acknowledged before the request, at the price of asking PostgreSQL.
@@ -51,6 +50,7 @@ class Reading:
     """
 
     given: Mapping[str, str]
+    scope: str
     query: Compiled
     wanted: Slice
     now: int
@@ -62,11 +62,12 @@ class Reading:
         """Give the cursor of the page after this position."""
         epoch = moment.epoch if moment is not None else 0
         content = _CURSOR.pack(_CURSOR_VERSION, self.now, epoch, *last)
-        return urlsafe_b64encode(content + _digest(content, self.given)).decode()
+        return urlsafe_b64encode(content + _digest(content, self.given, self.scope)).decode()
 
     def etag(self, moment: Moment, *marks: str) -> str:
         """Give the entity tag of an answer at a moment when nothing was under way."""
-        state = (self.query.text, self.wanted, self.fields, moment.drawn, moment.epoch, moment.layout, marks)
+        asked = (self.query.text, self.scope, self.wanted, self.fields, marks)
+        state = (asked, moment.drawn, moment.epoch, moment.layout)
         return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
 
 
@@ -90,11 +91,13 @@ def read_parameters(req: Request, body: str | None = None) -> Reading:
             raise InvalidParameter("q", "the query is the body already; leave out the parameter")
         given = {**given, "q": body}
     newest_first = choice(given, "order", ("desc", "asc")) == "desc"
-    cursor = _read_cursor(given)
+    seen = scope(req)
+    cursor = _read_cursor(given, seen)
     now = cursor[0] if cursor else round(time.time() * 1000)
     return Reading(
         given=given,
-        query=read_query(given, now),
+        scope=seen,
+        query=read_query(req, given, now),
         wanted=Slice(
             limit=whole_number(given, "limit", LIMIT, 1, MOST),
             after=cursor[1] if cursor else None,
@@ -120,12 +123,12 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
     return given
 
 
-def read_query(given: Mapping[str, str], now: int) -> Compiled:
-    """Parse and compile q; none, or nothing but blanks, matches every event."""
+def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
+    """Parse and compile q; none, or nothing but blanks, matches every event that the key may see."""
     tz = given.get("tz", "UTC")
     zone(tz)
     text = given.get("q", "")
-    return compile_query(parse(text, now=now, tz=tz)) if text.strip() else EVERYTHING
+    return visible(req, parse(text, now=now, tz=tz) if text.strip() else None)
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -152,7 +155,7 @@ def choice(given: Mapping[str, str], name: str, options: tuple[str, ...]) -> str
 
 def yes_or_no(given: Mapping[str, str], name: str) -> bool:
     """Read true or false; false by default."""
-    value = _WORDS.get(given.get(name, "false").strip().lower())
+    value = _WORDS.get(given.get(name, "false").lower())
     if value is None:
         raise InvalidParameter(name, "it must be true or false")
     return value
@@ -169,7 +172,7 @@ def read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
     return names
 
 
-def _read_cursor(given: Mapping[str, str]) -> tuple[int, Position] | None:
+def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | None:
     """Give the first page's now, and the position; the epoch in it is for whoever must tell old cursors."""
     if "cursor" not in given:
         return None
@@ -181,14 +184,14 @@ def _read_cursor(given: Mapping[str, str]) -> tuple[int, Position] | None:
         raise InvalidParameter("cursor", "it is not one of ours: take it from a Link header, unchanged") from exc
     # The digest is no secret: whoever computes it may put any numbers here.
     possible = seq >= 0 and created_at in _TIMES and now in _NOWS
-    if version != _CURSOR_VERSION or not possible or digest != _digest(content, given):
+    if version != _CURSOR_VERSION or not possible or digest != _digest(content, given, seen):
         raise InvalidParameter("cursor", "it belongs to another query: start again without a cursor")
     return now, (created_at, seq)
 
 
-def _digest(content: bytes, given: Mapping[str, str]) -> bytes:
+def _digest(content: bytes, given: Mapping[str, str], seen: str) -> bytes:
     """Bind a cursor to what decides which events there are and in which order."""
-    bound = (given.get("q", "").strip(), given.get("tz", "UTC"), given.get("order", "desc"))
+    bound = (given.get("q", "").strip(), given.get("tz", "UTC"), given.get("order", "desc"), seen)
     return hashlib.blake2b(content + repr(bound).encode(), digest_size=_DIGEST, person=b"eventsvc cursor").digest()
 
 

@@ -34,6 +34,27 @@ class Problem:
 
 _NOT_STORED = "Nothing was stored; send the same again after Retry-After seconds."
 
+_UNAUTHORIZED = Problem(
+    "unauthorized",
+    401,
+    "A key is needed",
+    "Send an API key as `Authorization: Bearer ev_…`, or as the password of HTTP Basic. `eventsvc admin keys create`"
+    " makes one. A key that is unknown, was taken back or has expired is answered in the same way.",
+)
+_FORBIDDEN = Problem(
+    "forbidden",
+    403,
+    "The API key does not allow this",
+    "`detail` says which right is missing; or an event lies outside of what the key may see. Nothing was stored.",
+)
+_TOO_MANY = Problem(
+    "too-many-requests",
+    429,
+    "Too many requests",
+    "The API key, or the address, has asked more than it may. Send the same again after Retry-After seconds."
+    " `RateLimit` says how many more requests are allowed at once.",
+)
+
 # By exception; the nearest of its classes counts.
 PROBLEMS: dict[type[Exception], Problem] = {
     errors.QueryError: Problem(
@@ -48,9 +69,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         422,
         "An event breaks a rule",
         "`errors` names each fault: `pointer` (RFC 6901) is the place in the event, `detail` the rule, and `line` the"
-        " line or position in a request with many events. Up to 20 faults are named; `total` counts all. Of many"
-        " events, no more are read than the first 20 bad ones. Nothing was stored. With `partial=true` the good events"
-        " are stored, and with `sanitize=true` events with bad characters or lengths as well, changed and marked.",
+        " line or position in a request with many events. Up to 20 faults or lines are named; `total` counts all."
+        " Nothing was stored. With `partial=true` a bulk request stores its good events.",
     ),
     errors.UnsupportedMediaType: Problem(
         "unsupported-media-type",
@@ -63,8 +83,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "too-large",
         413,
         "The body is too large",
-        "One event may be 1 MiB, a request with many 64 MiB (packed and unpacked) and 100,000 events, and reading"
-        " them may take a minute, unless settings say otherwise. Send less at a time. Nothing was stored.",
+        "One event may be 1 MiB, a request with many 64 MiB (packed and unpacked) and 100,000 events, unless settings"
+        " say otherwise. Send less at a time. Nothing was stored.",
     ),
     errors.InvalidBody: Problem(
         "invalid-body",
@@ -92,6 +112,9 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "Send the same again after Retry-After seconds: it gets the answer of the first.",
         1,
     ),
+    errors.Unauthenticated: _UNAUTHORIZED,
+    errors.Forbidden: _FORBIDDEN,
+    errors.TooManyRequests: _TOO_MANY,
     errors.EventGone: Problem(
         "event-gone",
         410,
@@ -170,8 +193,8 @@ BY_STATUS: dict[int, Problem] = {
     problem.status: problem
     for problem in (
         Problem("bad-request", 400, "Bad Request", "The request breaks the rules of HTTP, or a header cannot be read."),
-        Problem("unauthorized", 401, "Unauthorized", "This needs an API key: `Authorization: Bearer …`."),
-        Problem("forbidden", 403, "Forbidden", "The API key does not allow this."),
+        _UNAUTHORIZED,
+        _FORBIDDEN,
         Problem("no-such-route", 404, "Not Found", "Nothing is served at this path; /openapi.json lists what is."),
         Problem("method-not-allowed", 405, "Method Not Allowed", "The header Allow lists the methods of this path."),
         Problem("not-acceptable", 406, "Not Acceptable", "The answer cannot be given in a type that Accept names."),
@@ -183,7 +206,7 @@ BY_STATUS: dict[int, Problem] = {
             " if the line is slow.",
         ),
         Problem("uri-too-long", 414, "URI Too Long", "Send the query in the body of QUERY /event instead."),
-        Problem("too-many-requests", 429, "Too Many Requests", "Send the same again after Retry-After seconds."),
+        _TOO_MANY,
         Problem(
             "head-too-large",
             431,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from eventsvc.api.ndjson import describe_error, one_line
+from eventsvc.api.ndjson import describe_error
 from eventsvc.api.page import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
@@ -39,8 +39,8 @@ _DIGEST = 6
 
 
 def render(event: Event) -> bytes:
-    """Write an event as a server-sent event."""
-    return b"id: %s\ndata: %s\n\n" % (make_token(event.seq), one_line(orjson.dumps(event.to_json())))
+    """Write an event as a server-sent event; JSON has no line break to worry about."""
+    return b"id: %s\ndata: %s\n\n" % (make_token(event.seq), orjson.dumps(event.to_json()))
 
 
 def make_token(seq: int) -> bytes:
@@ -73,23 +73,20 @@ def _digest(content: bytes) -> bytes:
 class Stream:
     """The resource."""
 
-    types = (MEDIA_TYPE,)
-
     def __init__(self, live: Live, reader: Reader, *, heartbeat: float = HEARTBEAT, grace: float = GRACE) -> None:
         self._live, self._reader = live, reader
         self._heartbeat, self._grace = heartbeat, grace
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Send events as they are stored, and first those that came since Last-Event-ID."""
-        given = plain_parameters(req, ("q", "tz", "lastEventId"))
-        query = read_query(given, round(time.time() * 1000))
+        given = plain_parameters(req, ("q", "tz", "lastEventId", "ticket"))
+        query = read_query(req, given, round(time.time() * 1000))
         token = req.get_header("Last-Event-ID") or given.get("lastEventId")
         after = read_token(token) if token else None
         if after is not None and after > (await self._reader.moment()).drawn:
             raise InvalidParameter("Last-Event-ID", "it is from another log: start again without it")
         await self._live.follow()
         resp.content_type = MEDIA_TYPE
-        req.scope.setdefault("state", {})["endless"] = True  # a client that ends its side has gone away
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
         resp.stream = Sender(self._live, self._reader, query, after, heartbeat=self._heartbeat, grace=self._grace)

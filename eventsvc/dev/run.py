@@ -16,6 +16,7 @@ from types import FrameType
 
 from pydantic import SecretStr
 
+from eventsvc.access.opening import check_start, has_key
 from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.process import Process
 from eventsvc.dev.server import Server, wait_until_ready
@@ -49,8 +50,9 @@ def run(settings: Settings, folder: Path) -> None:
             crashed = stack.enter_context(_only_one(folder))
             _wait_for_address(settings, seconds=_PREDECESSOR_SECONDS if crashed else 0.0)
             servers = _start_servers(settings, folder, stack)
+            check_start(_with_urls(settings, servers))
             children = _start_children(_with_urls(settings, servers), folder, stack)
-            _say(_ready_line(settings, folder))
+            _say(_ready_line(_with_urls(settings, servers), folder))
             watch([*servers, *children], [LogTail(child.name, child.log) for child in children], _say)
         except KeyboardInterrupt:
             _say(f"stopping; the data stays in {folder}")
@@ -213,4 +215,8 @@ def _api_is_ready(settings: Settings) -> bool:
 
 def _ready_line(settings: Settings, folder: Path) -> str:
     url = f"{_base_url(settings)}/event"
-    return f"ready: {url}   try: curl -G {url} --data-urlencode \"q=message ct 'buyer'\"   (logs: {folder / 'logs'})"
+    keyed = has_key(settings)
+    who = "with a key" if keyed else "open to everybody who reaches it: there is no key"
+    header = '-H "Authorization: Bearer ev_…" ' if keyed else ""
+    example = f"curl {header}-G {url} --data-urlencode \"q=message ct 'buyer'\""
+    return f"ready: {url}   ({who})   try: {example}   (logs: {folder / 'logs'})"

@@ -10,9 +10,7 @@ from eventsvc.event import Event
 from eventsvc.log.read.around import Around
 from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import Filter
-from eventsvc.query import ast
-from eventsvc.search.search import Compiled, Search, compile_query
+from eventsvc.search.search import Compiled, Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +35,25 @@ class Neighbours:
     def __init__(self, reader: Reader, search: Search) -> None:
         self._reader, self._search = reader, search
 
-    async def of(self, event: Event, *, before: int, after: int, same: Sequence[ast.Equal | ast.In] = ()) -> Context:
+    async def of(self, event: Event, query: Compiled, *, before: int, after: int) -> Context:
         """Give an event's context.
 
         Args:
             event: the one in the middle.
+            query: which events count as neighbours.
             before: at most so many older ones.
             after: at most so many newer ones.
-            same: what the neighbours must have in common with the event.
 
         Raises:
             LogUnavailable: PostgreSQL is away.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
         around = Around(event.position, before + 1, after + 1)
-        if same:
-            older, newer = await self._matching(compile_query(ast.conjunction(same)), around)
+        if query.node is not None:
+            older, newer = await self._matching(query, around)
         else:
             # PERF: (created_at, seq) is the order of an index of the log, which so needs no help by the other store.
-            rows = await self._reader.whole(Filter(), around)
+            rows = await self._reader.whole(query.log, around)
             older = [found for found in rows.events if found.position < event.position]
             newer = [found for found in rows.events if found.position > event.position]
         return Context(

@@ -11,7 +11,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Hits, Inexact, Page, PageRequest, Scope
+from eventsvc.index.hits import Hits, Page, PageRequest, Scope
 from eventsvc.log.read.page import Rows, Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Filter, Moment
@@ -98,13 +98,13 @@ class Search:
     def __init__(self, reader: Reader, joined: Joined) -> None:
         self._reader, self._joined = reader, joined
 
-    async def by_id(self, event_id: str) -> Event:
+    async def by_id(self, event_id: str, query: Compiled) -> Event:
         """Give one event, from the log.
 
         Raises:
-            EventNotFound: there is none of that id.
+            EventNotFound: there is none of that id that matches.
         """
-        return await self._reader.by_id(event_id)
+        return await self._reader.by_id(event_id, query.log)
 
     async def state(self) -> Moment:
         """Give the state of the log, at the price of one small statement."""
@@ -135,9 +135,6 @@ class Search:
             except IndexUnavailable as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "index away"
-            except Inexact as exc:
-                _log.warning("a search goes to PostgreSQL", reason=str(exc))
-                reason = "not expressible"
         rows = await self._reader.whole(query.log, wanted, strong=strong)
         return _answer(rows.events, rows.total, Provenance(Source.SQL, reason, rows.moment, rows.settled))
 

@@ -14,6 +14,8 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from eventsvc.access.limiter import Limiter
+from eventsvc.access.opening import check_start
 from eventsvc.errors import SetupError
 from eventsvc.settings import Settings
 
@@ -27,6 +29,7 @@ def run(settings: Settings) -> None:
         SetupError: the address cannot be listened on.
     """
     check_address(settings.host, settings.port)
+    check_start(settings)
     metrics = tempfile.mkdtemp(prefix="eventsvc-metrics-")
     # prometheus_client looks for it when it is imported, which therefore happens only after this.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
@@ -63,7 +66,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """Gunicorn without a command line and without configuration files; each worker makes its own app."""
 
     def __init__(self, settings: Settings, metrics: Path) -> None:
-        self.settings, self._metrics = settings, metrics
+        self.settings, self._metrics, self._limiter = settings, metrics, Limiter()
         super().__init__()
 
     def load_config(self) -> None:
@@ -78,7 +81,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         from eventsvc.app import create_app
 
-        return create_app(self.settings)
+        return create_app(self.settings, self._limiter)
 
     def _options(self) -> dict[str, Any]:
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+Key = dict[str, str] | None  # the header that lets us in
+
 
 @dataclass
 class Outcome:
@@ -27,10 +29,10 @@ class Outcome:
 class Load:
     """A context manager: threads that POST one event after the other from entry to exit."""
 
-    def __init__(self, port: int, *, threads: int = 8, run: str = "", keys: bool = False) -> None:
+    def __init__(self, port: int, *, threads: int = 8, run: str = "", keys: bool = False, key: Key = None) -> None:
         self.run = run or uuid.uuid4().hex[:12]
         self.outcome = Outcome()
-        self._port, self._keys = port, keys
+        self._port, self._keys, self._key = port, keys, key or {}
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(threads)]
 
@@ -73,7 +75,7 @@ class Load:
             connection.close()
 
     def _post(self, connection: http.client.HTTPConnection, number: str) -> tuple[int, str]:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self._key}
         if self._keys:
             headers["Idempotency-Key"] = f'"{self.run}-{number}"'
         connection.request("POST", "/event", json.dumps(self.event(number)), headers)

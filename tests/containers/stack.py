@@ -114,6 +114,7 @@ class Stack:
             **variables,
         }
         self.logs_of_the_past: list[str] = []
+        self._key = ""
 
     def compose(self, *arguments: str, timeout: float = 300, **options: Any) -> str:
         return run(
@@ -127,6 +128,7 @@ class Stack:
     def down(self, *options: str) -> None:
         self.logs_of_the_past.append(self.logs())
         self.compose("down", "--remove-orphans", "--timeout", "30", *options)
+        self._key = ""
 
     def logs(self) -> str:
         return self.compose("logs", "--no-color")
@@ -158,20 +160,30 @@ class Stack:
             ready = requests.get(f"{self.url}/readyz", timeout=10)
             if ready.status_code != 200 or ready.json()["index"] != "ok":
                 return None
-            answer = requests.get(f"{self.url}/event", params={"limit": "1"}, timeout=30)
+            answer = self.get("/event", limit="1", timeout=30)
         except (requests.RequestException, ValueError):
             return None
         return answer.headers.get("Eventsvc-Lag") if answer.headers.get("Eventsvc-Source") != "sql" else None
 
+    @property
+    def key(self) -> dict[str, str]:
+        """The header that lets us in, with the first key, which the first start made."""
+        if not self._key:
+            self._key = self.compose("exec", "-T", "api", "cat", "/run/eventsvc/admin_key").strip()
+        return {"Authorization": f"Bearer {self._key}"}
+
+    def get(self, path: str, *, timeout: float = 60, **parameters: str) -> requests.Response:
+        return requests.get(self.url + path, params=parameters, headers=self.key, timeout=timeout)
+
     def post(self, event: dict[str, Any], **headers: str) -> requests.Response:
-        return requests.post(f"{self.url}/event", json=event, headers=headers, timeout=60)
+        return requests.post(f"{self.url}/event", json=event, headers=self.key | headers, timeout=60)
 
     def find(self, query: str, **parameters: str) -> requests.Response:
-        return requests.get(f"{self.url}/event", params={"q": query, **parameters}, timeout=60)
+        return self.get("/event", q=query, **parameters)
 
     def export(self, query: str) -> list[dict[str, Any]]:
         """Everything that matches, as NDJSON."""
-        headers = {"Accept": "application/x-ndjson"}
+        headers = self.key | {"Accept": "application/x-ndjson"}
         answer = requests.get(f"{self.url}/event", params={"q": query}, headers=headers, timeout=120)
         assert answer.status_code == 200, answer.text
         lines = [json.loads(line) for line in answer.text.splitlines()]
@@ -196,7 +208,7 @@ class Stack:
         """Every secret that the first start made."""
         files = {
             "postgres": ("password",),
-            "eventsvc": ("database_url", "elasticsearch_password", "kibana_password"),
+            "eventsvc": ("database_url", "elasticsearch_password", "kibana_password", "admin_key", "metrics_key"),
             "kibana": ("elasticsearch_password", "encryption_key"),
             "elasticsearch": ("elastic_password", "node.key"),
         }

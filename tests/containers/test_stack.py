@@ -53,7 +53,21 @@ def test_the_three_requests(stack: Stack) -> None:
     assert {name: event[name] for name in SEED} == SEED
     for _ in range(10):
         assert event in stack.find(SEED_QUERY).json()
-        assert requests.get(stack.url + stored.headers["Location"], timeout=30).json() == event
+        assert stack.get(stored.headers["Location"]).json() == event
+
+
+def test_nobody_gets_in_without_a_key_and_prometheus_has_one_of_its_own(stack: Stack) -> None:
+    """Reads, writes and metrics are closed; the key for metrics opens nothing else."""
+    key = stack.read_secret("prometheus", "metrics_key").strip()
+    curl = ("exec", "-T", "nginx", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}")
+
+    def ask(path: str, *options: str) -> str:
+        return stack.compose(*curl, *options, f"http://api:8000{path}").strip()
+
+    metrics = ("-H", f"Authorization: Bearer {key}")
+    assert requests.get(f"{stack.url}/event", timeout=30).status_code == 401
+    assert requests.post(f"{stack.url}/event", json=SEED, timeout=30).status_code == 401
+    assert [ask("/metrics"), ask("/metrics", *metrics), ask("/event", *metrics)] == ["401", "200", "403"]
 
 
 def _real_lines(stack: Stack) -> list[dict[str, Any]]:
@@ -70,7 +84,7 @@ def _real_lines(stack: Stack) -> list[dict[str, Any]]:
 
 
 def _post_lines(stack: Stack, lines: list[dict[str, Any]]) -> None:
-    headers = {"Content-Type": "application/x-ndjson"}
+    headers = stack.key | {"Content-Type": "application/x-ndjson"}
     body = "\n".join(json.dumps(line) for line in lines).encode()
     answer = requests.post(f"{stack.url}/event", data=body, headers=headers, timeout=120)
     assert answer.status_code == 201, answer.text[:500]
@@ -115,7 +129,7 @@ def test_requests_are_spread_evenly(stack: Stack) -> None:
     marker = f"/event/{uuid.uuid4()}"
     with requests.Session() as session:
         for _ in range(900):
-            session.get(stack.url + marker, timeout=30)
+            session.get(stack.url + marker, headers=stack.key, timeout=30)
     served = Counter(re.findall(rf'"url.path":"{marker}".*?"upstream":"([^"]+)"', stack.logs()))
     assert sum(served.values()) == 900
     assert len(served) == 3
@@ -125,7 +139,7 @@ def test_requests_are_spread_evenly(stack: Stack) -> None:
 def test_streams_pass_the_balancer_as_they_come(stack: Stack) -> None:
     """A live event arrives while the request is still open; NDJSON begins long before it ends."""
     live = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=30)
-    live.request("GET", "/event/stream?q=component%20eq%20%27live%27")
+    live.request("GET", "/event/stream?q=component%20eq%20%27live%27", headers=stack.key)
     answer = live.getresponse()
     assert answer.headers["Content-Type"].startswith("text/event-stream")
     text = b""
@@ -138,7 +152,8 @@ def test_streams_pass_the_balancer_as_they_come(stack: Stack) -> None:
     stack.wait_ready()
     lines = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
     began = time.monotonic()
-    lines.request("GET", f"/event?q=component%20eq%20%27{run}%27", headers={"Accept": "application/x-ndjson"})
+    headers = stack.key | {"Accept": "application/x-ndjson"}
+    lines.request("GET", f"/event?q=component%20eq%20%27{run}%27", headers=headers)
     answer = lines.getresponse()
     answer.read(1)
     first = time.monotonic() - began
@@ -150,7 +165,10 @@ def test_streams_pass_the_balancer_as_they_come(stack: Stack) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_container_is_killed_under_load(stack: Stack, service: str) -> None:
     """SIGKILL: no acknowledged event is lost, none is stored twice, answers are right or 503, and it comes back."""
-    with Load(stack.port, threads=4, keys=True) as keyed, Load(stack.port, threads=4) as plain:
+    with (
+        Load(stack.port, threads=4, keys=True, key=stack.key) as keyed,
+        Load(stack.port, threads=4, key=stack.key) as plain,
+    ):
         for container in stack.containers(service):
             before = len(plain.outcome.acknowledged)
             wait_for(lambda before=before: len(plain.outcome.acknowledged) > before + 50, 60, "load")
@@ -174,7 +192,7 @@ def test_each_container_is_killed_under_load(stack: Stack, service: str) -> None
 @pytest.mark.parametrize(("service", "allowed"), [("elasticsearch", set()), ("postgres", {503})])
 def test_the_network_fails_for_a_while(stack: Stack, service: str, allowed: set[int]) -> None:
     """Without Elasticsearch all is answered from PostgreSQL; without PostgreSQL it is a 503; then all is well."""
-    with Load(stack.port, threads=4) as load:
+    with Load(stack.port, threads=4, key=stack.key) as load:
         wait_for(lambda: len(load.outcome.acknowledged) > 50, 60, "load")
         with disconnected(stack, service, "backend"):
             until = time.monotonic() + OUTAGE
@@ -191,7 +209,7 @@ def test_the_network_fails_for_a_while(stack: Stack, service: str, allowed: set[
 
 def test_rolling_restart_without_a_failed_request(stack: Stack) -> None:
     """One replica after the other is restarted under load, and nobody notices."""
-    with Load(stack.port, threads=8) as load:
+    with Load(stack.port, threads=8, key=stack.key) as load:
         wait_for(lambda: len(load.outcome.acknowledged) > 50, 60, "load")
         for container in stack.containers("api"):
             stacks.run("docker", "restart", "-t", "40", container)

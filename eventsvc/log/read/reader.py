@@ -19,7 +19,7 @@ from eventsvc.log.read.state import COLUMNS, DRAWN, HEADER, PART_HEADER, AnswerT
 
 _ATTEMPTS = 5
 
-_BY_ID = sql.SQL("SELECT {} FROM event WHERE id = %s").format(COLUMNS)
+_BY_ID = sql.SQL("SELECT {columns} FROM event WHERE id = %s AND ({where})")
 _SPAN = sql.SQL(
     "SELECT {columns}, found FROM (SELECT *, count(*) OVER () AS found, coalesce("
     "sum(length(message) + length(data::text)) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0"
@@ -45,13 +45,15 @@ class Reader:
         self._pool, self._replicas = pool, replicas
         self._seen = _Seen()
 
-    async def by_id(self, event_id: str) -> Event:
+    async def by_id(self, event_id: str, matching: Filter) -> Event:
         """Give one event.
 
         Raises:
-            EventNotFound: there is none of that id.
+            EventNotFound: there is none of that id that matches.
         """
-        rows = await self._pool.run(lambda connection: _fetch(connection, _BY_ID, (event_id,)))
+        statement = _BY_ID.format(columns=COLUMNS, where=sql.SQL(matching.text))
+        parameters = (event_id, *matching.parameters)
+        rows = await self._pool.run(lambda connection: _fetch(connection, statement, parameters))
         if not rows:
             raise EventNotFound(event_id)
         return Event(*rows[0])

@@ -59,9 +59,9 @@ class Kept:
     created_at: int
 
 
-def key_hash(key: str) -> bytes:
-    """Hash what the client sent; the key itself is not kept."""
-    return hashlib.sha256(key.encode()).digest()
+def key_hash(key: str, owner: str = "") -> bytes:
+    """Hash what the client sent, and who it is; the key itself is not kept, and no client meets another's."""
+    return hashlib.sha256(f"{owner}\0{key}".encode() if owner else key.encode()).digest()
 
 
 def new_seed() -> bytes:

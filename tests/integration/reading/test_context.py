@@ -11,6 +11,7 @@ import pytest
 
 from eventsvc.query import ast
 from eventsvc.search.context import Neighbours
+from eventsvc.search.search import compile_query
 
 START = 1_790_000_000_000
 
@@ -30,8 +31,9 @@ def fill(world: Any) -> list[Any]:
     return list(reversed(world.find(world.search(index=False)).events))
 
 
-def same(event: Any, *names: str) -> list[ast.Equal]:
-    return [ast.Equal(ast.Name(name), ast.Text(getattr(event, name))) for name in names]
+def same(event: Any, *names: str) -> ast.Node | None:
+    parts = [ast.Equal(ast.Name(name), ast.Text(getattr(event, name))) for name in names]
+    return ast.conjunction(parts) if parts else None
 
 
 @pytest.mark.parametrize("names", [(), ("component",), ("component", "email")])
@@ -45,7 +47,8 @@ def test_neighbours_are_those_that_a_scan_of_all_events_finds(world: Any, names:
             before, after = numbers.choice([(0, 3), (3, 0), (5, 5), (200, 200), (1, 1)])
             alike = [e for e in events if all(getattr(e, name) == getattr(event, name) for name in names)]
             place = alike.index(event)
-            context = world.run(neighbours.of(event, before=before, after=after, same=same(event, *names)))
+            query = compile_query(same(event, *names))
+            context = world.run(neighbours.of(event, query, before=before, after=after))
             assert tuple(alike[max(0, place - before) : place]) == context.before
             assert tuple(alike[place + 1 : place + 1 + after]) == context.after
             assert (place > before, len(alike) - place - 1 > after) == (context.more_before, context.more_after)

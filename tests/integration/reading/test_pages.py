@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from eventsvc.access.rights import EVERYTHING
 from eventsvc.api import page
 from eventsvc.log.connection import connect
 
@@ -151,7 +152,9 @@ def test_a_forged_cursor_with_impossible_numbers_is_refused(api: Any, place: str
     """Its digest is no secret: anybody can read how it is made."""
     numbers = {"now": 1_700_000_000_000, "created_at": 1_700_000_000_000, "seq": 7} | {place: value}
     content = page._CURSOR.pack(1, numbers["now"], 0, numbers["created_at"], numbers["seq"])
-    forged = urlsafe_b64encode(content + page._digest(content, {"q": "createdAt gte 'now-1d'"})).decode()
+    forged = urlsafe_b64encode(
+        content + page._digest(content, {"q": "createdAt gte 'now-1d'"}, EVERYTHING.scope)
+    ).decode()
     response = api("GET", "/event", q="createdAt gte 'now-1d'", cursor=forged)
     possible = (place, value) in {("created_at", -1), ("seq", 2**63 - 1)}
     assert response.status_code == (200 if possible else 400), response.text

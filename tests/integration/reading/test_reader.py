@@ -25,13 +25,13 @@ def test_an_event_is_found_by_its_id_as_it_was_stored(world: Any) -> None:
     world.store("hello", data='{"n": 12345678901234567890, "x": 1.50}')
     reader = world.reader()
     ((event_id,),) = world.execute("SELECT id FROM event")
-    event = world.run(reader.by_id(event_id))
+    event = world.run(reader.by_id(event_id, Filter()))
     assert (event.message, event.data) == ("hello", '{"n": 12345678901234567890, "x": 1.50}')
 
 
 def test_an_unknown_id_is_an_error_of_its_own(world: Any) -> None:
     with pytest.raises(EventNotFound):
-        world.run(world.reader().by_id("00000000-0000-4000-8000-000000000000"))
+        world.run(world.reader().by_id("00000000-0000-4000-8000-000000000000", Filter()))
 
 
 def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> None:

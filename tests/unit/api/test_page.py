@@ -10,6 +10,7 @@ from falcon.asgi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventsvc.access.rights import EVERYTHING
 from eventsvc.api.page import links, read_parameters
 from eventsvc.api.stream import make_token, read_token
 from eventsvc.errors import InvalidParameter
@@ -20,6 +21,7 @@ SEQS = st.integers(0, 2**63 - 1)
 
 def request(**parameters: Any) -> Request:
     req = testing.create_asgi_req(path="/event")
+    req.context.grant = EVERYTHING
     req._params = {name: str(value) for name, value in parameters.items()}
     return req
 

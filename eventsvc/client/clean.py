@@ -1,4 +1,4 @@
-"""Make anything that is logged into something the service stores: characters, lengths, sizes."""
+"""Make anything a program logs into something the service takes."""
 
 from __future__ import annotations
 
@@ -20,33 +20,10 @@ _MOST_PARTS = 10_000
 _TEXT_WHEN_TOO_LARGE = 1_000  # characters of each value that are kept then
 
 
-def clean_characters(text: str) -> str:
-    """Replace NUL and halves of surrogate pairs, which cannot be stored, by U+FFFD."""
-    return _NO_CHARACTERS.sub("\ufffd", text)
-
-
 def clean_text(text: str, longest: int) -> str:
-    """Replace what is no character, and cut the end off what is too long; never empty."""
-    text = clean_characters(text)
+    """Replace what is no character, and cut to a length; never empty."""
+    text = _NO_CHARACTERS.sub("\ufffd", text)
     return (text if len(text) <= longest else f"{text[: longest - 1]}…") or "(empty)"
-
-
-def clean_message(text: str, longest: int) -> str:
-    """Replace what is no character, and cut the middle out of what is too long; never empty.
-
-    Most messages tell at their beginning what they are, and a traceback tells at its end what went wrong.
-    """
-    return cut_middle(clean_characters(text), longest) or "(empty)"
-
-
-def cut_middle(text: str, longest: int) -> str:
-    """Keep the beginning and the end of a text that is too long, and say how much is missing."""
-    if len(text) <= longest:
-        return text
-    note = f" … [{len(text) - longest:,} of {len(text):,} characters cut out] … "
-    kept = longest - len(note) - 4  # the number grows by the note's own length, and so perhaps by a few digits
-    note = f" … [{len(text) - kept:,} of {len(text):,} characters cut out] … "
-    return f"{text[: kept - kept // 2]}{note}{text[len(text) - kept // 2 :]}"
 
 
 def clean_value(data: dict[str, Any], most_bytes: int) -> dict[str, Any]:
@@ -58,7 +35,7 @@ def clean_value(data: dict[str, Any], most_bytes: int) -> dict[str, Any]:
     room = most_bytes - 100
     kept: dict[str, Any] = {"truncated": True}
     for key, value in cleaned.items():
-        short = value if isinstance(value, int | float | None) else cut_middle(str(value), _TEXT_WHEN_TOO_LARGE)
+        short = value if isinstance(value, int | float | None) else clean_text(str(value), _TEXT_WHEN_TOO_LARGE)
         room -= len(msgspec.json.encode({key: short}))
         if room < 0:
             break
@@ -84,7 +61,8 @@ class _Cleaner:
             return {_clean_key(key): self.clean(item, depth - 1) for key, item in self._some(value.items())}
         if isinstance(value, list | tuple | set | frozenset) and depth > 0:
             return [self.clean(item, depth - 1) for item in self._some(value)]
-        return cut_middle(clean_characters(_write(value)), limits.DATA_BYTES)
+        text = str(value)
+        return clean_text(text, limits.DATA_BYTES) if text else ""
 
     def _some(self, items: Iterable[Any]) -> Iterable[Any]:
         return islice(items, max(0, self._left))
@@ -97,12 +75,4 @@ def _clean_number(value: float) -> Any:
 
 
 def _clean_key(key: Any) -> str:
-    return clean_characters(_write(key))
-
-
-def _write(value: Any) -> str:
-    """Give the text of any object, though it may fail to give its own."""
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001  (whatever its author did wrong)
-        return f"<{type(value).__name__} without text>"
+    return _NO_CHARACTERS.sub("\ufffd", str(key))

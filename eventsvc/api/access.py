@@ -1,0 +1,207 @@
+"""The door: which right a request needs, whether its key has that right, and which events it may see.
+
+Every route is declared in ROUTES; one that is not needs the right admin. Every query of this package is compiled by
+``visible``, which adds what the key may see; the middleware ``Access`` has found out about the key before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import time
+from base64 import b64decode
+from binascii import Error as Base64Error
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from eventsvc.access.rights import Rate, Right
+from eventsvc.access.ticket import LIFETIME, make_ticket, redeem
+from eventsvc.errors import Forbidden, TooManyRequests, Unauthenticated
+from eventsvc.query import ast
+from eventsvc.search.search import Compiled, compile_query
+from eventsvc.telemetry import DENIED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from falcon.asgi import Request, Response
+
+    from eventsvc.access.keys import Keys
+    from eventsvc.access.limiter import Limiter
+    from eventsvc.access.rights import Grant
+
+PUBLIC = None
+_STREAM = "/event/stream"
+
+# What a method of a route needs; HEAD needs what GET does. A new route gets its line here, or is the administrator's.
+ROUTES: dict[str, dict[str, Right | None]] = {
+    "/": {"GET": PUBLIC},  # the page; what it shows it asks for with a key
+    "/page/{name}": {"GET": PUBLIC},
+    "/event": {"POST": Right.WRITE, "GET": Right.READ, "QUERY": Right.READ},
+    "/event/{event_id}": {"GET": Right.READ},
+    "/event/{event_id}/context": {"GET": Right.READ},
+    "/event/stats": {"GET": Right.READ},
+    _STREAM: {"GET": Right.READ},
+    "/erasure": {"POST": Right.ERASE, "GET": Right.ERASE},
+    "/erasure/{erasure_id}": {"GET": Right.ERASE},
+    "/ticket": {"POST": Right.READ},
+    "/query": {"GET": Right.READ},
+    "/problems": {"GET": PUBLIC},
+    "/healthz": {"GET": PUBLIC},
+    "/readyz": {"GET": PUBLIC},
+    "/metrics": {"GET": Right.METRICS},
+}
+
+_WRONG_KEYS = Rate(100, 60)  # from one address; then nobody looks at them
+_CHALLENGE = 'Bearer realm="eventsvc"'
+_CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
+
+
+class Access:
+    """Middleware."""
+
+    def __init__(self, keys: Keys, limiter: Limiter) -> None:
+        self._keys, self._limiter = keys, limiter
+
+    async def process_resource(self, req: Request, resp: Response, resource: object, _params: dict[str, Any]) -> None:
+        """Let the request in, or answer 401, 403 or 429."""
+        need = needed(req, resource)
+        if need is PUBLIC:
+            return
+        req.context.grant = self._admit(req, resp, need)
+
+    async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
+        """Make an answer that takes its time end with its key."""
+        if resp.stream is not None and (grant := getattr(req.context, "grant", None)) is not None:
+            resp.stream = _UnderWay(resp.stream, self._keys, grant)
+
+    def _admit(self, req: Request, resp: Response, need: Right) -> Grant:
+        try:
+            grant = self._find(req)
+        except Unauthenticated:
+            self._refuse(req, resp)
+            raise
+        if not grant.allows(need):
+            DENIED.labels("right").inc()
+            raise Forbidden(f"this needs the right {need}; the key {grant.name} has {', '.join(sorted(grant.rights))}")
+        if grant.rate is not None:
+            self._limit(resp, grant, grant.rate)
+        return grant
+
+    def _find(self, req: Request) -> Grant:
+        text = read_key(req.get_header("Authorization"))
+        if text is None and req.uri_template == _STREAM and (ticket := req.get_param("ticket")):
+            return self._keys.find(None) if self._keys.is_open else redeem(self._keys, ticket)
+        return self._keys.find(text)
+
+    def _refuse(self, req: Request, resp: Response) -> None:
+        """Tell how to do better; or not to try again so soon, if it was tried often."""
+        # A page's own requests must not make the browser ask for a password.
+        by_script = req.get_header("Sec-Fetch-Dest", default="document") == "empty"
+        if req.get_header("Authorization") is None and not req.get_param("ticket"):
+            DENIED.labels("no key").inc()
+        else:
+            DENIED.labels("wrong key").inc()
+            taken = self._limiter.take(f"wrong {_network(req.remote_addr)}", _WRONG_KEYS)
+            if taken.wait:
+                resp.set_header("Retry-After", str(math.ceil(taken.wait)))
+                raise TooManyRequests("too many wrong keys came from this address")
+        resp.set_header("WWW-Authenticate", _CHALLENGE if by_script else _CHALLENGES)
+
+    def _limit(self, resp: Response, grant: Grant, rate: Rate) -> None:
+        taken = self._limiter.take(f"key {grant.id}", rate)
+        resp.set_header("RateLimit-Policy", f'"key";q={rate.requests};w={rate.seconds}')
+        resp.set_header("RateLimit", f'"key";r={taken.left};t={math.ceil(taken.full)}')
+        if taken.wait:
+            DENIED.labels("rate").inc()
+            resp.set_header("Retry-After", str(math.ceil(taken.wait)))
+            raise TooManyRequests(f"the key {grant.name} may ask {rate.requests:,} times in {rate.seconds} s")
+
+
+class Ticket:
+    """POST /ticket: something short-lived to open /event/stream with, for those who cannot send a header."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Make one."""
+        resp.set_header("Cache-Control", "no-store")
+        resp.data = orjson.dumps({"ticket": make_ticket(req.context.grant), "expiresIn": LIFETIME})
+
+
+def needed(req: Request, resource: object) -> Right | None:
+    """Give the right that a request needs; PUBLIC where nothing is shown, or the method does not exist."""
+    method = "GET" if req.method == "HEAD" else req.method
+    methods = ROUTES.get(req.uri_template or "", {})
+    if method in methods:
+        return methods[method]
+    responder = f"on_{method.lower()}"
+    return Right.ADMIN if any(name.startswith(responder) for name in dir(resource)) else PUBLIC
+
+
+def visible(req: Request, node: ast.Node | None = None) -> Compiled:
+    """Compile a query, together with what the key of this request may see; None is the query for every event.
+
+    The restriction takes its "now" from the clock, never from what the client sends.
+    """
+    return compile_query(within(req, node))
+
+
+def within(req: Request, node: ast.Node | None) -> ast.Node | None:
+    """Add what the key of this request may see to a tree that something else than a search is done with."""
+    restriction = req.context.grant.restriction(round(time.time() * 1000))
+    parts = [part for part in (node, restriction) if part is not None]
+    return ast.conjunction(parts) if parts else None
+
+
+def scope(req: Request) -> str:
+    """Name the part of the log that the key of this request sees, for cursors and entity tags."""
+    return str(req.context.grant.scope)
+
+
+def read_key(header: str | None) -> str | None:
+    """Find the key in an Authorization header: Bearer, or Basic with the key as password or as user alone."""
+    scheme, _, value = (header or "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip()
+        case "basic":
+            try:
+                user, _, password = b64decode(value.strip(), validate=True).decode().partition(":")
+            except (Base64Error, UnicodeDecodeError):
+                return ""
+            return password or user
+    return None if header is None else ""
+
+
+def _network(address: str) -> str:
+    """Give the address; of IPv6 the part that one customer of a provider has."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address}/64", strict=False))
+    except ValueError:
+        return address
+
+
+class _UnderWay:
+    """The body of an answer that is being sent; it is broken off when its key is taken back."""
+
+    def __init__(self, stream: Any, keys: Keys, grant: Grant) -> None:
+        self._stream, self._keys, self._grant = stream, keys, grant
+        self._chunks = aiter(stream)
+        self._task: asyncio.Task[Any] | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._task is None and (task := asyncio.current_task()) is not None:
+            self._task = task
+            self._keys.begin(self._grant, task)
+        return await anext(self._chunks)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._keys.end(self._grant, self._task)
+        await (self._stream.close() if hasattr(self._stream, "close") else self._stream.aclose())
