@@ -20,6 +20,7 @@ from eventsvc.api.events import Event, Events
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.lifecycle import Lifespan, Measure
+from eventsvc.api.openapi import OpenApi
 from eventsvc.api.page_files import PageFiles
 from eventsvc.api.query import Query
 from eventsvc.api.stats import StatsResource
@@ -118,6 +119,9 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     PageFiles().install(app)
+    described = OpenApi()
+    app.add_route("/openapi.json", described)
+    app.add_route("/docs", described, suffix="docs")
     find = Find(service.search)
     app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))
     app.add_route("/event/{event_id}", Event(find))

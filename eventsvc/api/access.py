@@ -49,6 +49,8 @@ ROUTES: dict[str, dict[str, Right | None]] = {
     "/ticket": {"POST": Right.READ},
     "/query": {"GET": Right.READ},
     "/problems": {"GET": PUBLIC},
+    "/openapi.json": {"GET": PUBLIC},
+    "/docs": {"GET": PUBLIC},
     "/healthz": {"GET": PUBLIC},
     "/readyz": {"GET": PUBLIC},
     "/metrics": {"GET": Right.METRICS},

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from eventsvc.search.context import Context, Neighbours
     from eventsvc.search.search import Search
 
-_PARAMETERS = ("before", "after", "same", "fields")
-_NEIGHBOURS, _MOST = 20, 500
-_SAME = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEXT)
+PARAMETERS = ("before", "after", "same", "fields")
+NEIGHBOURS, MOST = 20, 500
+SAME = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEXT)
 
 
 class ContextResource:
@@ -36,8 +36,8 @@ class ContextResource:
 
     async def on_get(self, req: Request, resp: Response, event_id: str) -> None:
         """Show an event between its neighbours."""
-        given = plain_parameters(req, _PARAMETERS)
-        before, after = (whole_number(given, name, _NEIGHBOURS, 0, _MOST) for name in ("before", "after"))
+        given = plain_parameters(req, PARAMETERS)
+        before, after = (whole_number(given, name, NEIGHBOURS, 0, MOST) for name in ("before", "after"))
         fields, same = read_fields(given), _read_same(given)
         event = await self._search.by_id(read_id(event_id), visible(req))
         query = visible(req, ast.conjunction([_shared(event, name) for name in same]) if same else None)
@@ -58,8 +58,8 @@ class ContextResource:
 def _read_same(given: Mapping[str, str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in given.get("same", "").split(",") if name.strip()))
     for name in names:
-        if name not in _SAME:
-            raise InvalidParameter("same", f"neighbours cannot have the same {name!r}{nearest(name, _SAME)}")
+        if name not in SAME:
+            raise InvalidParameter("same", f"neighbours cannot have the same {name!r}{nearest(name, SAME)}")
     return names
 
 
@@ -72,10 +72,10 @@ def _links(req: Request, context: Context, given: Mapping[str, str], before: int
     found = []
     if context.more_before:
         outermost = (*context.before, context.event)[0]
-        found.append(_link(req, outermost, {**given, "before": str(before or _NEIGHBOURS), "after": "0"}, "prev"))
+        found.append(_link(req, outermost, {**given, "before": str(before or NEIGHBOURS), "after": "0"}, "prev"))
     if context.more_after:
         outermost = (context.event, *context.after)[-1]
-        found.append(_link(req, outermost, {**given, "before": "0", "after": str(after or _NEIGHBOURS)}, "next"))
+        found.append(_link(req, outermost, {**given, "before": "0", "after": str(after or NEIGHBOURS)}, "next"))
     return ", ".join(found)
 
 

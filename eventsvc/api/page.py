@@ -71,7 +71,7 @@ class Reading:
         return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
 
 
-_READING = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer")
+PARAMETERS = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer")
 
 
 def read_parameters(req: Request, body: str | None = None) -> Reading:
@@ -85,7 +85,7 @@ def read_parameters(req: Request, body: str | None = None) -> Reading:
         InvalidParameter: one is unknown, repeated or has an impossible value.
         QueryError: q cannot be understood.
     """
-    given = plain_parameters(req, _READING)
+    given = plain_parameters(req, PARAMETERS)
     if body is not None:
         if "q" in given:
             raise InvalidParameter("q", "the query is the body already; leave out the parameter")

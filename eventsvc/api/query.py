@@ -17,7 +17,7 @@ from eventsvc.query.times import format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
 
-_PARAMETERS = ("q", "tz")
+PARAMETERS = ("q", "tz")
 
 
 class Query:
@@ -25,7 +25,7 @@ class Query:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Explain q."""
-        given = plain_parameters(req, _PARAMETERS)
+        given = plain_parameters(req, PARAMETERS)
         now = round(time.time() * 1000)
         node = parse(given.get("q", ""), now=now, tz=given.get("tz", "UTC"))
         resp.set_header("Cache-Control", "no-store")

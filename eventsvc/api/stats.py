@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from eventsvc.search.stats import Stats
 
-_PARAMETERS = ("q", "tz", "interval", "by", "top", "consistency")
+PARAMETERS = ("q", "tz", "interval", "by", "top", "consistency")
 _BY = ("environment", "component", "email")
 _TOP, _MOST_TOP = 10, 1000
 
@@ -32,7 +32,7 @@ class StatsResource:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Count."""
-        given = plain_parameters(req, _PARAMETERS)
+        given = plain_parameters(req, PARAMETERS)
         query = read_query(req, given, round(time.time() * 1000))
         wanted = Wanted(
             interval=choice(given, "interval", ("", *STEPS, *UNITS)),

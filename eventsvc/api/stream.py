@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from eventsvc.log.read.reader import Reader
     from eventsvc.search.search import Compiled
 
+PARAMETERS = ("q", "tz", "lastEventId", "ticket")
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = 15.0  # seconds without an event
 GRACE = 10.0  # seconds for a slow client to take the message that it is cut off
@@ -79,7 +80,7 @@ class Stream:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Send events as they are stored, and first those that came since Last-Event-ID."""
-        given = plain_parameters(req, ("q", "tz", "lastEventId", "ticket"))
+        given = plain_parameters(req, PARAMETERS)
         query = read_query(req, given, round(time.time() * 1000))
         token = req.get_header("Last-Event-ID") or given.get("lastEventId")
         after = read_token(token) if token else None

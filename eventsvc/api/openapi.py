@@ -1,0 +1,288 @@
+"""GET /openapi.json and GET /docs: the API describes itself, from the tables and types that validate.
+
+OpenAPI 3.1 has no word for the method QUERY (RFC 10008); the description of GET /event tells of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import falcon
+import orjson
+
+from eventsvc.api import context, media, ndjson, page, query, stats, stream
+from eventsvc.api.access import ROUTES
+from eventsvc.api.openapi_parts import EVENT, HEADERS, SCHEMAS, Json, header, parameter
+from eventsvc.api.problem_types import all_problems
+from eventsvc.api.problems import MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+_READ_HEADERS = ("Eventsvc-Source", "Eventsvc-Reason", "Eventsvc-Watermark", "Eventsvc-Lag")
+_LIMITED = ("RateLimit", "RateLimit-Policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One method of one route.
+
+    Attributes:
+        name: unique among all, for generated clients.
+        summary: what it does, one sentence.
+        answers: status → (what it means, media type → name of the schema, or "" for any text).
+        parameters: of the query.
+        headers: of a good answer.
+        body: media type → name of the schema.
+    """
+
+    name: str
+    summary: str
+    answers: dict[int, tuple[str, dict[str, str]]]
+    parameters: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    body: dict[str, str] | None = None
+
+
+def _ok(schema: str, *, meaning: str = "as asked") -> dict[int, tuple[str, dict[str, str]]]:
+    return {200: (meaning, {media.JSON: schema})}
+
+
+_UNCHANGED: tuple[str, dict[str, str]] = ("nothing has changed since If-None-Match", {})
+_STORED = {media.JSON: "Event"}
+
+OPERATIONS: dict[tuple[str, str], Op] = {
+    ("/event", "POST"): Op(
+        "storeEvents",
+        "Stores one event, an array of events, or one event a line; all or none.",
+        {
+            201: ("stored; the event, or the count of many", {media.JSON: "StoredOne"}),
+            200: ("dryRun, partial, or nothing to store", {media.JSON: "Stored"}),
+        },
+        ("partial", "dryRun"),
+        ("Location",),
+        {media.JSON: "Sent", media.NDJSON[0]: ""},
+    ),
+    ("/event", "GET"): Op(
+        "findEvents",
+        "Finds events, a page at a time, or all as lines. Queries too long for a URL are the body of the method QUERY.",
+        {200: ("the events", {media.JSON: "Events", ndjson.MEDIA_TYPE: ""}), 304: _UNCHANGED},
+        page.PARAMETERS,
+        ("Link", "ETag", "X-Total-Count", *_READ_HEADERS),
+    ),
+    ("/event/{event_id}", "GET"): Op("getEvent", "Shows one event.", _ok("Event")),
+    ("/event/{event_id}/context", "GET"): Op(
+        "getContext", "Shows an event between its neighbours.", _ok("Context"), context.PARAMETERS, ("Link",)
+    ),
+    ("/event/stats", "GET"): Op(
+        "countEvents", "Counts events over time and by their values.", _ok("Stats"), stats.PARAMETERS, _READ_HEADERS
+    ),
+    ("/event/stream", "GET"): Op(
+        "followEvents",
+        "Sends events as they are stored, as server-sent events; the answer does not end.",
+        {200: ("a stream", {stream.MEDIA_TYPE: ""})},
+        stream.PARAMETERS,
+    ),
+    ("/erasure", "POST"): Op(
+        "eraseEvents",
+        "Erases the events that match a query. There is no way back.",
+        {
+            200: ("done, or with dryRun what would be erased", {media.JSON: "Erasure"}),
+            202: ("it goes on; ask at Location", {media.JSON: "Erasure"}),
+        },
+        (),
+        ("Location",),
+        {media.JSON: "Erasing"},
+    ),
+    ("/erasure", "GET"): Op("listErasures", "Lists the newest erasures.", _ok("Erasures")),
+    ("/erasure/{erasure_id}", "GET"): Op("getErasure", "Says how far an erasure has come.", _ok("Erasure")),
+    ("/ticket", "POST"): Op("makeTicket", "Makes a ticket that opens /event/stream for a minute.", _ok("Ticket")),
+    ("/query", "GET"): Op(
+        "explainQuery", "Explains a query, and what each store is asked.", _ok("Explanation"), query.PARAMETERS
+    ),
+    ("/healthz", "GET"): Op("isAlive", "Says that the process lives.", _ok("Health")),
+    ("/readyz", "GET"): Op(
+        "isReady",
+        "Says whether events can be stored.",
+        {**_ok("Readiness"), 503: ("they cannot", {media.JSON: "Readiness"})},
+    ),
+    ("/metrics", "GET"): Op(
+        "getMetrics", "Gives counters and gauges for Prometheus.", {200: ("text", {"text/plain": ""})}
+    ),
+    ("/problems", "GET"): Op("listProblems", "Tells what each problem means.", {200: ("a page", {"text/html": ""})}),
+    ("/openapi.json", "GET"): Op("getOpenapi", "Describes this API.", {200: ("OpenAPI 3.1", {media.JSON: ""})}),
+    ("/docs", "GET"): Op("getDocs", "Describes this API for people.", {200: ("a page", {"text/html": ""})}),
+}
+
+
+def build() -> Json:
+    """Put the description together."""
+    paths: Json = {}
+    for (route, method), op in OPERATIONS.items():
+        paths.setdefault(route, {})[method.lower()] = _operation(route, method, op)
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "eventsvc", "version": "1", "description": _ABOUT, "license": {"name": "MIT"}},
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS
+            | {
+                "Sent": {
+                    "anyOf": [{"$ref": "#/components/schemas/NewEvent"}, {"$ref": "#/components/schemas/NewEvents"}]
+                },
+                "StoredOne": {
+                    "anyOf": [{"$ref": "#/components/schemas/Event"}, {"$ref": "#/components/schemas/Stored"}]
+                },
+            },
+            "headers": {name: header(name) for name in HEADERS},
+            "responses": {"Problem": _problem()},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "bearerFormat": "ev_…"},
+                "password": {"type": "http", "scheme": "basic", "description": "any user, the key as password"},
+            },
+        },
+    }
+
+
+_ABOUT = (
+    "Store events and find them again, exactly. A key is needed unless none was ever made;"
+    " `x-right` names the right that it must have. Every error is a problem (RFC 9457)."
+)
+
+
+def _operation(route: str, method: str, op: Op) -> Json:
+    right = ROUTES.get(route, {}).get(method)
+    places = [name.strip("{}") for name in route.split("/") if name.startswith("{")]
+    found: Json = {
+        "operationId": op.name,
+        "summary": op.summary,
+        "parameters": [_place(name) for name in places]
+        + [parameter(name, route=route.rpartition("/")[2]) for name in op.parameters],
+        "responses": {str(status): _answer(op, status) for status in op.answers}
+        | {"default": {"$ref": "#/components/responses/Problem"}},
+        "security": [] if right is None else [{"key": []}, {"password": []}],
+    }
+    if right is not None:
+        found["x-right"] = str(right)
+    if op.body is not None:
+        found["requestBody"] = {"required": True, "content": _content(op.body)}
+    if op.name == "storeEvents":
+        found["responses"]["201"]["links"] = {"event": _link("getEvent"), "context": _link("getContext")}
+    return found
+
+
+def _link(operation: str) -> Json:
+    return {"operationId": operation, "parameters": {"event_id": "$response.body#/id"}}
+
+
+def _place(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+
+
+def _answer(op: Op, status: int) -> Json:
+    meaning, kinds = op.answers[status]
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in (*op.headers, *_LIMITED)}
+    return {"description": meaning, "headers": headers} | ({"content": _content(kinds)} if kinds else {})
+
+
+def _content(kinds: dict[str, str]) -> Json:
+    return {
+        kind: {"schema": {"$ref": f"#/components/schemas/{name}"} if name else {}}
+        | ({"examples": {"order": {"value": EVENT}}} if name == "Sent" else {})
+        for kind, name in kinds.items()
+    }
+
+
+def _problem() -> Json:
+    kinds = "\n".join(f"- `{one.type}`: {one.status} {one.title}" for one in all_problems())
+    return {
+        "description": f"A problem; what each means stands at /problems.\n\n{kinds}",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("WWW-Authenticate", "Retry-After")},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+class OpenApi:
+    """Both resources; the description is made when it is asked for first."""
+
+    @cached_property
+    def _document(self) -> Json:
+        return build()
+
+    @cached_property
+    def _json(self) -> bytes:
+        return orjson.dumps(self._document)
+
+    @cached_property
+    def _html(self) -> str:
+        return render_html(self._document)
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """Answer the description."""
+        resp.content_type = falcon.MEDIA_JSON
+        resp.set_header("Cache-Control", "no-cache")
+        resp.data = self._json
+
+    async def on_get_docs(self, _req: Request, resp: Response) -> None:
+        """Answer the same as a page that needs nothing else."""
+        resp.content_type = falcon.MEDIA_HTML
+        resp.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        resp.text = self._html
+
+
+def render_html(document: Json) -> str:
+    """Write the description as one page, without scripts."""
+    parts = [
+        _render_operation(route, method, operation)
+        for route, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    about = escape(document["info"]["description"])
+    return f"{_HEAD}<h1>eventsvc</h1><p>{about}</p><p><a href=openapi.json>openapi.json</a></p>{''.join(parts)}"
+
+
+_HEAD = (
+    "<!doctype html><html lang=en><meta charset=utf-8><title>eventsvc: the API</title>"
+    "<meta name=viewport content='width=device-width'><style>:root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}"
+    "code,h2{font-family:ui-monospace,monospace}</style>"
+)
+
+
+def _render_operation(route: str, method: str, operation: Json) -> str:
+    right = operation.get("x-right", "")
+    needs = f"<p>Needs a key with the right <code>{right}</code>.</p>" if right else ""
+    rows = "".join(_row(one) for one in operation["parameters"])
+    table = f"<table><tr><th>parameter<th>what<th>values</tr>{rows}</table>" if rows else ""
+    statuses = ", ".join(
+        f"{status} {escape(answer['description'])}"
+        for status, answer in operation["responses"].items()
+        if status != "default"
+    )
+    return (
+        f"<section><h2 id={operation['operationId']}>{method.upper()} {escape(route)}</h2>"
+        f"<p>{escape(operation['summary'])}</p>{needs}{table}"
+        f"<p>Answers: {statuses}; or a <a href=problems>problem</a>.</p></section>"
+    )
+
+
+def _row(one: Json) -> str:
+    return (
+        f"<tr><td><code>{escape(one['name'])}</code><td>{escape(one.get('description', ''))}"
+        f"<td>{escape(_values(one['schema']))}</tr>"
+    )
+
+
+def _values(schema: Json) -> str:
+    if "enum" in schema:
+        found = " or ".join(schema["enum"])
+    elif "maximum" in schema:
+        found = f"{schema['minimum']} to {schema['maximum']:,}"
+    else:
+        found = str(schema.get("format", schema.get("type", "")))
+    default: Any = schema.get("default")
+    return found if default is None else f"{found} (default {default})"
