@@ -16,7 +16,7 @@ from eventsvc.admin.commands import keys as key_commands
 from eventsvc.admin.commands import setup as setup_commands
 from eventsvc.admin.commands import transfer as transfer_commands
 from eventsvc.admin.commands import trigrams as trigram_commands
-from eventsvc.errors import EventsvcError
+from eventsvc.errors import EventsvcError, QueryError
 
 app = typer.Typer(
     help="An append-only log of events in PostgreSQL, searched through Elasticsearch.\n\n"
@@ -51,23 +51,51 @@ def main() -> None:
     """Run the command line; an expected error is one clear message, never a traceback."""
     try:
         app(prog_name="eventsvc")
-    except EventsvcError as exc:
+    except Exception as exc:
+        if not _is_expected(exc):
+            raise
         _show(exc)
         sys.exit(1)
+
+
+def _is_expected(exc: Exception) -> bool:
+    """Tell whether the fault lies outside of this program: in what was typed, the machine, or a server."""
+    root = type(exc).__module__.partition(".")[0]
+    return isinstance(exc, (EventsvcError, OSError)) or root in {"psycopg2", "elasticsearch", "elastic_transport"}
 
 
 def _show(exc: BaseException) -> None:
     """Print an error and those of its causes that say more, outermost first."""
     shown = _text(exc)
-    print(f"eventsvc: {shown}", file=sys.stderr)
+    where = f"{exc.filename}: " if isinstance(exc, OSError) and exc.filename else ""
+    print(f"eventsvc: {where}{shown}", file=sys.stderr)
+    if isinstance(exc, QueryError):
+        _show_place(exc)
+        return
     while (cause := exc.__cause__) is not None:
         if (text := _text(cause)) and text not in shown:
             print(f"  because: {text}", file=sys.stderr)
         shown, exc = shown + text, cause
 
 
+def _show_place(exc: QueryError) -> None:
+    """Show what the API says of a wrong query: the place, what could stand there, and the hint."""
+    from eventsvc.query.excerpt import render_excerpt
+
+    print("\n".join(f"  {line}" for line in render_excerpt(exc).splitlines()), file=sys.stderr)
+    if exc.expected:
+        print(f"  expected: {', '.join(exc.expected)}", file=sys.stderr)
+    if exc.hint:
+        print(f"  hint: {exc.hint}", file=sys.stderr)
+
+
 def _text(exc: BaseException) -> str:
-    return (exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)).strip()
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror
+    lines = str(exc).strip().splitlines() or [type(exc).__name__]
+    if type(exc).__module__.startswith("psycopg2"):
+        return f"PostgreSQL: {lines[0]}"  # what follows quotes the statement
+    return "\n".join(lines)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer's signature)

@@ -25,7 +25,8 @@ class Imported:
     """One event of an import.
 
     Attributes:
-        id: its own, or one that follows from source, line and content: the same whenever the file is read again.
+        id: its own, or one that follows from all lines up to this one: the same whenever the file is read again,
+            under whatever name, and however much was added at its end.
         created_at: its own, or None for the time at which it is stored.
     """
 
@@ -35,11 +36,11 @@ class Imported:
 
 
 class ImportParser:
-    """Lines of one source to events."""
+    """Lines of one file to events; they must come in the order of the file."""
 
     def __init__(self, source: str) -> None:
         self._parser = EventParser()
-        self._source = hashlib.blake2b(source.encode(errors="replace"), digest_size=32).digest()
+        self._lines = hashlib.blake2b(source.encode(errors="replace"), digest_size=16)
         self._latest = round(time.time() * 1000) + _DAY
 
     def parse(self, number: int, raw: bytes) -> Imported:
@@ -49,12 +50,13 @@ class ImportParser:
             InvalidBody: it is not JSON.
             InvalidEvents: it breaks rules.
         """
+        self._lines.update(b"%d\n%b\n" % (number, raw.rstrip(b"\r")))
         own_id = own_time = None
         sent = raw
         if b'"id"' in raw or b'"createdAt"' in raw:
             own_id, own_time, sent = self._take_apart(raw)
         new = self._parser.parse(sent)
-        return Imported(own_id or self._derive_id(number, sent), own_time, new)
+        return Imported(own_id or self._derive_id(), own_time, new)
 
     def _take_apart(self, raw: bytes) -> tuple[bytes | None, int | None, bytes]:
         try:
@@ -84,9 +86,8 @@ class ImportParser:
             raise _fault("/createdAt", "must lie between 1970 and tomorrow")
         return milliseconds
 
-    def _derive_id(self, number: int, sent: bytes) -> bytes:
-        digest = hashlib.blake2b(sent, key=self._source, salt=number.to_bytes(8, "big"), digest_size=16).digest()
-        return uuid.UUID(bytes=digest, version=4).bytes
+    def _derive_id(self) -> bytes:
+        return uuid.UUID(bytes=self._lines.digest(), version=4).bytes
 
 
 def _text(raw: msgspec.Raw) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -17,9 +16,9 @@ import orjson
 import zstandard
 
 from eventsvc.admin.imported import Imported, ImportParser
-from eventsvc.errors import Fault, InvalidBody, InvalidEvents, LogError
+from eventsvc.errors import Fault, InvalidBody, InvalidEvents, SetupError
 from eventsvc.event import Event
-from eventsvc.incoming.split import Item, split_lines
+from eventsvc.incoming.split import BOM, Item, split_lines
 from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.connection import Connection, transaction, translate_errors
 from eventsvc.log.months import ensure_months, list_months, month_of
@@ -35,11 +34,21 @@ _BATCH = 2_000  # events in one transaction
 _LONGEST_LINE = 1024 * 1024
 _SHOWN = 20  # bad lines in the report
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# What other files begin with, and what to do about them.
+_OTHER_FORMATS = (
+    (b"\xfd7zXZ\x00", "an .xz file: unpack it first, with `xz -dc FILE | eventsvc admin import -`"),
+    (b"BZh", "a .bz2 file: unpack it first, with `bzip2 -dc FILE | eventsvc admin import -`"),
+    (b"PK\x03\x04", "a .zip file: unpack it first, with `unzip -p FILE | eventsvc admin import -`"),
+    (b"\x04\x22\x4d\x18", "an .lz4 file: unpack it first, with `lz4 -dc FILE | eventsvc admin import -`"),
+    (b"\xff\xfe", "text in UTF-16: `iconv -f UTF-16 -t UTF-8 FILE | eventsvc admin import -`"),
+    (b"\xfe\xff", "text in UTF-16: `iconv -f UTF-16 -t UTF-8 FILE | eventsvc admin import -`"),
+)
+_ARRAY = "a JSON array, and an import takes one object a line: `jq -c '.[]' FILE | eventsvc admin import -`"
 
-_LOCK = "SELECT pg_try_advisory_lock(%s)"
-_UNLOCK = "SELECT pg_advisory_unlock(%s)"
-# The table's lock first: see log/progress/horizon.py.
+# One batch at a time, whoever imports: two imports that bring the same ids would both find that an event is missing.
+# Any constant will do. Then the table's lock, before the clock: see log/progress/horizon.py.
 _BEGIN = """
+SELECT pg_advisory_xact_lock(6876550);
 LOCK TABLE event IN ROW EXCLUSIVE MODE;
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
@@ -87,23 +96,23 @@ class Report:
 def import_events(connection: Connection, packed: IO[bytes], source: str, advance: Advance) -> Report:
     """Store the events of a stream of NDJSON, plain, gzip or zstd, in batches.
 
-    Killed at any moment and run again with the same source name, it stores what is missing, and nothing twice.
+    Killed at any moment and run again, it stores what is missing, and nothing twice.
 
     Args:
         connection: in autocommit mode.
         packed: what is read.
-        source: names the stream: ids of events that bring none follow from it.
+        source: another name makes other events of the same lines, as far as they bring no ids.
         advance: told how many lines are done.
 
     Raises:
-        LogError: another import of this source is running, or PostgreSQL is away; run it again.
-        InvalidBody: the stream is not whole gzip or zstd.
+        LogError: PostgreSQL is away; run it again.
+        InvalidBody: the stream is not NDJSON, or not whole gzip or zstd.
     """
     report = Report()
     parser = ImportParser(source)
-    with _alone(connection, source), _unpack(packed) as unpacked:
+    with _unpack(packed) as unpacked:
         months = set(list_months(connection))
-        items = split_lines(unpacked, _LONGEST_LINE)
+        items = split_lines(_NoArray(unpacked), _LONGEST_LINE)
         while batch := list(islice(items, _BATCH)):
             events = list(_parse(parser, batch, report))
             _make_months(connection, events, months)
@@ -116,31 +125,31 @@ def import_events(connection: Connection, packed: IO[bytes], source: str, advanc
 
 
 @contextmanager
-def _alone(connection: Connection, source: str) -> Iterator[None]:
-    """Keep a second import of the same source out: both would find that an event is missing."""
-    digest = hashlib.blake2b(b"import " + source.encode(errors="replace"), digest_size=8).digest()
-    lock = int.from_bytes(digest, "big", signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, (lock,))
-        ((taken,),) = cursor.fetchall()
-        if not taken:
-            raise LogError(f"another import of {source} is running")
-        try:
-            yield
-        finally:
-            if not connection.closed:
-                cursor.execute(_UNLOCK, (lock,))
-
-
-@contextmanager
 def _unpack(packed: IO[bytes]) -> Iterator[Unpacked]:
     stream = io.BufferedReader(packed, 1024 * 1024)  # type: ignore[type-var]
-    begin = stream.peek(4)[:4]
+    begin = stream.peek(8)[:8]
+    for magic, what in _OTHER_FORMATS:
+        if begin.startswith(magic):
+            raise InvalidBody(f"this is {what}")
     encoding = "gzip" if begin.startswith(_GZIP) else "zstd" if begin.startswith(_ZSTD) else ""
     try:
         yield Unpacked(stream, encoding, sys.maxsize)
     finally:
         stream.detach()  # or it would close what is the caller's
+
+
+class _NoArray:
+    """A reader that refuses a JSON array at its beginning."""
+
+    def __init__(self, unpacked: Unpacked) -> None:
+        self._unpacked, self._begun = unpacked, False
+
+    def read(self, size: int) -> bytes:
+        block = self._unpacked.read(size)
+        if not self._begun and block.removeprefix(BOM).lstrip().startswith(b"["):
+            raise InvalidBody(f"this is {_ARRAY}")
+        self._begun = True
+        return block
 
 
 def _parse(parser: ImportParser, batch: list[Item], report: Report) -> Iterator[Imported]:
@@ -177,7 +186,8 @@ def _store(connection: Connection, events: list[Imported]) -> int:
         cursor.execute(_PRESENT, ([name.hex() for name in by_id],))
         for (text,) in cursor:
             del by_id[bytes.fromhex(text.replace("-", ""))]
-        rows = CopySource(pack_row(one.id, one.created_at or now, one.new) for one in reversed(by_id.values()))
+        times = {one.id: now if one.created_at is None else one.created_at for one in by_id.values()}
+        rows = CopySource(pack_row(one.id, times[one.id], one.new) for one in reversed(by_id.values()))
         cursor.copy_expert(COPY, rows)
         if rows.failure is not None:
             raise rows.failure
@@ -205,10 +215,18 @@ def _fetch(cursor: Any) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def open_output(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when it is whole; .gz and .zst are packed."""
+    """Open a file that appears under its name only when it is whole; .gz and .zst are packed.
+
+    Raises:
+        SetupError: it cannot be made.
+    """
     unfinished = path.with_name(f"{path.name}.part")
     try:
-        with unfinished.open("wb") as file, _pack(file, path.suffix) as packed:
+        opened = unfinished.open("wb")
+    except OSError as exc:
+        raise SetupError(f"cannot write {path}: {exc.strerror}") from exc
+    try:
+        with opened as file, _pack(file, path.suffix) as packed:
             yield packed
         unfinished.replace(path)
     finally:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from psycopg2.extensions import make_dsn
 
 from eventsvc.log.connection import Connection
 
@@ -24,10 +28,12 @@ GOOD = {"email": "a@example.com", "environment": "test", "component": "files", "
 def run(
     database: str, *arguments: str, given: bytes | None = None, code: int = 0
 ) -> subprocess.CompletedProcess[bytes]:
+    """Run ``eventsvc admin``; no error may be shown as a traceback."""
     environment = os.environ | {"EVENTSVC_DATABASE_URL": database}
     command = [sys.executable, "-m", "eventsvc", "admin", *arguments]
     done = subprocess.run(command, env=environment, input=given, capture_output=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
     return done
 
 
@@ -125,12 +131,85 @@ def test_bad_lines_are_reported_and_the_others_stored(database: str, connection:
     assert rows(connection, "SELECT id::text FROM event") == [(own,)]
 
 
-def test_equal_lines_are_different_events_and_other_files_too(database: str, tmp_path: Path) -> None:
-    one, two = tmp_path / "one.ndjson", tmp_path / "two.ndjson"
-    for file in (one, two):
-        file.write_bytes(lines(1) * 3)
-        assert report(run(database, "import", str(file)))["stored"] == 3
-    assert report(run(database, "import", "--source", "one.ndjson", str(two)))["stored"] == 0
+def test_equal_lines_are_different_events(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "one.ndjson"
+    file.write_bytes(lines(1) * 3)
+    assert report(run(database, "import", str(file)))["stored"] == 3
+
+
+def test_a_file_that_was_renamed_packed_or_has_grown_is_not_stored_twice(database: str, tmp_path: Path) -> None:
+    file, other = tmp_path / "one.ndjson", tmp_path / "other.ndjson.gz"
+    file.write_bytes(lines(3))
+    assert report(run(database, "import", str(file)))["stored"] == 3
+    other.write_bytes(gzip.compress(lines(5)))
+    done = report(run(database, "import", str(other)))
+    assert (done["stored"], done["alreadyPresent"]) == (2, 3)
+    assert report(run(database, "import", "--source", "again", str(file)))["stored"] == 3
+    file.write_bytes(lines(1, component="first") + lines(3))
+    assert report(run(database, "import", str(file)))["stored"] == 4
+
+
+@pytest.mark.parametrize("own_time", [{}, {"createdAt": "2018-01-31T12:00:00Z"}])
+def test_two_imports_of_the_same_ids_at_once_store_each_event_once(
+    database: str, connection: Connection, tmp_path: Path, own_time: dict[str, str]
+) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_bytes(b"".join(lines(1, id=str(uuid.uuid4()), **own_time) for _ in range(6_000)))
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda source: run(database, "import", "--source", source, str(file)), ("a", "b")))
+    assert sum(report(done)["stored"] for done in both) == 6_000
+    assert rows(connection, "SELECT count(*), count(DISTINCT id) FROM event") == [(6_000, 6_000)]
+
+
+def test_an_event_of_the_beginning_of_1970_keeps_its_time(database: str) -> None:
+    run(database, "import", "-", given=lines(1, createdAt="1970-01-01T00:00:00Z"))
+    assert json.loads(run(database, "export").stdout)["createdAt"] == "1970-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (b"[" + lines(1).strip() + b"]", "a JSON array, and an import takes one object a line: `jq -c"),
+        (gzip.compress(b"\xef\xbb\xbf\n [\n" + lines(1) + b"]"), "a JSON array"),
+        (lzma.compress(lines(1)), "an .xz file: unpack it first, with `xz -dc"),
+        (bz2.compress(lines(1)), "a .bz2 file"),
+        (lines(1).decode().encode("utf-16"), "text in UTF-16"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(database: str, connection: Connection, given: bytes, said: str) -> None:
+    assert said in run(database, "import", "-", given=given, code=1).stderr.decode()
+    assert rows(connection, "SELECT count(*) FROM event") == [(0,)]
+
+
+def test_errors_of_the_machine_and_of_queries_are_one_message(database: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none" / "out.ndjson")
+    said = run(database, "export", "--output", missing, code=1).stderr.decode()
+    assert said == f"eventsvc: cannot write {missing}: No such file or directory\n"
+    said = run(database, "export", "--q", "component = 'x'", code=1).stderr.decode()
+    assert "  component = 'x'\n            ^" in said
+    assert "write eq" in said
+    assert "Expected one of" not in said
+    said = run(database, "prune", "--older-than", "30", code=1).stderr.decode()
+    assert "'30' is neither an age such as 90d" in said
+    full = run(database, "import", "/", code=1).stderr.decode()
+    assert "Is a directory" in full
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("trigrams", "--on"), ("export",)])
+def test_errors_of_postgresql_are_one_message(
+    empty_database: str, connection: Connection, command: tuple[str, ...]
+) -> None:
+    """A role that may log in, and nothing else."""
+    role, password = f"eventsvc_test_{uuid.uuid4().hex[:8]}", "secret"
+    rows(connection, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'; SELECT 1")
+    try:
+        dsn = make_dsn(empty_database, user=role, password=password)
+        said = run(dsn, *command, code=1).stderr.decode()
+        assert said.startswith("eventsvc: ")
+        assert "Traceback" not in said
+        assert len(said.splitlines()) == 1
+    finally:
+        rows(connection, f"DROP ROLE {role}; SELECT 1")
 
 
 def test_a_file_that_ends_too_soon_is_an_error(database: str, connection: Connection, tmp_path: Path) -> None:

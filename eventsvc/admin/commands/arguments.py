@@ -36,7 +36,7 @@ def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
         return 2**62
     if text.isdigit():
         return int(text)
-    return seq_at(connection, _time(name, text), at_end=at_end)
+    return seq_at(connection, _time(name, text, usual="a seq"), at_end=at_end)
 
 
 _UNITS = {"d": timedelta(days=1), "w": timedelta(weeks=1), "h": timedelta(hours=1)}
@@ -46,12 +46,13 @@ def cutoff(text: str) -> datetime:
     """Give the moment that an age, such as 90d, or a time stands for."""
     if match := re.fullmatch(r"(\d{1,6})([dwh])", text):
         return datetime.now(UTC) - int(match[1]) * _UNITS[match[2]]
-    return _time("--older-than", text)
+    return _time("--older-than", text, usual="an age such as 90d, 12w or 36h")
 
 
-def _time(name: str, text: str) -> datetime:
+def _time(name: str, text: str, *, usual: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidParameter(name, f"{text!r} is neither a number, an age such as 90d, nor a time") from None
+        detail = f"{text!r} is neither {usual} nor a time such as 2026-11-01 or 2026-11-01T12:00:00Z"
+        raise InvalidParameter(name, detail) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

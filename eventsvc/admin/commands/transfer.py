@@ -39,14 +39,15 @@ def register(admin: typer.Typer) -> None:
 def import_(
     file: Annotated[str, typer.Argument(help="NDJSON, plain, .gz or .zst; - for standard input.")],
     source: Annotated[
-        str | None,
-        typer.Option(help="What names the file in the ids of events that bring none.", show_default="its name"),
-    ] = None,
+        str,
+        typer.Option(help="Another name stores the events of a file a second time; ids that they bring still count."),
+    ] = "",
     database_url: DatabaseUrl = None,
 ) -> None:
     """Store events from a file; they may bring their own id and createdAt.
 
-    Killed at any moment, run it again: what is there already is not stored twice.
+    Killed at any moment, run it again: what is there already is not stored twice, even if the file was renamed or
+    has grown since.
     Exit code 3: some lines were refused, and all others are stored.
     """
     from eventsvc.admin.commands import output
@@ -56,7 +57,7 @@ def import_(
         packed = _open_input(stack, file)
         connection = stack.enter_context(closing(_connect(database_url)))
         advance = stack.enter_context(_show("import", packed if packed.seekable() else None))
-        report = import_events(connection, packed, source or Path(file).name, advance)
+        report = import_events(connection, packed, source, advance)
     output.print_json(report.to_json())
     if report.refused:
         raise typer.Exit(SOME_REFUSED)
@@ -113,6 +114,8 @@ def _connect(database_url: str | None) -> Connection:
     from eventsvc.log.connection import connect
 
     settings = settings_module.load(database_url=database_url)
-    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc transfer")
+    dsn = settings.database_url.get_secret_value()
+    # Who reads an export may pause.
+    connection = connect(dsn, application_name="eventsvc transfer", idle_in_transaction=3600.0)
     schema.check(connection)
     return connection
