@@ -46,11 +46,11 @@ def list_months(connection: Connection) -> list[date]:
 def ensure_months(connection: Connection, first: date, last: date) -> list[date]:
     """Make the partitions that are missing between two months (both included); return those made.
 
-    Events of such a month that had to go to the default partition move into it. Writers are not blocked by
-    it; safe to run from several processes at once.
+    Events of such a month that had to go to the default partition move into it. Only for that, and for the current
+    month, readers and writers wait a moment; safe to run from several processes at once.
 
     Raises:
-        LogError: readers held the default partition locked for a minute.
+        LogError: others held the log locked for a minute.
     """
     made = []
     present = set(list_months(connection))
@@ -101,16 +101,33 @@ def _range(first: date, last: date) -> Iterator[date]:
         month = next_month(month)
 
 
+class _EventsCameMeanwhileError(Exception):
+    """Events of the month came to the default partition after the look for them."""
+
+
 def _make_patiently(connection: Connection, month: date) -> None:
     for _ in range(_ATTEMPTS):
         try:
             _make(connection, month)
-        except pg_errors.LockNotAvailable:
+        except (pg_errors.LockNotAvailable, _EventsCameMeanwhileError):
             continue
         except (pg_errors.DuplicateTable, pg_errors.UniqueViolation):
             return  # another process made it meanwhile
         return
-    raise LogError(f"month {month:%Y-%m} could not be made: readers kept the default partition locked; try again")
+    raise LogError(f"month {month:%Y-%m} could not be made: others kept the log locked; try again")
+
+
+# Whoever plans a statement reads the list of partitions first and waits for a lock on the default partition after that.
+# Such a SELECT would look for moved events where they were, and such an INSERT would put an event where its month no
+# longer belongs, which PostgreSQL refuses. A lock on the parent makes both wait before they read the list.
+_EVENTS_MOVE = """
+    SELECT EXISTS (SELECT FROM event_default WHERE created_at >= {low} AND created_at < {high})
+        OR clock_timestamp() >= {low} AND clock_timestamp() < {high}
+"""
+_MOVE = """
+    WITH moved AS (DELETE FROM event_default WHERE created_at >= {low} AND created_at < {high} RETURNING *)
+    INSERT INTO {new} SELECT * FROM moved
+"""
 
 
 def _make(connection: Connection, month: date) -> None:
@@ -124,17 +141,18 @@ def _make(connection: Connection, month: date) -> None:
         "low": sql.Literal(f"{month} 00:00:00+00"),
         "high": sql.Literal(f"{next_month(month)} 00:00:00+00"),
     }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL(_EVENTS_MOVE).format(**names))
+        ((events_move,),) = cursor.fetchall()
     with transaction(connection) as cursor:
         cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
+        if events_move:
+            cursor.execute("LOCK TABLE ONLY event IN ACCESS EXCLUSIVE MODE")
         cursor.execute(sql.SQL("CREATE TABLE {new} (LIKE event INCLUDING DEFAULTS)").format(**names))
         cursor.execute("LOCK TABLE event_default IN ACCESS EXCLUSIVE MODE")
-        cursor.execute(
-            sql.SQL(
-                "WITH moved AS"
-                " (DELETE FROM event_default WHERE created_at >= {low} AND created_at < {high} RETURNING *)"
-                " INSERT INTO {new} SELECT * FROM moved"
-            ).format(**names)
-        )
+        cursor.execute(sql.SQL(_MOVE).format(**names))
+        if cursor.rowcount and not events_move:
+            raise _EventsCameMeanwhileError
         cursor.execute(
             sql.SQL("ALTER TABLE event ATTACH PARTITION {new} FOR VALUES FROM ({low}) TO ({high})").format(**names)
         )
