@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from eventsvc.admin.retention import list_unused
+from eventsvc.admin.prune import list_unused
 from eventsvc.admin.stores import Stores
 from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors

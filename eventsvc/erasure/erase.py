@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from eventsvc.errors import EventsHeld
+from eventsvc.errors import EventsHeld, LogError
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.progress import erased, erasures
 from eventsvc.log.progress.erased import Condition
@@ -29,6 +29,7 @@ AT_ONCE = 10_000  # events in one transaction
 BATCH = 2_000
 # Searches leave out what is being erased by a list of seqs; a long list makes them slow.
 MOST_PENDING = 4_000
+PATIENCE = 60.0  # seconds for the indexer
 PAUSE = 0.2  # seconds between looks at whether the indexer has caught up
 _EVERYTHING = Condition("true", ())
 
@@ -148,12 +149,13 @@ class Batches:
         Args:
             after: begin past this seq.
             upto: end at this seq; None for the last one drawn when the pass begins.
+
+        Raises:
+            LogError: the indexer does not remove the documents of erased events.
         """
         upto = last_drawn(self.connection) if upto is None else upto
         while True:
-            while erased.count_erased(self.connection) > MOST_PENDING:
-                yield 0
-                time.sleep(PAUSE)
+            yield from self._await_indexer()
             began = time.monotonic()
             count, last = self._erase_one(after, upto)
             if last is None:
@@ -161,6 +163,14 @@ class Batches:
             after = last
             yield count
             time.sleep(time.monotonic() - began)  # half of the time belongs to the others
+
+    def _await_indexer(self) -> Iterator[int]:
+        deadline = time.monotonic() + PATIENCE
+        while (pending := erased.count_erased(self.connection)) > MOST_PENDING:
+            if time.monotonic() > deadline:
+                raise LogError(f"{pending:,} erased events wait for the indexer: is `eventsvc index` running?")
+            yield 0
+            time.sleep(PAUSE)
 
     def _erase_one(self, after: int, upto: int) -> tuple[int, int | None]:
         with transaction(self.connection) as cursor:
@@ -197,6 +207,12 @@ def except_held(which: Condition, holds: Iterable[Hold]) -> Condition:
         held = condition(parse_canonical(hold.query))
         which = Condition(f"({which.text}) AND NOT ({held.text})", which.values + held.values)
     return which
+
+
+def holds_keep(cursor: Any, which: Condition) -> bool:
+    """Tell whether a hold keeps some of these events, and let nobody make a hold before the transaction ends."""
+    holds = erasures.read_holds(cursor, keep=True)
+    return next(_count_held(cursor, which, holds), None) is not None
 
 
 def parse_canonical(text: str) -> ast.Node | None:

@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 
-from eventsvc.erasure.erase import Batches, condition, except_held, parse_canonical
+from eventsvc.erasure.erase import Batches, condition, except_held, holds_keep, parse_canonical
+from eventsvc.log import months
 from eventsvc.log.connection import Connection
 from eventsvc.log.progress import erasures, retention_rules
+from eventsvc.log.progress.drop_month import drop
 from eventsvc.log.progress.erased import Condition
+from eventsvc.log.progress.index_months import bounds
 from eventsvc.log.progress.retention_rules import Rule
 
+DeleteIndex = Callable[[str], None]
 
-def apply(connection: Connection) -> Iterator[int]:
-    """Remove by batches what is too old by any rule; yields how many events each batch took.
 
-    Another process that is at it already is left to it.
+def apply(connection: Connection, delete_index: DeleteIndex) -> Iterator[int]:
+    """Remove what is too old by any rule; yields how many events each batch took.
+
+    A rule for every event drops whole months; everything else goes by batches. Another process that is at it already
+    is left to it.
+
+    Args:
+        connection: of the log.
+        delete_index: told the name of each index whose month was dropped.
     """
     with erasures.working(connection) as alone:
         if not alone:
             return
         for rule in retention_rules.list_rules(connection):
+            if not rule.query:
+                _drop_months(connection, _cutoff(rule), delete_index)
             yield from Batches(connection, _too_old(rule), erasure_id=None).run()
+
+
+def _drop_months(connection: Connection, cutoff: datetime, delete_index: DeleteIndex) -> None:
+    for month in months.list_months(connection):
+        end = months.next_month(month)
+        if datetime(end.year, end.month, 1, tzinfo=UTC) <= cutoff:
+            for name in drop_unless_held(connection, month) or ():
+                delete_index(name)
+
+
+def drop_unless_held(connection: Connection, month: date) -> list[str] | None:
+    """Drop a month, unless a hold keeps some of its events.
+
+    Returns:
+        The names of its indexes, to be deleted by the caller; None when a hold keeps the month.
+
+    Raises:
+        LogError: long transactions keep the log locked.
+    """
+    of_month = Condition("created_at >= %s AND created_at < %s", bounds(month))
+    return drop(connection, month, is_held=lambda cursor: holds_keep(cursor, of_month))
 
 
 def preview(connection: Connection, rule: Rule) -> tuple[tuple[date, int], ...]:
@@ -39,5 +72,8 @@ def preview(connection: Connection, rule: Rule) -> tuple[tuple[date, int], ...]:
 
 def _too_old(rule: Rule) -> Condition:
     matching = condition(parse_canonical(rule.query))
-    cutoff = time.time() - rule.seconds
-    return Condition(f"({matching.text}) AND created_at < to_timestamp(%s)", (*matching.values, cutoff))
+    return Condition(f"({matching.text}) AND created_at < %s", (*matching.values, _cutoff(rule)))
+
+
+def _cutoff(rule: Rule) -> datetime:
+    return datetime.fromtimestamp(time.time() - rule.seconds, UTC)

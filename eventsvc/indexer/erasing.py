@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from itertools import chain
 
 import structlog
@@ -11,6 +12,8 @@ import structlog
 from eventsvc.erasure import retention
 from eventsvc.erasure.erase import run_all
 from eventsvc.errors import EventsvcError
+from eventsvc.index import client as index_client
+from eventsvc.index import indexes
 from eventsvc.log import connection as log_connection
 from eventsvc.log import schema
 from eventsvc.settings import Settings
@@ -41,9 +44,15 @@ def _erase_once(settings: Settings, stop: threading.Event, *, rules: bool) -> No
     try:
         with log_connection.translate_errors():
             schema.check(connection)
-            batches = [run_all(connection), *([retention.apply(connection)] if rules else [])]
-            for _ in chain(*batches):
+            by_rules = retention.apply(connection, partial(_delete_index, settings)) if rules else ()
+            for _ in chain(run_all(connection), by_rules):
                 if stop.is_set():
                     return
     finally:
         connection.close()
+
+
+def _delete_index(settings: Settings, name: str) -> None:
+    if settings.elasticsearch_url:
+        with index_client.connect(settings) as client:
+            indexes.delete(client, name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 
-from eventsvc.admin import retention
+from eventsvc.admin import prune as pruning
 from eventsvc.admin.doctor import Finding, examine
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import list_months, verify
@@ -41,9 +41,9 @@ def spring(log: Any, run_indexer: Any) -> Any:
 
 
 def test_a_plan_says_what_would_go_and_changes_nothing(spring: Any, stores: Stores) -> None:
-    plan = retention.plan(stores, CUTOFF)
+    plan = pruning.plan(stores, CUTOFF)
     assert plan.months == ((date(2020, 1, 1), 10), (date(2020, 2, 1), 10))
-    assert plan.partial == (date(2020, 3, 1), 10)
+    assert plan.partial == ((date(2020, 3, 1), 10),)
     assert spring.fetch("SELECT count(*) FROM event") == [(40,)]
 
 
@@ -53,7 +53,7 @@ def test_pruning_takes_months_with_their_indexes_and_the_part_of_a_month(
     spring.fetch("INSERT INTO index_failure VALUES (1, '2020-01-01', 'why'), (40, '2020-03-01', 'why')")
     ((epoch,),) = spring.fetch("SELECT epoch FROM erasure_epoch")
     with run_indexer():
-        retention.prune(stores, retention.plan(stores, CUTOFF), no_progress)
+        pruning.prune(stores, pruning.plan(stores, CUTOFF), no_progress)
         waiting(lambda: not spring.fetch("SELECT seq FROM erased"))
     assert spring.fetch("SELECT min(created_at), count(*) FROM event") == [(CUTOFF, 10)]
     (left,) = index_months.list_indexes(stores.connection).values()
@@ -69,7 +69,7 @@ def test_a_month_without_a_partition_is_pruned_too(log: Any, stores: Stores, run
         log.insert(3, at="'2012-05-05'")
         log.insert(2)
         log.wait_visible()
-    retention.prune(stores, retention.plan(stores, CUTOFF), no_progress)
+    pruning.prune(stores, pruning.plan(stores, CUTOFF), no_progress)
     assert log.fetch("SELECT count(*) FROM event") == [(2,)]
     assert all(report.equal for report in verify(stores, list_months(stores.connection)))
 
@@ -79,14 +79,14 @@ def test_indexes_left_behind_by_a_killed_prune_go_with_the_next_one(
 ) -> None:
     left = indexes.index_name(stores.settings.index_prefix, date(2019, 1, 1))
     elasticsearch.indices.create(index=left)
-    plan = retention.plan(stores, datetime(2019, 6, 1, tzinfo=UTC))
-    assert plan == retention.Plan(plan.cutoff, (), None, (left,))
-    retention.prune(stores, plan, no_progress)
+    plan = pruning.plan(stores, datetime(2019, 6, 1, tzinfo=UTC))
+    assert plan == pruning.Plan(plan.cutoff, (), (), (left,))
+    pruning.prune(stores, plan, no_progress)
     assert not elasticsearch.indices.exists(index=left)
 
 
 def test_sizes_are_shown_by_month(spring: Any, stores: Stores) -> None:
-    sizes = {one.month: one for one in retention.list_sizes(stores)}
+    sizes = {one.month: one for one in pruning.list_sizes(stores)}
     march = sizes[date(2020, 3, 1)]
     assert (march.events, march.documents, march.generation) == (20, 20, 1)
     assert march.table_bytes > 0

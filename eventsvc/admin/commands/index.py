@@ -150,22 +150,21 @@ def prune(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Drop old events: month by month with their indexes, and within a month by batches. There is no way back."""
-    from eventsvc.admin import retention
+    from eventsvc.admin import prune as pruning
     from eventsvc.admin.commands import arguments, progress
     from eventsvc.admin.stores import open_stores
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores:
-        plan = retention.plan(stores, arguments.cutoff(older_than))
-        total = sum(events for _, events in plan.months) + (plan.partial[1] if plan.partial else 0)
+        plan = pruning.plan(stores, arguments.cutoff(older_than))
+        total = sum(events for _, events in plan.months) + sum(events for _, events in plan.partial)
         if yes:
             with stores.exclusive(), progress.show("prune", total) as advance:
-                retention.prune(stores, plan, advance)
+                pruning.prune(stores, plan, advance)
     rows: list[dict[str, Any]] = [
         {"month": f"{m:%Y-%m}", "events": count, "what": "whole month"} for m, count in plan.months
     ]
-    if plan.partial:
-        what = f"up to {plan.cutoff:%Y-%m-%dT%H:%M:%SZ}"
-        rows.append({"month": f"{plan.partial[0]:%Y-%m}", "events": plan.partial[1], "what": what})
+    what = f"up to {plan.cutoff:%Y-%m-%dT%H:%M:%SZ}, save what a hold keeps"
+    rows += [{"month": f"{m:%Y-%m}", "events": count, "what": what} for m, count in plan.partial]
     rows += [{"month": "-", "events": 0, "what": f"unused index {name}"} for name in plan.unused]
     if as_json:
         _print_rows({"done": yes, "goes": rows}, (), as_json=True)
@@ -178,12 +177,12 @@ def partitions(
     *, as_json: Json = False, database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None
 ) -> None:
     """Show what each month takes up, in PostgreSQL and in Elasticsearch."""
-    from eventsvc.admin import retention
+    from eventsvc.admin import prune as pruning
     from eventsvc.admin.commands import output
     from eventsvc.admin.stores import open_stores
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores:
-        sizes = retention.list_sizes(stores)
+        sizes = pruning.list_sizes(stores)
     rows: list[dict[str, Any]] = [
         {
             "month": f"{one.month:%Y-%m}",

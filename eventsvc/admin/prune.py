@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
-
-from psycopg2 import errors as pg_errors
 
 from eventsvc.admin.rebuild import list_rebuilds
 from eventsvc.admin.stores import Stores
-from eventsvc.errors import LogError
+from eventsvc.erasure.erase import Batches, except_held
+from eventsvc.erasure.retention import drop_unless_held
 from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.log import months
-from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.connection import Connection
+from eventsvc.log.progress import erasures, index_months
+from eventsvc.log.progress.erased import Condition
 from eventsvc.log.progress.index_months import IndexMonth
 
-# Dropping needs the log for itself for a moment; whoever waits for that makes everybody behind wait too.
-_LOCK_TIMEOUT = "300ms"
-_LOCK_ATTEMPTS = 100
-
-_BATCH = 2_000
-# Searches leave out what is being erased by a list of seqs; a long one would send them to PostgreSQL.
-_MOST_ERASED = 4_000
-_ERASE_PATIENCE = 60.0  # seconds
+_ALL = Condition("true", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +99,14 @@ class Plan:
     Attributes:
         cutoff: events older than this go.
         months: that go whole, with how many events each holds.
-        partial: the month in which only a part goes, with how many events; None if there is none.
+        partial: months in which only a part goes, with how many events: the cutoff lies in it, or a hold keeps the
+            others.
         unused: indexes of months before the cutoff that no month uses any more.
     """
 
     cutoff: datetime
     months: tuple[tuple[date, int], ...]
-    partial: tuple[date, int] | None
+    partial: tuple[tuple[date, int], ...]
     unused: tuple[str, ...]
 
 
@@ -124,13 +116,16 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
     known = sorted(
         {*months.list_months(connection), *index_months.list_indexes(connection), *_default_months(connection)}
     )
-    whole = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
+    kept = except_held(Condition("true", ()), erasures.list_holds(connection))
+    past = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
+    counted = {month: _count(connection, kept, month, cutoff) for month in past}
+    whole = {month: counted[month] for month in past if counted[month] == _count(connection, _ALL, month, cutoff)}
     boundary = cutoff.date().replace(day=1)
-    left = _count(connection, _start_of(boundary), cutoff)
+    partial = counted | {boundary: _count(connection, kept, boundary, cutoff)}
     return Plan(
         cutoff,
-        tuple((month, _count(connection, _start_of(month), _start_of(months.next_month(month)))) for month in whole),
-        (boundary, left) if left else None,
+        tuple(whole.items()),
+        tuple((month, count) for month, count in sorted(partial.items()) if month not in whole and count),
         tuple(name for name in list_unused(stores) if _is_before(name, cutoff)),
     )
 
@@ -145,9 +140,13 @@ def _start_of(month: date) -> datetime:
     return datetime(month.year, month.month, 1, tzinfo=UTC)
 
 
-def _count(connection: Connection, start: datetime, end: datetime) -> int:
+def _count(connection: Connection, which: Condition, month: date, cutoff: datetime) -> int:
+    end = min(cutoff, _start_of(months.next_month(month)))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", (start, end))
+        cursor.execute(
+            f"SELECT count(*) FROM event WHERE ({which.text}) AND created_at >= %s AND created_at < %s",  # noqa: S608
+            (*which.values, _start_of(month), end),
+        )
         ((count,),) = cursor.fetchall()
     return int(count)
 
@@ -172,102 +171,17 @@ def prune(stores: Stores, plan: Plan, advance: Callable[[int], None]) -> None:
     """Take away what the plan says: month by month, then the part of a month by batches.
 
     Raises:
-        LogError: the log could not be locked, or the indexer does not erase.
+        LogError: the log could not be locked, or the indexer does not remove documents of erased events.
     """
     for month, events in plan.months:
-        for name in _drop_month(stores.connection, month):
+        names = drop_unless_held(stores.connection, month)
+        for name in names or ():
             if stores.elasticsearch is not None:
                 indexes.delete(stores.elasticsearch, name)
-        advance(events)
+        advance(0 if names is None else events)
     for name in plan.unused:
         indexes.delete(stores.client, name)
-    if plan.partial is not None:
-        for events in _erase_before(stores, plan.partial[0], plan.cutoff):
+    if plan.partial:
+        older = Condition("created_at < %s", (plan.cutoff,))
+        for events in Batches(stores.connection, older, erasure_id=None).run():
             advance(events)
-
-
-def _drop_month(connection: Connection, month: date) -> list[str]:
-    """Drop the month from the log, and all that the log knows of its index, in one transaction; name the indexes.
-
-    So no search ever sees the one without the other; the indexes are removed afterwards.
-    """
-    for _ in range(_LOCK_ATTEMPTS):
-        try:
-            with transaction(connection) as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-                cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
-                watermark.draw_fence_within(cursor)
-                names = _forget_month(cursor, month)
-                months.drop_month(connection, month)
-                # A month that was not made in time lies there.
-                cursor.execute(
-                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", index_months.bounds(month)
-                )
-        except pg_errors.LockNotAvailable:
-            time.sleep(0.2)
-            continue
-        return names
-    raise LogError(f"month {month:%Y-%m} could not be dropped: long transactions keep the log locked; try again")
-
-
-_FORGET = (
-    "DELETE FROM index_failure WHERE month = %s",
-    "DELETE FROM erased WHERE month = %s",
-)
-
-
-def _forget_month(cursor: Any, month: date) -> list[str]:
-    cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")
-    for statement in _FORGET:
-        cursor.execute(statement, (month,))
-    names = []
-    cursor.execute("DELETE FROM index_month WHERE month = %s RETURNING index_name", (month,))
-    names += [name for (name,) in cursor]
-    cursor.execute("DELETE FROM index_rebuild WHERE month = %s RETURNING index_name, old_name", (month,))
-    names += [name for row in cursor for name in row if name]
-    return names
-
-
-# One statement, so one snapshot for every search: the events are gone, and their documents are left out of hits.
-_ERASE = """
-    WITH gone AS (
-        DELETE FROM event WHERE (id, created_at) IN (
-            SELECT id, created_at FROM event WHERE created_at >= %(start)s AND created_at < %(end)s
-            ORDER BY created_at, seq LIMIT %(batch)s)
-        RETURNING seq
-    ), listed AS (
-        INSERT INTO erased (seq, month) SELECT seq, %(month)s FROM gone
-        WHERE EXISTS (SELECT FROM index_month WHERE month = %(month)s) ON CONFLICT DO NOTHING
-    ), failures AS (
-        DELETE FROM index_failure WHERE seq IN (SELECT seq FROM gone)
-    ), epoch AS (
-        UPDATE erasure_epoch SET epoch = epoch + 1
-    )
-    SELECT count(*) FROM gone
-"""
-
-
-def _erase_before(stores: Stores, month: date, cutoff: datetime) -> Iterator[int]:
-    values = {"start": _start_of(month), "end": cutoff, "month": month, "batch": _BATCH}
-    while True:
-        _await_indexer(stores.connection)
-        with stores.connection.cursor() as cursor:
-            cursor.execute(_ERASE, values)
-            ((count,),) = cursor.fetchall()
-        if not count:
-            return
-        yield count
-
-
-def _await_indexer(connection: Connection) -> None:
-    """Wait while the indexer has much to erase."""
-    deadline = time.monotonic() + _ERASE_PATIENCE
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute("SELECT count(*) FROM erased")
-            ((count,),) = cursor.fetchall()
-            if count <= _MOST_ERASED:
-                return
-            if time.monotonic() > deadline:
-                raise LogError(f"{count} erased events wait for the indexer: is `eventsvc index` running?")
-            time.sleep(0.2)
