@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -35,8 +36,8 @@ class Event(msgspec.Struct, frozen=True):
         return (self.created_at, self.seq)
 
     def parsed_data(self) -> Any:
-        """Data as Python objects; integers of any size stay exact."""
-        return msgspec.json.decode(self.data)
+        """Data as Python objects; a number is an int or a Decimal, exact."""
+        return _decode_exactly(self.data)
 
     def to_json(self) -> dict[str, Any]:
         """The form clients see; give it to ``dumps``."""
@@ -50,6 +51,8 @@ class Event(msgspec.Struct, frozen=True):
             "data": orjson.Fragment(self.data),
         }
 
+
+_decode_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 

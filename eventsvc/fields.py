@@ -16,6 +16,7 @@ class Kind(StrEnum):
     TEXT = "text"
     TIME = "time"
     JSON = "json"
+    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Field:
         column: in PostgreSQL.
         exact: the index field that holds the value itself (eq, in, ranges).
         folded: the index field that holds what ``ct`` and ``sw`` look at: folded text for short fields,
-            trigrams for the message, typed terms for data; "" where neither operator exists.
+            triples of characters for the message and for all of data, typed terms for a path in data; "" where
+            neither operator exists.
         operators: what a query may do with it.
     """
 
@@ -52,6 +54,15 @@ FIELDS: dict[str, Field] = {
         Field("component", Kind.TEXT, "component", "component", "terms.component", _TEXT),
         Field("message", Kind.TEXT, "message", "message.raw", "terms.message", _TEXT),
         Field("createdAt", Kind.TIME, "created_at", "createdAt", "", _EQUALITY | _ORDER),
-        Field("data", Kind.JSON, "data", "terms.data", "terms.data", _TEXT | _ORDER),
+        Field("data", Kind.JSON, "data", "terms.data", "terms.values", _TEXT | _ORDER),
     )
 }
+
+ANY = Field("any", Kind.ANY, "", "", "", _TEXT - {"exists"})
+"""Every text of an event; no field of its own, so it stands apart."""
+
+SUBJECTS: dict[str, Field] = {**FIELDS, ANY.name: ANY}
+"""What a comparison may begin with."""
+
+TEXTS = tuple(name for name, field in FIELDS.items() if field.kind is Kind.TEXT)
+"""The fields that ``any`` looks into, beside data."""

@@ -30,7 +30,12 @@ class Query:
         node = parse(given.get("q", ""), now=now, tz=given.get("tz", "UTC"))
         resp.set_header("Cache-Control", "no-store")
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps(explain(node, now=now, tz=given.get("tz", "UTC")))
+        resp.data = orjson.dumps(explain(node, now=now, tz=given.get("tz", "UTC")), default=_digits)
+
+
+def _digits(number: Any) -> orjson.Fragment:
+    """Write a Decimal."""
+    return orjson.Fragment(str(number))
 
 
 def explain(node: ast.Node, *, now: int, tz: str) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def tree(node: ast.Node) -> dict[str, Any]:  # noqa: PLR0911  (one for each node
         case ast.StartsWith(subject, needle):
             return _comparison(subject, "sw", needle)
         case ast.Range(path, order, bound):
-            return _comparison(path, str(order), bound.value)
+            return _comparison(path, str(order), _plain(bound))
         case ast.Exists(subject):
             return _comparison(subject, "exists", True)
         case _:

@@ -9,13 +9,13 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 import orjson
 
 from eventsvc.event import Event, format_time, parse_time
 from eventsvc.text import terms
+from eventsvc.text.letters import fold
 
-MAPPING_VERSION = 1
+MAPPING_VERSION = 2
 
 # A flattened field's terms are "path NUL value", and a term of Lucene's holds 32,766 bytes: values are cut off
 # at 8,191 UTF-16 units (24,573 bytes), which leaves this much for the path.
@@ -24,6 +24,7 @@ _LONGEST_VALUE = 8_191
 _DEEPEST = 100  # beyond what an event's data may have
 
 _KEYWORD = {"type": "keyword"}
+_TRIPLES = {"type": "text", "analyzer": "whitespace", "norms": False}
 _ALIASES = {
     "@timestamp": "createdAt",
     "user.email": "email",
@@ -51,6 +52,7 @@ def index_body(*, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any
                 "gc_deletes": "2m",
                 "sort.field": ["createdAt", "seq"],
                 "sort.order": ["desc", "desc"],
+                "codec": "best_compression",
             }
         },
         "mappings": _mapping(),
@@ -78,14 +80,16 @@ def _mapping() -> dict[str, Any]:
             },
             "data": {"type": "flattened", "depth_limit": _DEEPEST, "ignore_above": _LONGEST_VALUE},
             "data_value": {"type": "object", "enabled": False},
+            "data_text": {"type": "object", "enabled": False},
             "checksum": {"type": "long", "index": False},
             "terms": {
                 "properties": {
                     "email": _KEYWORD,
                     "environment": _KEYWORD,
                     "component": _KEYWORD,
-                    "message": {"type": "text", "analyzer": "whitespace", "norms": False},
+                    "message": _TRIPLES,
                     "data": {"type": "keyword", "doc_values": False},
+                    "values": _TRIPLES,
                 }
             },
             **_alias_properties(),
@@ -107,9 +111,12 @@ def _alias_properties() -> dict[str, Any]:
 
 def to_document(event: Event) -> dict[str, Any]:
     """Give the document of an event, to be written by orjson: data is embedded as the text it already is."""
-    value = msgspec.json.decode(event.data)
+    value = event.parsed_data()
+    coded = terms.code_data(value)
     data_field = "data" if isinstance(value, dict) and _fits_flattened(event.data, value) else "data_value"
-    return {
+    # Elasticsearch writes _source anew, with floats: digits beyond those would be lost.
+    spelled = {"data_text": event.data} if coded.spelled else {}
+    return spelled | {
         "seq": event.seq,
         "id": event.id,
         "createdAt": format_time(event.created_at),
@@ -123,8 +130,9 @@ def to_document(event: Event) -> dict[str, Any]:
             "email": _fold(event.email),
             "environment": _fold(event.environment),
             "component": _fold(event.component),
-            "message": terms.trigrams(event.message),
-            "data": terms.data_terms(value),
+            "message": terms.triples([fold(event.message)]),
+            "data": list(coded.terms),
+            "values": terms.triples(coded.texts),
         },
     }
 
@@ -143,7 +151,7 @@ def from_hit(source: dict[str, Any]) -> Event:
         environment=source["environment"],
         component=source["component"],
         message=source["message"],
-        data=_jsonb_text(source["data"] if "data" in source else source["data_value"]),
+        data=source.get("data_text") or _jsonb_text(source["data"] if "data" in source else source["data_value"]),
     )
 
 
@@ -173,7 +181,7 @@ CHECKSUM_SQL = (
 
 
 # PERF: few distinct values, many events.
-_fold = lru_cache(maxsize=4096)(terms.fold)
+_fold = lru_cache(maxsize=4096)(fold)
 
 
 def _fits_flattened(text: str, value: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from eventsvc.errors import SchemaError
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import ensure_months_ahead
 
-MINIMUM_SERVER = 170_000  # the collation pg_c_utf8, and identity columns on partitioned tables
+MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
 
 # Any constant will do, as long as every process takes the same one.
 _MIGRATION_LOCK = 0x6576656E74

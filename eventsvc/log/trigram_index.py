@@ -19,13 +19,8 @@ COLUMNS = ("message", "email")  # the others have few distinct values, where an 
 _LOCK_TIMEOUT = "2s"
 _ATTEMPTS = 30
 
-_ON_PARENT = (
-    "CREATE INDEX IF NOT EXISTS {index} ON ONLY event USING gin (lower({column} COLLATE pg_c_utf8) gin_trgm_ops)"
-)
-_ON_MONTH = (
-    "CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {month}"
-    " USING gin (lower({column} COLLATE pg_c_utf8) gin_trgm_ops)"
-)
+_ON_PARENT = "CREATE INDEX IF NOT EXISTS {index} ON ONLY event USING gin (event_fold({column}) gin_trgm_ops)"
+_ON_MONTH = "CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {month} USING gin (event_fold({column}) gin_trgm_ops)"
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 _COVERED = (
     "SELECT 1 FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid"

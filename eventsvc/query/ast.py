@@ -7,26 +7,39 @@ asked of createdAt is a half-open span of milliseconds. Build them with ``negati
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
+
+from eventsvc.text.numbers import read_number
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A field that is a column of its own; see fields.py."""
+    """A field that is a column of its own, or ``any``: every text there is; see fields.py."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A place in data."""
+    """A place in data; no keys stand for every place.
+
+    No key holds a dot: whether a dot is a step or part of a key makes no difference. Make one with ``path``.
+    """
 
     keys: tuple[str, ...]
 
 
 Subject = Name | Path
+
+
+def path(keys: Iterable[str]) -> Path:
+    """Give the place in data with these keys."""
+    given = tuple(keys)
+    return Path(tuple(".".join(given).split("."))) if given else Path(())
 
 
 # Values are classes of their own because Python holds True == 1 == 1.0, and JSON does not.
@@ -39,9 +52,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number, as float64."""
+    """A number, to its last digit."""
 
-    value: float
+    value: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +160,26 @@ class Or:
 
 Comparison = Equal | In | Contains | StartsWith | Range | Created | Exists
 Node = Comparison | Not | And | Or
+
+
+_PLACE = re.compile("0|[1-9][0-9]*")
+
+
+def is_place(key: str) -> bool:
+    """Tell whether a key may also be a place in an array."""
+    return _PLACE.fullmatch(key) is not None
+
+
+def on_data(node: Comparison) -> Comparison:
+    """Give what a comparison of ``any`` asks of data: a number is equal to a text that reads as that number."""
+    match node:
+        case Equal(_, value):
+            return on_data(In(node.subject, (value,)))
+        case In(subject, values):
+            numbers = [read_number(value.value) for value in values if isinstance(value, Text)]
+            return In(subject, (*values, *(Number(number) for number in numbers if number is not None)))
+        case _:
+            return node
 
 
 def negation(node: Node) -> Node:

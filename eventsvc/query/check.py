@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from lark import Token
 
 from eventsvc.errors import QueryError
-from eventsvc.fields import FIELDS, Field, Kind
+from eventsvc.fields import ANY, FIELDS, SUBJECTS, Field, Kind
 from eventsvc.query import ast
 from eventsvc.query.literals import WrongLiteral, read_number, read_path, read_string
 from eventsvc.query.mistakes import OPERATORS, TIMES, UUIDS
 from eventsvc.query.times import NotATime, Span, read_time
+from eventsvc.text.letters import fold
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -34,11 +36,15 @@ class Checker:
             QueryError: names what is wrong there, and what is allowed.
         """
         subject = self._subject(field)
-        known = FIELDS[subject.name if isinstance(subject, ast.Name) else "data"]
+        known = SUBJECTS[subject.name if isinstance(subject, ast.Name) else "data"]
         if operator not in known.operators:
             allowed = tuple(name for name in OPERATORS if name in known.operators)
             raise self._error(f"{known.name} has no operator {operator}", operator, expected=allowed)
         if operator == "exists":
+            if subject == ast.Path(()):
+                raise self._error(
+                    "data needs a path to what shall exist", field, hint="for example data.user.id exists"
+                )
             return ast.Exists(subject)
         if known.kind is Kind.TIME:
             return self._on_time(operator, values)
@@ -49,17 +55,21 @@ class Checker:
             name, keys = read_path(field)
         except WrongLiteral as exc:
             raise self._wrong(exc, field) from exc
-        if name not in FIELDS:
+        if name not in SUBJECTS:
             raise self._error(f"there is no field {name}", field, width=len(name), hint=_nearest(name))
         if name == "data":
-            if not keys:
-                raise self._error(
-                    "data needs a path to what is asked for", field, hint="for example data.user.id or data.'user id'"
-                )
-            return ast.Path(keys)
+            return ast.path(keys)
         if keys:
             raise self._error(f"{name} has nothing inside; only data has a path", field, hint="write " + name)
         return ast.Name(name)
+
+    def anywhere(self, literal: Token) -> ast.Node:
+        """The node of a bare string: it is contained somewhere.
+
+        Raises:
+            QueryError: it is empty.
+        """
+        return ast.Contains(ast.Name(ANY.name), self._needle(ANY, "ct", literal))
 
     def _on_values(self, subject: ast.Subject, field: Field, operator: Token, values: list[Token]) -> ast.Node:
         if operator in ("ct", "sw"):
@@ -73,7 +83,7 @@ class Checker:
         equal = ast.Equal(subject, found[0])
         return ast.Not(equal) if operator == "ne" else equal
 
-    def _needle(self, field: Field, operator: Token, literal: Token) -> str:
+    def _needle(self, field: Field, operator: str, literal: Token) -> str:
         if literal.type != "STRING":
             raise self._error(
                 f"{operator} looks for text in {_shown(field)}",
@@ -82,7 +92,7 @@ class Checker:
                 hint=f"write '{literal}'",
             )
         needle = self._string(literal)
-        if not needle:
+        if not fold(needle):
             raise self._error(f"{operator} needs at least one character to look for", literal)
         return needle
 
@@ -99,6 +109,8 @@ class Checker:
             return self._json_value(literal)
         if field.kind is Kind.UUID:
             return self._uuid(literal)
+        if field.kind is Kind.ANY and literal.type == "NUMBER":
+            return ast.Text(str(literal))
         if literal.type != "STRING":
             hint = f"no event is without {field.name}" if literal.type == "NULL" else f"write '{literal}'"
             raise self._error(f"{field.name} is text", literal, expected=("a string in quotes",), hint=hint)
@@ -133,7 +145,7 @@ class Checker:
         except WrongLiteral as exc:
             raise self._wrong(exc, literal) from exc
 
-    def _number(self, literal: Token) -> float:
+    def _number(self, literal: Token) -> Decimal:
         try:
             return read_number(literal)
         except WrongLiteral as exc:
@@ -172,7 +184,7 @@ class Checker:
 
 
 def _nearest(name: str) -> str:
-    by_lower = {field.lower(): field for field in FIELDS}
+    by_lower = {field.lower(): field for field in SUBJECTS}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return (
         f"did you mean {by_lower[close[0]]}?"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
+from decimal import Decimal
+
+from eventsvc.text import numbers
+from eventsvc.text.numbers import JSON_NUMBER
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.?))", re.DOTALL)
 _PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "/": "/", "\\": "\\", "'": "'", '"': '"'}
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_KEY = re.compile(r"""\.(?:([\w@$-]+)|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))""", re.DOTALL)
+_KEY = re.compile(r"""\.(?:([\w@$-]+)|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))|\[([0-9]+)\]|(\[\*?\]|\.\*)""", re.DOTALL)
 
 
 class WrongLiteral(Exception):
@@ -54,31 +56,36 @@ def _unescape(match: re.Match[str]) -> str:
     return char
 
 
-def read_number(literal: str) -> float:
-    """A JSON number as float64; -0 is 0.
+def read_number(literal: str) -> Decimal:
+    """Read a JSON number, to its last digit.
 
     Raises:
-        WrongLiteral: it is none, or beyond float64.
+        WrongLiteral: it is none, or beyond what data can hold.
     """
-    if not _NUMBER.fullmatch(literal):
+    if not JSON_NUMBER.fullmatch(literal):
         raise WrongLiteral(f"{literal} is not a number as JSON writes it", 0, len(literal))
-    number = float(literal)
-    if math.isinf(number):
-        raise WrongLiteral("the number is beyond what data can hold (±1.8e308)", 0, len(literal))
-    return number + 0.0
+    try:
+        return numbers.read(literal)
+    except numbers.OutOfRange as exc:
+        raise WrongLiteral(f"the number {exc}", 0, len(literal)) from exc
 
 
 def read_path(field: str) -> tuple[str, tuple[str, ...]]:
-    """The first name of a field, and the keys after it.
+    """The first name of a field, and the keys after it; a place in an array is one, "every element" is none.
 
     Raises:
         WrongLiteral: a quoted key with a wrong escape.
     """
-    name, _, _ = field.partition(".")
+    name = re.split(r"[.\[]", field, maxsplit=1)[0]
     keys = []
     for match in _KEY.finditer(field, len(name)):
+        if match[4]:
+            if match[4] == ".*" and field != f"{name}.*":
+                hint = "name the keys, or write data for every path"
+                raise WrongLiteral("* cannot stand for a key of a path", match.start(4) + 1, 1, hint)
+            continue
         try:
-            keys.append(match[1] or read_string(match[2]))
+            keys.append(match[1] or match[3] or read_string(match[2]))
         except WrongLiteral as exc:
             raise WrongLiteral(str(exc), match.start(2) + exc.offset, exc.width, exc.hint) from exc
     return name, tuple(keys)

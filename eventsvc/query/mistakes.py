@@ -13,7 +13,7 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput
 
 from eventsvc.errors import QueryError
-from eventsvc.fields import FIELDS, Kind
+from eventsvc.fields import FIELDS, SUBJECTS, Kind
 
 COMPARISON = ("a comparison such as message ct 'text'",)
 OPERATORS = ("eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "in", "exists")
@@ -24,9 +24,10 @@ _VALUES = {
     Kind.TEXT: ("a string in quotes",),
     Kind.TIME: TIMES,
     Kind.JSON: ("a string in quotes", "a number", "true", "false", "null"),
+    Kind.ANY: ("a string in quotes",),
 }
 
-_FIELDS = (f"a field ({', '.join(FIELDS)}.path)",)
+_FIELDS = (f"a field ({', '.join(FIELDS)}.path)", "a string to be found anywhere")
 
 # What may come next, by a token that only this place accepts: the place's name and what to say.
 _PLACES = {
@@ -82,7 +83,7 @@ _OPERATOR = (
     (r"(?i:le|before|until|less)\b", "write lte, or lt"),
     (r"(?i:eq|ne|ct|sw|gte?|lte?|in|exists)\b", "operators are lower case: {lower}"),
     (r"\.\s*['\"]", "the quote of this key is never closed"),
-    (r"\[", "leave the index out: a path looks at every element of an array"),
+    (r"\[", "a place in an array is a number from 0: data.items[0]"),
     (r"\.", "a key of other characters goes in quotes: data.'user id'"),
     (r"->", "a path is written with dots: data.user.id"),
     (r"-", "a key of other characters goes in quotes: data.'user id'"),
@@ -101,6 +102,7 @@ _VALUE = (
     (r"[^\s'\"(),]+", "put text in quotes: '{found}'"),
 )
 _END = (
+    (r"(?:eq|ne|ct|sw|gte?|lte?|in|exists)\b", "a comparison begins with a field: message ct 'text'"),
     (r"(?i:and|or)\b", "keywords are upper case: {upper}"),
     (r"&&?|\u2227", "write AND"),
     (r"\|\|?|\u2228", "write OR"),
@@ -139,7 +141,7 @@ def explain(text: str, grammar: Lark) -> QueryError:
     brackets = _open_brackets(tokens)
     place, expected = _place(parser.accepts(), brackets)
     previous = tokens[-1] if tokens else Token("START", "")
-    if place == "operator" and previous.partition(".")[0] not in FIELDS:
+    if place == "operator" and _name(previous) not in SUBJECTS:
         return _no_field(text, previous)
     if place in {"operator", "value"}:
         expected = _expected_of(tokens, place)
@@ -154,12 +156,16 @@ def explain(text: str, grammar: Lark) -> QueryError:
     )
 
 
+def _name(token: Token) -> str:
+    return re.split(r"[.\[]", token, maxsplit=1)[0]
+
+
 def _expected_of(tokens: list[Token], place: str) -> tuple[str, ...]:
     """What may follow depends on the field that the comparison is about."""
-    name = next(token.partition(".")[0] for token in reversed(tokens) if token.type == "FIELD")
-    if name not in FIELDS:
+    name = next(_name(token) for token in reversed(tokens) if token.type == "FIELD")
+    if name not in SUBJECTS:
         return ()
-    field = FIELDS[name]
+    field = SUBJECTS[name]
     return _VALUES[field.kind] if place == "value" else tuple(name for name in OPERATORS if name in field.operators)
 
 
@@ -211,7 +217,7 @@ def _place(accepted: set[str], brackets: list[Token]) -> tuple[str, tuple[str, .
 
 def _no_field(text: str, token: Token) -> QueryError:
     """What is wrong if a word where a field should be is none."""
-    name = token.partition(".")[0]
+    name = _name(token)
     offset = token.start_pos or 0
     hint = _hint(text, offset, "start", token) or f"to look for a word: message ct '{name}'"
     return QueryError(

@@ -102,5 +102,5 @@ def _node(tree: Any, checker: Checker) -> ast.Node:
         case "not":
             return ast.negation(_node(tree.children[0], checker))
         case _:
-            field, operator, *values = tree.children
-            return checker.comparison(field, operator, values)
+            first, *rest = tree.children
+            return checker.comparison(first, rest[0], rest[1:]) if rest else checker.anywhere(first)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import assert_never
 
 from eventsvc.query import ast
 from eventsvc.query.times import format_instant
+from eventsvc.text import numbers
 
 _PLAIN_KEY = re.compile(r"[\w@$-]+")
 _ESCAPES = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+_LONGEST_PLAIN = 40  # characters; longer numbers are written with an exponent
 _ESCAPE_TABLE = str.maketrans(_ESCAPES)
 
 
@@ -79,13 +82,20 @@ def _value(value: ast.Value) -> str:
         case ast.Text(text):
             return quote(text)
         case ast.Number(number):
-            return repr(number).removesuffix(".0")
+            return _number(number)
         case ast.Boolean(truth):
             return "true" if truth else "false"
         case ast.Null():
             return "null"
         case _:
             assert_never(value)
+
+
+def _number(number: Decimal) -> str:
+    text = numbers.plain(number)
+    if len(text) > _LONGEST_PLAIN:
+        return str(number)
+    return text.rstrip("0").removesuffix(".") if "." in text else text
 
 
 def quote(text: str) -> str:

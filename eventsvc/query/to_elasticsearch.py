@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from eventsvc.fields import FIELDS
+from eventsvc.fields import ANY, FIELDS, TEXTS
 from eventsvc.query import ast
-from eventsvc.text import terms
+from eventsvc.text import numbers, terms
+from eventsvc.text.letters import fold
 
 Query = dict[str, Any]
 
@@ -78,7 +79,8 @@ def _any(operands: tuple[ast.Node, ...], level: int) -> list[Query]:
     queries = []
     for operand in operands:
         if isinstance(operand, ast.Equal | ast.In):
-            equalities.setdefault(_exact_field(operand.subject), []).extend(_exact_terms(operand))
+            for field, found in _exact_terms(operand).items():
+                equalities.setdefault(field, []).extend(found)
         else:
             queries.append(_query(operand, level + 1))
     return [_terms(field, found) for field, found in equalities.items()] + queries
@@ -99,44 +101,56 @@ def _bool(
 
 def _comparison(node: ast.Comparison) -> Query:  # noqa: PLR0911  (one for each node)
     match node:
-        case ast.Equal() | ast.In():
-            return _terms(_exact_field(node.subject), _exact_terms(node))
-        case ast.Contains(ast.Path(keys), needle):
-            return _wildcard("terms.data", f"{_escape(terms.data_path(keys))}f?*{_escape(terms.fold(needle))}*")
-        case ast.Contains(ast.Name("message"), needle):
-            return _trigrams(needle, at_start=False)
-        case ast.StartsWith(ast.Name("message"), needle):
-            return _trigrams(needle, at_start=True)
-        case ast.Contains(subject, needle):
-            return _wildcard(_folded_field(subject), f"*{_escape(terms.fold(needle))}*")
-        case ast.StartsWith(subject, needle):
-            return _prefix(subject, needle)
-        case ast.Range():
-            return _range(node)
         case ast.Created(start, end):
             bounds = {"gte": start, "lt": end}
             given = {name: bound for name, bound in bounds.items() if bound is not None}
             return {"range": {FIELDS["createdAt"].exact: given | {"format": "epoch_millis"}}}
+        case ast.Equal() | ast.In():
+            return _either([_terms(field, found) for field, found in _exact_terms(node).items()])
+        case ast.Contains(ast.Path(keys), needle) if keys:
+            return _wildcard(_DATA, f"{_escape(_label(keys))}f?*{_escape(fold(needle))}*")
+        case ast.StartsWith(ast.Path(keys), needle) if keys:
+            starts = (terms.FOLDED_ITSELF, terms.FOLDED)
+            return _either([_prefix(_DATA, _label(keys) + start, needle) for start in starts])
+        case ast.Contains(subject, needle) | ast.StartsWith(subject, needle):
+            at_start = isinstance(node, ast.StartsWith)
+            return _either([_folded(field, needle, at_start=at_start) for field in _folded_fields(subject)])
+        case ast.Range():
+            return _range(node)
         case ast.Exists(ast.Path(keys)):
-            return {"term": {"terms.data": terms.data_path(keys) + terms.EXISTS}}
+            return {"term": {_DATA: _label(keys) + terms.EXISTS}}
         case ast.Exists():
             return {"match_all": {}}
         case _:
             assert_never(node)
 
 
-def _exact_field(subject: ast.Subject) -> str:
-    return FIELDS[subject.name].exact if isinstance(subject, ast.Name) else FIELDS["data"].exact
+_DATA, _VALUES, _MESSAGE = FIELDS["data"].exact, FIELDS["data"].folded, FIELDS["message"].folded
 
 
-def _folded_field(subject: ast.Subject) -> str:
-    return FIELDS[subject.name].folded if isinstance(subject, ast.Name) else FIELDS["data"].folded
+def _either(queries: list[Query]) -> Query:
+    return queries[0] if len(queries) == 1 else _bool(should=queries)
 
 
-def _exact_terms(node: ast.Equal | ast.In) -> list[str]:
-    values = node.values if isinstance(node, ast.In) else (node.value,)
-    path = terms.data_path(node.subject.keys) if isinstance(node.subject, ast.Path) else None
-    return [_data_term(path, value) if path else _plain(value) for value in values]
+def _label(keys: tuple[str, ...]) -> str:
+    """Give how the terms at a path begin; terms say one place in an array at most, and only one of the first."""
+    places = [key for key in keys if ast.is_place(key)]
+    if len(places) > 1 or any(len(place) > 4 or int(place) >= terms.MOST_PLACES for place in places):  # noqa: PLR2004
+        raise _Inexact
+    return terms.data_path(keys)
+
+
+def _exact_terms(node: ast.Equal | ast.In) -> dict[str, list[str]]:
+    """Give the terms of which one must be there, by field."""
+    values, subject = (node.values if isinstance(node, ast.In) else (node.value,)), node.subject
+    if isinstance(subject, ast.Path):
+        label = _label(subject.keys)
+        return {_DATA: [label + _data_term(value) for value in values]}
+    if subject.name != ANY.name:
+        return {FIELDS[subject.name].exact: [_plain(value) for value in values]}
+    found = {FIELDS[name].exact: [_plain(value) for value in values] for name in TEXTS}
+    on_data = ast.on_data(node)
+    return found | _exact_terms(ast.In(ast.Path(()), on_data.values if isinstance(on_data, ast.In) else values))
 
 
 def _plain(value: ast.Value) -> str:
@@ -145,22 +159,36 @@ def _plain(value: ast.Value) -> str:
     return value.value
 
 
-def _data_term(path: str, value: ast.Value) -> str:
+def _data_term(value: ast.Value) -> str:
     match value:
         case ast.Text(text):
-            return path + terms.text_term(text)
+            return terms.text_term(text)
         case ast.Number(number):
-            return path + terms.number_term(number)
+            return numbers.term(number)
         case ast.Boolean(truth):
-            return path + terms.boolean_term(truth)
+            return terms.boolean_term(truth)
         case ast.Null():
-            return path + terms.NULL
+            return terms.NULL
         case _:
             assert_never(value)
 
 
 def _terms(field: str, values: list[str]) -> Query:
     return {"term": {field: values[0]}} if len(values) == 1 else {"terms": {field: values}}
+
+
+def _folded_fields(subject: ast.Subject) -> list[str]:
+    if isinstance(subject, ast.Path):
+        return [_VALUES]
+    if subject.name == ANY.name:
+        return [*(FIELDS[name].folded for name in TEXTS), _VALUES]
+    return [FIELDS[subject.name].folded]
+
+
+def _folded(field: str, needle: str, *, at_start: bool) -> Query:
+    if field in (_VALUES, _MESSAGE):
+        return _triples(field, needle, at_start=at_start)
+    return _prefix(field, "", needle) if at_start else _wildcard(field, f"*{_escape(fold(needle))}*")
 
 
 def _wildcard(field: str, pattern: str) -> Query:
@@ -173,27 +201,27 @@ def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
 
 
-def _prefix(subject: ast.Subject, needle: str) -> Query:
-    if len(needle) > LONGEST_PREFIX:
+def _prefix(field: str, start: str, needle: str) -> Query:
+    folded = fold(needle)
+    if len(folded) > LONGEST_PREFIX:
         raise _Inexact
-    start = f"{terms.data_path(subject.keys)}f:" if isinstance(subject, ast.Path) else ""
-    return {"prefix": {_folded_field(subject): {"value": start + terms.fold(needle)}}}
+    return {"prefix": {field: {"value": start + folded}}}
 
 
-def _trigrams(needle: str, *, at_start: bool) -> Query:
-    whole, text = terms.needle_trigrams(needle, at_start=at_start)
-    field = FIELDS["message"].folded
+def _triples(field: str, needle: str, *, at_start: bool) -> Query:
+    whole, text = terms.needle_triples(needle, at_start=at_start)
     return {"match_phrase": {field: text}} if whole else {"prefix": {field: {"value": text}}}
 
 
 def _range(node: ast.Range) -> Query:
-    """Between the bound and the end of the terms of its type, which is one character past the type's ``:``."""
-    path = terms.data_path(node.subject.keys)
-    near, far = _ORDERS[node.order]
+    """Between the bound and the end of the terms of its type, which is one character past the type's last."""
+    label = _label(node.subject.keys)
     if isinstance(node.bound, ast.Text):
         if len(node.bound.value) > terms.LONGEST_TEXT:
             raise _Inexact
-        bound, edge = "s:" + node.bound.value, "s;" if far == "lt" else "s:"
+        kinds = [(kind, kind + node.bound.value) for kind in (terms.FOLDED_ITSELF, terms.UNFOLDED)]
     else:
-        bound, edge = terms.number_term(node.bound.value), "n;" if far == "lt" else "n:"
-    return {"range": {FIELDS["data"].exact: {near: path + bound, far: path + edge}}}
+        kinds = [("n:", numbers.term(node.bound.value))]
+    near, far = _ORDERS[node.order]
+    ends = [(bound, kind[0] + chr(ord(kind[1]) + 1) if far == "lt" else kind) for kind, bound in kinds]
+    return _either([{"range": {_DATA: {near: label + bound, far: label + end}}} for bound, end in ends])

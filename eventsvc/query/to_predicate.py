@@ -8,16 +8,21 @@ not with the one times the other.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, assert_never
 
 from eventsvc.event import Event
+from eventsvc.fields import ANY, TEXTS
 from eventsvc.query import ast
-from eventsvc.text import terms
+from eventsvc.text import numbers
+from eventsvc.text.letters import fold
+from eventsvc.text.numbers import Number
 
 # No text of an event or a query holds it.
 _BETWEEN = "\0"
+_LONGEST_PLACE = 6  # digits; no array of an event has more elements
 
 _ORDERS: dict[ast.Order, Callable[[Any, Any], bool]] = {
     ast.Order.GT: operator.gt,
@@ -31,10 +36,42 @@ class Values:
     """All values at one path of data; arrays on the way, and at its end, stand for their elements."""
 
     def __init__(self, values: Iterable[Any]) -> None:
-        self._values = list(values)
+        self._values: list[Any] = []
+        self._arrays: list[list[Any]] = []
+        self._spread(values)
+
+    def _spread(self, values: Iterable[Any]) -> None:
+        for value in values:
+            if isinstance(value, list):
+                self._arrays.append(value)
+                self._spread(value)
+            else:
+                self._values.append(value)
 
     def __bool__(self) -> bool:
         return bool(self._values)
+
+    def elements(self, key: str) -> list[Any]:
+        """Give what stands at a place of the arrays."""
+        if not self._arrays or not ast.is_place(key) or len(key) > _LONGEST_PLACE:
+            return []
+        place = int(key)
+        return [array[place] for array in self._arrays if place < len(array)]
+
+    @property
+    def plain(self) -> Iterator[Any]:
+        """Those that hold no others."""
+        return (value for value in self._values if not isinstance(value, dict))
+
+    @cached_property
+    def inside(self) -> dict[str, list[Any]]:
+        """What the objects among the values hold, by key."""
+        found: dict[str, list[Any]] = {}
+        for value in self._values:
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    found.setdefault(key, []).append(inner)
+        return found
 
     @cached_property
     def texts(self) -> frozenset[str]:
@@ -42,9 +79,9 @@ class Values:
         return frozenset(value for value in self._values if isinstance(value, str))
 
     @cached_property
-    def numbers(self) -> frozenset[float]:
+    def numbers(self) -> frozenset[Number]:
         """The numbers."""
-        return frozenset(terms.as_number(value) for value in self._values if _is_number(value))
+        return frozenset(value for value in self._values if _is_number(value))
 
     @cached_property
     def words(self) -> frozenset[bool | None]:
@@ -54,26 +91,18 @@ class Values:
     @cached_property
     def folded(self) -> str:
         """The strings as ``ct`` and ``sw`` compare them, a NUL before each."""
-        return terms.fold("".join(_BETWEEN + text for text in self.texts))
+        return fold("".join(_BETWEEN + text for text in self.texts))
+
+    @cached_property
+    def shown(self) -> str:
+        """The same with the numbers' digits."""
+        return self.folded + "".join(_BETWEEN + numbers.plain(value) for value in self._values if _is_number(value))
 
     @cached_property
     def ends(self) -> dict[type[ast.Value], tuple[Any, Any]]:
         """The least and the greatest number and string."""
         kinds = ((ast.Number, self.numbers), (ast.Text, self.texts))
         return {kind: (min(values), max(values)) for kind, values in kinds if values}
-
-    @cached_property
-    def inside(self) -> dict[str, Values]:
-        """What the objects among the values hold, by key."""
-        found: dict[str, list[Any]] = {}
-        for value in self._values:
-            if isinstance(value, dict):
-                for key, inner in value.items():
-                    found.setdefault(key, []).extend(terms.unwrap(inner))
-        return {key: Values(values) for key, values in found.items()}
-
-
-_NOTHING = Values(())
 
 
 class Candidate:
@@ -87,20 +116,36 @@ class Candidate:
     def folded(self, name: str) -> str:
         """A text field as ``ct`` and ``sw`` compare it."""
         if name not in self._folded:
-            self._folded[name] = terms.fold(getattr(self.event, name))
+            self._folded[name] = fold(getattr(self.event, name))
         return self._folded[name]
 
     def at(self, keys: tuple[str, ...]) -> Values:
-        """The values at a path of data."""
+        """The values at a path of data, whose dots are steps or parts of keys; without keys, data itself."""
         found = self._at.get(keys)
         if found is None:
-            parent = self.at(keys[:-1]) if keys else None
-            found = parent.inside.get(keys[-1], _NOTHING) if parent is not None else self._root()
-            self._at[keys] = found
+            found = self._at[keys] = Values(self._reach(keys) if keys else (self.event.parsed_data(),))
         return found
 
-    def _root(self) -> Values:
-        return Values(terms.unwrap(self.event.parsed_data()))
+    def _reach(self, keys: tuple[str, ...]) -> Iterator[Any]:
+        for size in range(len(keys)):
+            yield from self.at(keys[:size]).inside.get(".".join(keys[size:]), ())
+        yield from self.at(keys[:-1]).elements(keys[-1])
+
+    @cached_property
+    def leaves(self) -> Values:
+        """The values at every path of data."""
+        return Values(_leaves(self.at(())))
+
+    @cached_property
+    def anywhere(self) -> str:
+        """Every text there is as ``ct`` and ``sw`` compare it, a NUL before each."""
+        return "".join(_BETWEEN + self.folded(name) for name in TEXTS) + self.leaves.shown
+
+
+def _leaves(values: Values) -> Iterator[Any]:
+    for inner in values.inside.values():
+        yield from _leaves(Values(inner))
+    yield from values.plain
 
 
 Predicate = Callable[[Candidate], bool]
@@ -134,8 +179,25 @@ _Plain = ast.Equal | ast.In | ast.Contains | ast.StartsWith | ast.Range | ast.Ex
 def _comparison(node: _Plain) -> Predicate:
     if isinstance(node.subject, ast.Path):
         keys, on_values = node.subject.keys, _values_test(node)
-        return lambda candidate: on_values(candidate.at(keys))
+        return lambda candidate: on_values(candidate.at(keys) if keys else candidate.leaves)
+    if node.subject.name == ANY.name:
+        return _anywhere(node)
     return _on_field(node.subject.name, node)
+
+
+def _anywhere(node: _Plain) -> Predicate:
+    match node:
+        case ast.Contains(_, needle):
+            folded = fold(needle)
+            return lambda candidate: folded in candidate.anywhere
+        case ast.StartsWith(_, needle):
+            folded = _BETWEEN + fold(needle)
+            return lambda candidate: folded in candidate.anywhere
+        case _:
+            fields = [_on_field(name, node) for name in TEXTS]
+            on_data = ast.on_data(node)
+            on_values = _is_one_of(on_data.values if isinstance(on_data, ast.In) else ())
+            return lambda candidate: any(test(candidate) for test in fields) or on_values(candidate.leaves)
 
 
 def _on_field(name: str, node: _Plain) -> Predicate:
@@ -146,10 +208,10 @@ def _on_field(name: str, node: _Plain) -> Predicate:
             wanted = frozenset(value.value for value in values if isinstance(value, ast.Text))
             return lambda candidate: getattr(candidate.event, name) in wanted
         case ast.Contains(_, needle):
-            folded = terms.fold(needle)
+            folded = fold(needle)
             return lambda candidate: folded in candidate.folded(name)
         case ast.StartsWith(_, needle):
-            folded = terms.fold(needle)
+            folded = fold(needle)
             return lambda candidate: candidate.folded(name).startswith(folded)
         case ast.Exists():
             return lambda _: True
@@ -166,11 +228,9 @@ def _values_test(node: _Plain) -> _ValuesTest:
         case ast.In(_, values):
             return _is_one_of(values)
         case ast.Contains(_, needle):
-            folded = terms.fold(needle)
-            return lambda found: folded in found.folded
+            return _holds(node.subject, fold(needle))
         case ast.StartsWith(_, needle):
-            folded = _BETWEEN + terms.fold(needle)
-            return lambda found: folded in found.folded
+            return _holds(node.subject, _BETWEEN + fold(needle))
         case ast.Range(_, order, bound):
             return _lies(order, bound)
         case ast.Exists():
@@ -179,17 +239,23 @@ def _values_test(node: _Plain) -> _ValuesTest:
             assert_never(node)
 
 
+def _holds(subject: ast.Subject, piece: str) -> _ValuesTest:
+    if subject == ast.Path(()):
+        return lambda found: piece in found.shown
+    return lambda found: piece in found.folded
+
+
 def _is_one_of(values: tuple[ast.Value, ...]) -> _ValuesTest:
     texts = frozenset(value.value for value in values if isinstance(value, ast.Text))
-    numbers = frozenset(value.value for value in values if isinstance(value, ast.Number))
+    wanted = frozenset(value.value for value in values if isinstance(value, ast.Number))
     words = frozenset(
         None if isinstance(v, ast.Null) else v.value for v in values if isinstance(v, ast.Null | ast.Boolean)
     )
     tests: list[_ValuesTest] = []
     if texts:
         tests.append(lambda found: not found.texts.isdisjoint(texts))
-    if numbers:
-        tests.append(lambda found: not found.numbers.isdisjoint(numbers))
+    if wanted:
+        tests.append(lambda found: not found.numbers.isdisjoint(wanted))
     if words:
         tests.append(lambda found: not found.words.isdisjoint(words))
     return tests[0] if len(tests) == 1 else lambda found: any(test(found) for test in tests)
@@ -203,4 +269,4 @@ def _lies(order: ast.Order, bound: ast.Text | ast.Number) -> _ValuesTest:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)

@@ -6,17 +6,19 @@ Every literal, keys of data included, is a parameter; a column's name comes from
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, assert_never
 
-from eventsvc.fields import FIELDS, Kind
+from eventsvc.fields import ANY, FIELDS, TEXTS, Kind
 from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
 from eventsvc.query.times import format_instant
-from eventsvc.text.terms import fold
+from eventsvc.text.letters import fold
 
 Sql = tuple[str, list[Any]]
 
 _ORDERS = {ast.Order.GT: ">", ast.Order.GTE: ">=", ast.Order.LT: "<", ast.Order.LTE: "<="}
+_MOST_JOINED = 4  # keys of a path; they can be read in eight ways
 
 
 def to_sql(node: ast.Node) -> Sql:
@@ -32,9 +34,13 @@ def to_sql(node: ast.Node) -> Sql:
         case ast.Created(start, end):
             return _created(start, end)
         case _:
-            if isinstance(node.subject, ast.Path):
-                return _on_data(node.subject, _data_test(node))
-            return _on_column(node.subject.name, node)
+            return _on_subject(node.subject, node)
+
+
+def _on_subject(subject: ast.Subject, node: ast.Comparison) -> Sql:
+    if isinstance(subject, ast.Path):
+        return _on_data(subject, node)
+    return _anywhere(node) if subject.name == ANY.name else _on_column(subject.name, node)
 
 
 def _joined(operator: str, operands: tuple[ast.Node, ...]) -> Sql:
@@ -56,10 +62,8 @@ def _on_column(name: str, node: ast.Comparison) -> Sql:
             return f"{column} = %s{cast}", [_plain(value)]
         case ast.In(_, values):
             return f"{column} = ANY(%s{cast and '::uuid[]'})", [[_plain(value) for value in values]]
-        case ast.Contains(_, needle):
-            return f"{folded_column(column)} LIKE %s", [f"%{_escape_like(fold(needle))}%"]
-        case ast.StartsWith(_, needle):
-            return f"{folded_column(column)} LIKE %s", [f"{_escape_like(fold(needle))}%"]
+        case ast.Contains() | ast.StartsWith():
+            return f"event_fold({column}) LIKE %s", [_pattern(node)]
         case ast.Exists():
             return "true", []
         case ast.Range() | ast.Created():
@@ -68,9 +72,9 @@ def _on_column(name: str, node: ast.Comparison) -> Sql:
             assert_never(node)
 
 
-def folded_column(column: str) -> str:
-    """What ct and sw look at; the optional trigram indexes are on this very expression."""
-    return f'lower({column} COLLATE "pg_c_utf8")'
+def _pattern(node: ast.Contains | ast.StartsWith) -> str:
+    start = "%" if isinstance(node, ast.Contains) else ""
+    return f"{start}{_escape_like(fold(node.needle))}%"
 
 
 def _escape_like(text: str) -> str:
@@ -81,47 +85,64 @@ def _plain(value: ast.Value) -> Any:
     return None if isinstance(value, ast.Null) else value.value
 
 
-def _on_data(path: ast.Path, test: Sql) -> Sql:
-    text, values = test
-    if len(path.keys) > DATA_DEPTH:
-        return "false", []
-    return f"EXISTS (SELECT FROM jsonb_path_query(data, %s::jsonpath) AS value WHERE {text})", [
-        _json_path(path),
-        *values,
-    ]
+def _anywhere(node: ast.Comparison) -> Sql:
+    """Look at every text there is: the text fields, and all values of data, numbers by their digits."""
+    parts = [_on_column(name, node) for name in TEXTS] + [_on_data(ast.Path(()), ast.on_data(node))]
+    return " OR ".join(f"({text})" for text, _ in parts), [value for _, values in parts for value in values]
 
 
-def _json_path(path: ast.Path) -> str:
-    """A jsonpath to all values at a path.
+def _on_data(path: ast.Path, node: ast.Comparison) -> Sql:
+    text, values = _values_test(node, _STRINGS if path.keys else _WITH_DIGITS)
+    place: list[Any] = []
+    if not path.keys:
+        source = "jsonb_path_query(data, '$.**') AS value"
+    elif len(path.keys) > _MOST_JOINED or any(map(ast.is_place, path.keys)):
+        source, place = "event_values(data, %s) AS value", [".".join(path.keys)]
+    else:
+        source = "unnest(%s::jsonpath[]) AS path, jsonb_path_query(data, path) AS value"
+        place = [[_json_path(keys) for keys in _joined_keys(path.keys)]]
+    return f"EXISTS (SELECT FROM {source} WHERE {text})", [*place, *values]
+
+
+def _joined_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Give all ways to read a path: each of its dots is a step, or part of a key."""
+    for size in range(1, len(keys)):
+        yield from ((".".join(keys[:size]), *rest) for rest in _joined_keys(keys[size:]))
+    yield (".".join(keys),)
+
+
+def _json_path(keys: tuple[str, ...]) -> str:
+    """Write a jsonpath to all values at a place.
 
     ``[*]`` gives an array's elements, and anything else as it is; there are as many as arrays can be nested.
     """
-    unwrap = "[*]" * (DATA_DEPTH - len(path.keys) + 1)
-    return "$" + unwrap + "".join(f".{json.dumps(key, ensure_ascii=False)}{unwrap}" for key in path.keys)
+    unwrap = "[*]" * (DATA_DEPTH - len(keys) + 1)
+    return "$" + unwrap + "".join(f".{json.dumps(key, ensure_ascii=False)}{unwrap}" for key in keys)
 
 
 # CASE, because only it keeps PostgreSQL from trying the cast on a value of another type first.
-_NUMBER = "CASE WHEN jsonb_typeof(value) = 'number' THEN value::float8 {} END"
+_NUMBER = "CASE WHEN jsonb_typeof(value) = 'number' THEN value::numeric {} END"
 _TEXT = "CASE WHEN jsonb_typeof(value) = 'string' THEN (value #>> '{{}}') {} END"
-_FOLDED = "CASE WHEN jsonb_typeof(value) = 'string' THEN lower((value #>> '{}') COLLATE \"pg_c_utf8\") LIKE %s END"
+_FOLDED = "CASE WHEN jsonb_typeof(value) IN {} THEN event_fold(value #>> '{{}}') LIKE %s END"
+_STRINGS, _WITH_DIGITS = "('string')", "('string', 'number')"
 
 
-def _data_test(node: ast.Equal | ast.In | ast.Contains | ast.StartsWith | ast.Range | ast.Exists) -> Sql:  # noqa: PLR0911  (one for each node)
+def _values_test(node: ast.Comparison, shown: str) -> Sql:
     match node:
         case ast.Equal(_, value):
             return _any_of((value,))
         case ast.In(_, values):
             return _any_of(values)
-        case ast.Contains(_, needle):
-            return _FOLDED, [f"%{_escape_like(fold(needle))}%"]
-        case ast.StartsWith(_, needle):
-            return _FOLDED, [f"{_escape_like(fold(needle))}%"]
+        case ast.Contains() | ast.StartsWith():
+            return _FOLDED.format(shown), [_pattern(node)]
         case ast.Range(_, order, ast.Number(number)):
-            return _NUMBER.format(f"{_ORDERS[order]} %s::float8"), [number]
+            return _NUMBER.format(f"{_ORDERS[order]} %s::numeric"), [number]
         case ast.Range(_, order, bound):
             return _TEXT.format(f'COLLATE "C" {_ORDERS[order]} %s'), [bound.value]
         case ast.Exists():
             return "true", []
+        case ast.Created():
+            raise AssertionError("spans are for createdAt")
         case _:
             assert_never(node)
 
@@ -131,7 +152,7 @@ def _any_of(values: tuple[ast.Value, ...]) -> Sql:
     texts = [value.value for value in values if isinstance(value, ast.Text)]
     words = [_json_word(value) for value in values if isinstance(value, ast.Boolean | ast.Null)]
     tests = [
-        (_NUMBER.format("= ANY(%s::float8[])"), numbers),
+        (_NUMBER.format("= ANY(%s::numeric[])"), numbers),
         (_TEXT.format("= ANY(%s)"), texts),
         ("value = ANY(%s::jsonb[])", words),
     ]

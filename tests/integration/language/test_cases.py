@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from eventsvc.event import parse_time
 from eventsvc.query.parse import parse
 
@@ -28,7 +30,7 @@ def test_every_case_finds_what_it_says(world: Any, make_draft: Any) -> None:
 
 
 def _draft(make_draft: Any, values: dict[str, str]) -> Any:
-    changes = values | {"created_at": parse_time(values["created_at"]), "data": json.loads(values["data"])}
+    changes = values | {"created_at": parse_time(values["created_at"]), "data": orjson.Fragment(values["data"])}
     return make_draft(**changes)
 
 

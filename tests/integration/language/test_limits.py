@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import requests
@@ -42,8 +43,8 @@ def test_long_paths_are_paths(world: Any, make_draft: Any) -> None:
     for place, key in enumerate(keys):
         path = ast.Path((key, "x"))
         nodes += [
-            ast.Equal(path, ast.Number(place)),
-            ast.Range(path, ast.Order.LTE, ast.Number(place)),
+            ast.Equal(path, ast.Number(Decimal(place))),
+            ast.Range(path, ast.Order.LTE, ast.Number(Decimal(place))),
             ast.Exists(path),
         ]
         nodes += [ast.Contains(ast.Path((key, "t")), "t*"), ast.StartsWith(ast.Path((key, "t")), "tEXT*")]
@@ -85,10 +86,10 @@ def test_many_values_in_one_event(world: Any, make_draft: Any) -> None:
     events = world.store([make_draft(data={"a": numbers}), make_draft(data={"a": [str(number) for number in numbers]})])
     some = numbers[1234]
     nodes = [
-        ast.Equal(A, ast.Number(some)),
+        ast.Equal(A, ast.Number(Decimal(repr(some)))),
         ast.Equal(A, ast.Text(str(some))),
-        ast.Range(A, ast.Order.GT, ast.Number(max(numbers))),
-        ast.Range(A, ast.Order.GTE, ast.Number(max(numbers))),
+        ast.Range(A, ast.Order.GT, ast.Number(Decimal(repr(max(numbers))))),
+        ast.Range(A, ast.Order.GTE, ast.Number(Decimal(repr(max(numbers))))),
         ast.Contains(A, str(some)[2:]),
     ]
     assert [len(seqs) for seqs in world.ask(nodes, events)] == [1, 1, 0, 1, 1]

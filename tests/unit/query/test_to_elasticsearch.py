@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from eventsvc.fields import FIELDS, TEXTS
 from eventsvc.query.parse import parse
 from eventsvc.query.to_elasticsearch import DEEPEST, to_elasticsearch
 
@@ -27,6 +28,14 @@ def _bools(body: Any, level: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
             yield from _bools(inner, level)
 
 
+_DATA = FIELDS["data"].exact
+_TYPES = (("f=", "f>"), ("s:", "s;"))
+
+
+def _either(queries: Iterable[Any]) -> Any:
+    return {"bool": {"should": list(queries), "minimum_should_match": 1}}
+
+
 @pytest.mark.parametrize(
     ("text", "body"),
     [
@@ -38,19 +47,40 @@ def _bools(body: Any, level: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
         ("message ct 'A b'", {"match_phrase": {"terms.message": "a\x01b"}}),
         ("message ct 'Buyer'", {"match_phrase": {"terms.message": "buy uye yer"}}),
         ("message ct 'A '", {"prefix": {"terms.message": {"value": "a\x01"}}}),
-        ("message sw 'A'", {"prefix": {"terms.message": {"value": "\x02a"}}}),
-        ("message sw 'AB'", {"match_phrase": {"terms.message": "\x02ab"}}),
+        ("message sw 'A'", {"prefix": {"terms.message": {"value": "\0a"}}}),
+        ("message sw 'AB'", {"match_phrase": {"terms.message": "\0ab"}}),
         ("message exists", {"match_all": {}}),
         ("data.a.b exists", {"term": {"terms.data": "a.b\0e:"}}),
         ("data.a eq 'X'", {"term": {"terms.data": "a\0s:X"}}),
         ("data.a eq null", {"term": {"terms.data": "a\0z:"}}),
         ("data.a eq true", {"term": {"terms.data": "a\0b:true"}}),
         ("data.a ct 'X*'", {"wildcard": {"terms.data": {"value": "a\0f?*x\\**"}}}),
-        ("data.'*' sw 'X'", {"prefix": {"terms.data": {"value": "*\0f:x"}}}),
-        ("data.a gte 'X'", {"range": {"terms.data": {"gte": "a\0s:X", "lt": "a\0s;"}}}),
-        ("data.a lt 'X'", {"range": {"terms.data": {"lt": "a\0s:X", "gte": "a\0s:"}}}),
-        ("data.a gt 1", {"range": {"terms.data": {"gt": "a\0n:bff0000000000000", "lt": "a\0n;"}}}),
-        ("data.a lte -1", {"range": {"terms.data": {"lte": "a\0n:400fffffffffffff", "gte": "a\0n:"}}}),
+        ("data.'*' sw 'X'", _either({"prefix": {_DATA: {"value": f"*\0f{n}x"}}} for n in "=:")),
+        ("data ct 'ab'", {"prefix": {"terms.values": {"value": "ab"}}}),
+        ("data eq 'X'", {"term": {_DATA: "\\*\0s:X"}}),
+        ("data.a.0 eq 'x'", {"term": {_DATA: "a.0\0f=x"}}),
+        (
+            "any ct 'abc'",
+            _either(
+                [
+                    *({"wildcard": {f"terms.{name}": {"value": "*abc*"}}} for name in TEXTS[:-1]),
+                    *({"match_phrase": {f"terms.{name}": "abc"}} for name in ("message", "values")),
+                ]
+            ),
+        ),
+        (
+            "any eq '7'",
+            _either(
+                [
+                    *({"term": {FIELDS[name].exact: "7"}} for name in TEXTS),
+                    {"terms": {_DATA: ["\\*\0f=7", "\\*\0n:15000017"]}},
+                ]
+            ),
+        ),
+        ("data.a gte 'X'", _either({"range": {_DATA: {"gte": f"a\0{k}X", "lt": f"a\0{n}"}}} for k, n in _TYPES)),
+        ("data.a lt 'X'", _either({"range": {_DATA: {"lt": f"a\0{k}X", "gte": f"a\0{k}"}}} for k, _ in _TYPES)),
+        ("data.a gt 1", {"range": {"terms.data": {"gt": "a\0n:15000011", "lt": "a\0n;"}}}),
+        ("data.a lte -1", {"range": {"terms.data": {"lte": "a\0n:-4999998~", "gte": "a\0n:"}}}),
         (
             "createdAt eq '1970-01-01'",
             {"range": {"createdAt": {"gte": 0, "lt": 86_400_000, "format": "epoch_millis"}}},
@@ -133,3 +163,10 @@ def test_what_is_too_long_for_an_automaton_is_left_to_sql() -> None:
 def test_what_long_strings_do_not_keep_is_left_to_sql() -> None:
     assert query(f"data.a eq '{'x' * 8000}'") is not None
     assert query(f"data.a gt '{'x' * 4097}'") is None
+
+
+def test_places_that_the_index_does_not_have_are_left_to_sql() -> None:
+    assert query("data.a.15.b eq 1") is not None
+    assert query("data.a.16.b eq 1") is None
+    assert query("data.a.0.b.0 eq 1") is None
+    assert query("data.a.00.b.1 eq 1") is not None

@@ -25,14 +25,14 @@ def test_no_value_and_no_key_is_in_the_text() -> None:
 
 @pytest.mark.parametrize(
     ("needle", "pattern"),
-    [("%", "\\%"), ("_", "\\_"), ("\\\\", "\\\\"), ("\\\\%", "\\\\\\%"), ("a*?", "a*?"), ("ÀİẞÉ", "àißé")],
+    [("%", "\\%"), ("_", "\\_"), ("\\\\", "\\\\"), ("\\\\%", "\\\\\\%"), ("a*?", "a*?"), ("ÀİẞÉ", "àissé")],
 )
 def test_patterns_are_escaped_and_folded(needle: str, pattern: str) -> None:
-    expected = ('lower(message COLLATE "pg_c_utf8") LIKE %s', [f"%{pattern}%"])
+    expected = ("event_fold(message) LIKE %s", [f"%{pattern}%"])
     assert to_sql(parse(f"message ct '{needle}'", now=0)) == expected
     text, parameters = to_sql(parse(f"data.a sw '{needle}'", now=0))
     assert parameters[1:] == [f"{pattern}%"]
-    assert "lower((value #>> '{}') COLLATE \"pg_c_utf8\") LIKE %s" in text
+    assert "event_fold(value #>> '{}') LIKE %s" in text
 
 
 def test_lists_are_one_parameter_and_can_use_an_index() -> None:
@@ -44,13 +44,20 @@ def test_lists_are_one_parameter_and_can_use_an_index() -> None:
     )
 
 
-def test_a_path_deeper_than_data_can_be_finds_nothing() -> None:
-    assert to_sql(parse("data" + ".a" * 21 + " exists", now=0)) == ("false", [])
-    text, (path,) = to_sql(parse("data" + ".a" * 20 + " exists", now=0))
-    assert "jsonb_path_query(data, %s::jsonpath)" in text
-    assert path.count('."a"[*]') == 20
+def test_a_path_is_read_with_each_dot_as_a_step_and_as_part_of_a_key() -> None:
+    text, (paths,) = to_sql(parse("data.a.b.c exists", now=0))
+    assert "jsonb_path_query(data, path)" in text
+    assert [path.replace("[*]", "") for path in paths] == ['$."a"."b"."c"', '$."a"."b.c"', '$."a.b"."c"', '$."a.b.c"']
+    assert all(path.count("[*]") > 20 for path in paths)
+
+
+@pytest.mark.parametrize("path", ["a.b.c.d.e", "a.0.b", "a" + ".a" * 40])
+def test_long_paths_and_places_are_left_to_a_function(path: str) -> None:
+    text, values = to_sql(parse(f"data.{path} exists", now=0))
+    assert "event_values(data, %s)" in text
+    assert values == [path]
 
 
 def test_keys_are_quoted_in_the_path() -> None:
-    _, (path,) = to_sql(parse(r"""data.'a"b'.'c\\d'.'$[*]'.'' exists""", now=0))
-    assert path.replace("[*]" * 17, "") == r'''$."a\"b"."c\\d"."$[*]".""'''
+    _, (paths,) = to_sql(parse(r"""data.'a"b'.'c\\d'.'$[*]'.'' exists""", now=0))
+    assert paths[0].replace("[*]" * 17, "") == r'''$."a\"b"."c\\d"."$[*]".""'''

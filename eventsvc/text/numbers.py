@@ -1,0 +1,73 @@
+"""Numbers as JSON writes them, exact: their bounds, and a coding whose text order is their order."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+Number = int | Decimal
+
+JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+MOST_DIGITS = 1_000
+"""Characters of a number written without exponent; what Elasticsearch reads."""
+
+_LARGEST, _SMALLEST = 308, -324  # decimal exponents near float64's ends: 1.8e308 and 5e-324
+_ZERO_EXPONENT = 500_000
+_NINES = str.maketrans("0123456789", "9876543210")
+
+
+class OutOfRange(ValueError):
+    """Too large, too small or too finely given; the text says which."""
+
+
+def read(literal: str) -> Decimal:
+    """Give what a JSON number says, to the last digit.
+
+    Raises:
+        OutOfRange: it is beyond what float64 can tell from infinity or zero, or has too many digits.
+    """
+    try:
+        number = Decimal(literal)
+    except InvalidOperation as exc:  # an exponent of 20 digits
+        raise OutOfRange("is beyond float64 (5e-324 to 1.8e308)") from exc
+    if not number:
+        return Decimal(0) if number.is_signed() else number
+    size = number.adjusted()
+    if size >= _LARGEST and (size > _LARGEST or float(number) in (float("inf"), float("-inf"))):
+        raise OutOfRange("is beyond float64 (up to 1.8e308)")
+    if size <= _SMALLEST and (size < _SMALLEST or not float(number)):
+        raise OutOfRange("is nearer to zero than float64 can tell (5e-324)")
+    if len(literal) + abs(int(number.as_tuple().exponent)) > MOST_DIGITS and len(plain(number)) > MOST_DIGITS:
+        raise OutOfRange(f"has more than {MOST_DIGITS:,} digits")
+    return number
+
+
+def read_number(text: str) -> Decimal | None:
+    """Give the number that a text reads as; None if it is none that data can hold."""
+    try:
+        return read(text) if JSON_NUMBER.fullmatch(text) else None
+    except OutOfRange:
+        return None
+
+
+def plain(number: Number) -> str:
+    """Write all digits, no exponent: as PostgreSQL's jsonb writes the number."""
+    return str(number) if isinstance(number, int) else f"{number:f}"
+
+
+def term(number: Number) -> str:
+    """Code a number so that text order is number order, and equal numbers are equal texts."""
+    text = plain(number)
+    negative = text[0] == "-"
+    whole, _, fraction = text.lstrip("-").partition(".")
+    whole = whole.lstrip("0")
+    digits = whole + fraction
+    size = len(whole) if whole else len(fraction.lstrip("0")) - len(fraction)
+    digits = digits.strip("0")
+    if not digits:
+        return "n:0"
+    if not negative:
+        return f"n:1{_ZERO_EXPONENT + size}{digits}"
+    # More digits are a smaller number: the end sorts after every digit.
+    return f"n:-{_ZERO_EXPONENT - size}{digits.translate(_NINES)}~"
