@@ -165,7 +165,7 @@ def test_people_can_read_and_not_write(
     with index_client.connect(settings) as client:
         client.search(index="events*", body={"size": 1})
         with pytest.raises(IndexUnavailable, match="403"), translate_errors():
-            client.index(index="events-v1-2026.11-write", document={})
+            client.index(index="events-v2-2026.11-write", document={})
 
 
 def test_a_wrong_password_is_refused_and_not_shown(secured_settings: Callable[..., Settings]) -> None:

@@ -65,8 +65,8 @@ def test_each_month_has_an_index_of_its_own(
     log.wait_visible()
     names = {month: index.name for month, index in index_months.list_indexes(log.connection).items()}
     assert names == {
-        date(2020, 1, 1): f"{index_prefix}-v1-2020.01",
-        date(2020, 2, 1): f"{index_prefix}-v1-2020.02",
+        date(2020, 1, 1): f"{index_prefix}-v2-2020.01",
+        date(2020, 2, 1): f"{index_prefix}-v2-2020.02",
     }
     counts = [elasticsearch.count(index=name)["count"] for name in names.values()]
     assert counts == [2, 3]
