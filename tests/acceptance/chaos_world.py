@@ -116,7 +116,7 @@ class World:
             process.kill()
         with suppress(Exception):
             urllib3.request(
-                "DELETE", f"{self.elasticsearch.url}/{self.settings.index_prefix}-v1-{time.strftime('%Y.%m')}"
+                "DELETE", f"{self.elasticsearch.url}/{self.settings.index_prefix}-v2-{time.strftime('%Y.%m')}"
             )
 
     def leader(self) -> str:
