@@ -41,7 +41,7 @@ def word(*options: str) -> Json:
 
 # What each query parameter is: a sentence, and its schema. Which route has which says the route's own module.
 PARAMETERS: dict[str, tuple[str, Json]] = {
-    "q": ("a query; without it, every event", {"type": "string", "maxLength": 8192, "examples": [QUERY]}),
+    "q": ("a query; without it, every event", {"type": "string", "examples": [QUERY]}),
     "tz": ("time zone of dates in q, and of days", {"type": "string", "default": "UTC", "examples": ["Europe/Berlin"]}),
     "limit": ("at most so many", number(1, page.MOST, page.LIMIT)),
     "order": ("newest or oldest first", word("desc", "asc")),
@@ -55,7 +55,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "consistency": ("strong: with everything stored before the request", word("strong", "eventual")),
     "trailer": ("end a stream of lines with one that holds the count", _FLAG),
     "download": ("name the answer as a file", _TEXT),
-    "interval": ("count by stretches of time of this length", {"type": "string", "enum": [*STEPS, *UNITS]}),
+    "interval": ("count by stretches of time of this length", {"type": "string", "enum": ["", *STEPS, *UNITS]}),
     "time": ("which time is counted by", word("createdAt", "occurredAt")),
     "by": ("count the values of this field", {"type": "string", "examples": ["component"]}),
     "top": ("so many of the most frequent values", number(1, 1000, 10)),
