@@ -171,7 +171,7 @@ class ContainerServer:
                 self._container.get_wrapped_container().start()
                 return
             self._remove_left_over()
-            self._port = free_port()
+            self._port = self._port or free_port()
             self._watch()
             self._container = self._prepared()
             self._container.start()

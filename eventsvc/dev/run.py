@@ -17,9 +17,10 @@ from types import FrameType
 from pydantic import SecretStr
 
 from eventsvc.access.opening import check_start, has_key
+from eventsvc.dev import elasticsearch
 from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.process import Process
-from eventsvc.dev.server import Server, wait_until_ready
+from eventsvc.dev.server import Given, Server, wait_until_ready
 from eventsvc.dev.watch import LogTail, watch
 from eventsvc.errors import SetupError
 from eventsvc.log import schema
@@ -53,7 +54,9 @@ def run(settings: Settings, folder: Path) -> None:
             check_start(_with_urls(settings, servers))
             children = _start_children(_with_urls(settings, servers), folder, stack)
             _say(_ready_line(_with_urls(settings, servers), folder))
-            watch([*servers, *children], [LogTail(child.name, child.log) for child in children], _say)
+            # Not servers of others; nor PostgreSQL, which gives no answer when its connections are used up.
+            asked = [one for one in servers if one.name == elasticsearch.NAME and not isinstance(one, Given)]
+            watch([*servers, *children], [LogTail(child.name, child.log) for child in children], _say, asked=asked)
         except KeyboardInterrupt:
             _say(f"stopping; the data stays in {folder}")
         finally:

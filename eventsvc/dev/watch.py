@@ -16,6 +16,8 @@ _POLL = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _STEADY_SECONDS = 30.0  # who ran that long has earned a quick restart
 _QUIET_SECONDS = 60.0
+_ASK_EVERY = 5.0  # seconds
+_SILENCE = 60.0  # seconds in which a server that has answered before may give no answer
 _MOST_KINDS = 10
 _FIGURES = re.compile(r"[0-9]+")
 _WORRYING = re.compile(r'\[(warning|error|critical) *\]|"log\.level": ?"(warning|error|critical)"', re.IGNORECASE)
@@ -34,6 +36,16 @@ class Watched(Protocol):
 
     def last_lines(self) -> str:
         """The end of its log."""
+
+
+class Asked(Watched, Protocol):
+    """A server of ours that can also be asked."""
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+
+    def stop(self) -> None:
+        """Stop it."""
 
 
 class LogTail:
@@ -99,10 +111,50 @@ class _Unit:
                 say(f"{self._watched.name} does not start: {exc}")
 
 
-def watch(watched: Sequence[Watched], logs: Sequence[LogTail], say: Say) -> None:
-    """Watch for ever: until an exception, such as KeyboardInterrupt."""
+class _Health:
+    """Stops a server that lives and answers no more, as after a full disk; it is then started again."""
+
+    def __init__(self, server: Asked, silence: float) -> None:
+        self._server, self._silence = server, silence
+        self._answered: float | None = None  # when it last did, since it was started
+        self._asked = 0.0
+
+    def look(self, say: Say) -> None:
+        if time.monotonic() - self._asked < min(_ASK_EVERY, self._silence / 2):
+            return
+        self._asked = time.monotonic()
+        if not self._server.alive():
+            self._answered = None
+        elif self._server.ready():
+            self._answered = time.monotonic()
+        elif self._answered is not None and time.monotonic() - self._answered > self._silence:
+            say(f"{self._server.name} has given no answer for {self._silence:.0f} s; stopping it")
+            self._answered = None
+            self._server.stop()
+
+
+def watch(
+    watched: Sequence[Watched],
+    logs: Sequence[LogTail],
+    say: Say,
+    *,
+    asked: Sequence[Asked] = (),
+    silence: float = _SILENCE,
+) -> None:
+    """Watch for ever: until an exception, such as KeyboardInterrupt.
+
+    Args:
+        watched: started again when their processes end.
+        logs: their warnings are shown.
+        say: shows one line to the user.
+        asked: those of ``watched`` that are stopped, and so started again, when they do not answer.
+        silence: for how many seconds they may not.
+    """
     units = [_Unit(one) for one in watched]
+    healths = [_Health(one, silence) for one in asked]
     while True:
+        for health in healths:
+            health.look(say)
         for unit in units:
             unit.look(say)
         for log in logs:
