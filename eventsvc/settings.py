@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     head_seconds: float = Field(20.0, gt=0, description="seconds in which the head of a request must come")
     body_seconds: float = Field(30.0, gt=0, description="seconds in which a body must come, and 1 for each body_rate")
     body_rate: int = Field(8192, ge=1, description="bytes of a body that earn its client another second")
+    cors_origins: str = Field(
+        "", description="origins of pages that may use the API, separated by spaces or commas; * for any; empty: none"
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1 ::1", description="addresses and networks whose X-Forwarded-Prefix, -Proto and -For are believed"
+    )
     search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
     search_cache: int = Field(32, ge=0, le=4096, description="MiB of index answers kept, per process")
     write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")
@@ -72,6 +78,7 @@ class Settings(BaseSettings):
     body_bytes: int = Field(1024**2, ge=1024, description="largest body of one event")
     bulk_bytes: int = Field(64 * 1024**2, ge=1024, description="largest body of many events, packed or unpacked")
     bulk_events: int = Field(100_000, ge=1, description="most events in one request")
+    bulk_seconds: float = Field(60.0, gt=0, description="longest that reading the events of one request may take")
     bulk_concurrency: int = Field(2, ge=1, le=32, description="bulk requests written at the same time, per process")
     log_format: Literal["console", "json"] = Field("console", description="form of our own log lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import itertools
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,10 +14,13 @@ import orjson
 
 from eventsvc.access.gate import Gate
 from eventsvc.api import media
-from eventsvc.api.bulk import BulkEvents
-from eventsvc.errors import BodyTooLarge, InvalidParameter
+from eventsvc.api.bulk import BulkEvents, Refusals, Wishes
+from eventsvc.api.page import yes_or_no
+from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents, InvalidParameter
 from eventsvc.event import Event, format_time
 from eventsvc.incoming.parser import EventParser
+from eventsvc.incoming.sanitize import Sanitizer
+from eventsvc.incoming.split import BOM, split_json
 from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.write.group import Replay
 from eventsvc.log.write.idempotency import Key, key_hash
@@ -27,33 +31,25 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.api.media import Form
+    from eventsvc.event import NewEvent
+    from eventsvc.incoming.parser import Parser
     from eventsvc.log.write.bulk import BulkWriter, Stored
     from eventsvc.log.write.writer import Writer
     from eventsvc.settings import Settings
 
 _LONGEST_KEY = 255
+_AT_ONCE = 16 * 1024  # bytes of an event that is read in the event loop
+_SPARE = 1024 * 1024
+_NONE = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the request asks for beside storing.
+class _Body:
+    """A body that has come whole; ``small`` if it is read in no time."""
 
-    Attributes:
-        partial: store the good events of a bulk though others are bad.
-        dry_run: check, store nothing.
-        prefer: what to answer: "representation", "minimal", or "" for what is usual.
-        key: hash of the Idempotency-Key, and of who sent it.
-        gate: what the API key does to each event, if anything.
-    """
-
-    partial: bool = False
-    dry_run: bool = False
-    prefer: str = ""
-    key: bytes | None = None
-    gate: Gate | None = None
-
-
-_NONE = Wishes()
+    file: IO[bytes]
+    form: Form
+    small: bool
 
 
 class Ingest:
@@ -62,67 +58,98 @@ class Ingest:
     def __init__(self, writer: Writer, bulk_writer: BulkWriter, settings: Settings) -> None:
         self._writer, self._bulk_writer, self._settings = writer, bulk_writer, settings
         self._parser = EventParser()
+        self._reading = asyncio.Semaphore(1)
 
     async def __call__(self, req: Request, resp: Response) -> None:
         """Answer 201 with what was stored."""
         form = media.read_form(req)
         wishes = self._at_the_gate(req, _read_wishes(req))
         length = req.content_length
-        if form.lines or form.encoding or length is None or length > self._settings.body_bytes:
+        small = length is not None and length <= self._settings.body_bytes and not form.encoding
+        if form.lines or not small:
             # The place is taken when the body is complete: a slow client holds none.
             with await media.spool(req, self._settings.bulk_bytes) as body:
                 async with self._bulk_writer.place():
-                    await self._take_file(body, form, wishes, resp)
+                    await self._take_file(_Body(body, form, small=small), wishes, resp)
             return
-        raw = await media.read_small(req, self._settings.body_bytes)
-        if _is_array(raw):
+        raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
+        if _is_array(raw) or not await self._take_one(raw, wishes, resp):
             async with self._bulk_writer.place():
-                await self._take_many(io.BytesIO(raw), form, wishes, resp)
-        else:
-            await self._take_one(raw, wishes, resp)
+                await self._take_many(_Body(io.BytesIO(raw), form, small=True), wishes, resp)
 
     def _at_the_gate(self, req: Request, wishes: Wishes) -> Wishes:
         grant = req.context.grant
         return replace(wishes, gate=Gate(self._parser, grant)) if grant.touches_events else wishes
 
-    async def _take_file(self, body: IO[bytes], form: Form, wishes: Wishes, resp: Response) -> None:
-        if form.lines or await asyncio.to_thread(_holds_array, body, form.encoding):
-            await self._take_many(body, form, wishes, resp)
-        else:
-            raw = await asyncio.to_thread(_read_one, body, form.encoding, self._settings.body_bytes)
-            await self._take_one(raw, wishes, resp)
+    async def _take_file(self, body: _Body, wishes: Wishes, resp: Response) -> None:
+        form, limit = body.form, self._settings.body_bytes
+        if not form.lines and not await asyncio.to_thread(_holds_array, body.file, form.encoding):
+            raw = await asyncio.to_thread(_read_one, body.file, form.encoding, limit)
+            if len(raw) <= limit and await self._take_one(raw, wishes, resp):
+                return
+            if len(raw) > limit and not wishes.partial and not await asyncio.to_thread(_holds_several, raw):
+                raise BodyTooLarge(f"the body of one event is larger than {limit:,} bytes")
+        await self._take_many(body, wishes, resp)
 
-    async def _take_one(self, raw: bytes, wishes: Wishes, resp: Response) -> None:
-        new = (wishes.gate or self._parser).parse(raw)
+    async def _take_one(self, raw: bytes, wishes: Wishes, resp: Response) -> bool:
+        """Store one event; False, and nothing done, if there are several that follow one another."""
+        parser = self._choose_parser(wishes)
+        refusals = Refusals(partial=wishes.partial)
+        try:
+            new = await self._parse(parser, raw)
+        except (Forbidden, InvalidBody, InvalidEvents) as exc:
+            if isinstance(exc, InvalidBody) and await asyncio.to_thread(_holds_several, raw):
+                return False
+            if not wishes.partial:
+                raise
+            refusals.add(1, exc)
+            new = None
+        report = _report(refusals, parser, wishes)
         if wishes.dry_run:
-            resp.data = orjson.dumps({"dryRun": True, "count": 1})
-            return
-        stored = await self._writer.append(new, _key_of(wishes, raw))
+            resp.data = orjson.dumps({"dryRun": True, "count": int(new is not None)} | report)
+        elif new is None:
+            resp.data = orjson.dumps(_summarize(None) | report)
+        else:
+            await self._store_one(new, _key_of(wishes, raw), (resp, wishes, report))
+        return True
+
+    async def _parse(self, parser: Parser, raw: bytes) -> NewEvent:
+        """Read an event; a large one in a thread, one at a time, for it may hold what takes long to be read."""
+        if len(raw) <= _AT_ONCE:
+            return parser.parse(raw)
+        async with self._reading:
+            return await asyncio.to_thread(parser.parse, raw)
+
+    def _choose_parser(self, wishes: Wishes) -> Parser:
+        parser = wishes.gate or self._parser
+        return Sanitizer(parser) if wishes.sanitize else parser
+
+    async def _store_one(self, new: NewEvent, key: Key | None, answer: tuple[Response, Wishes, dict[str, Any]]) -> None:
+        resp, wishes, report = answer
+        stored = await self._writer.append(new, key)
         if isinstance(stored, Replay):
             resp.set_header("Idempotency-Replayed", "true")
             stored = stored.event
         _answer_one(resp, stored, wishes)
+        if wishes.partial:
+            resp.status = falcon.HTTP_200
+            resp.data = orjson.dumps(_summarize(stored) | report)
 
-    async def _take_many(self, body: IO[bytes], form: Form, wishes: Wishes, resp: Response) -> None:
-        unpacked = Unpacked(body, form.encoding, self._settings.bulk_bytes, digest=wishes.key is not None)
-        events = BulkEvents(
-            unpacked,
-            wishes.gate or self._parser,
-            lines=form.lines,
-            longest=self._settings.body_bytes,
-            most=self._settings.bulk_events,
-            partial=wishes.partial,
-        )
+    async def _take_many(self, body: _Body, wishes: Wishes, resp: Response) -> None:
+        form = body.form
+        unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=wishes.key is not None)
+        parser = self._choose_parser(wishes)
+        events = BulkEvents(unpacked, parser, self._settings, wishes, lines=form.lines)
         if wishes.dry_run:
-            count = await self._bulk_writer.check(events)
-            resp.data = orjson.dumps({"dryRun": True, "count": count} | _rejected(events, wishes))
+            count = await self._bulk_writer.check(events, small=body.small)
+            resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.refusals, parser, wishes))
             return
-        stored = await self._bulk_writer.store(events, wishes.key)
+        stored = await self._bulk_writer.store(events, wishes.key, small=body.small)
         if stored.replayed:
             resp.set_header("Idempotency-Replayed", "true")
-        await self._answer_many(resp, stored, events, wishes)
+        await self._answer_many(resp, stored, wishes, _report(events.refusals, parser, wishes))
 
-    async def _answer_many(self, resp: Response, stored: Stored, events: BulkEvents, wishes: Wishes) -> None:
+    async def _answer_many(self, resp: Response, stored: Stored, wishes: Wishes, report: dict[str, Any]) -> None:
         resp.status = falcon.HTTP_200 if wishes.partial or not stored.count else falcon.HTTP_201
         if wishes.prefer == "representation" and not wishes.partial:
             resp.set_header("Preference-Applied", "return=representation")
@@ -131,7 +158,7 @@ class Ingest:
             resp.content_type = falcon.MEDIA_JSON
             resp.stream = _represent(self._bulk_writer.read(stored))
             return
-        resp.data = orjson.dumps(_summarize(stored) | _rejected(events, wishes))
+        resp.data = orjson.dumps(_summarize(stored) | report)
 
 
 def _is_array(raw: bytes) -> bool:
@@ -144,16 +171,22 @@ def _holds_array(body: IO[bytes], encoding: str) -> bool:
     reader = Unpacked(body, encoding, 1024 * 1024)
     begin = b""
     while not begin and (block := reader.read(4096)):
-        begin = block.lstrip()
+        begin = block.removeprefix(BOM).lstrip()
     body.seek(0)
     return begin[:1] == b"["
 
 
 def _read_one(body: IO[bytes], encoding: str, limit: int) -> bytes:
-    raw = Unpacked(body, encoding, limit).read(limit + 1)
-    if len(raw) > limit:
-        raise BodyTooLarge(f"the body of one event is larger than {limit:,} bytes")
-    return raw
+    """Read a byte more than one event may have, at most, and go back to the start."""
+    raw = Unpacked(body, encoding, limit + _SPARE).read(limit + 1)
+    body.seek(0)
+    return raw.removeprefix(BOM)
+
+
+def _holds_several(raw: bytes) -> bool:
+    """Tell whether two objects follow one another: what Fluent Bit calls json_stream, or NDJSON under another name."""
+    begin = [event for _, event in itertools.islice(split_json(io.BytesIO(raw), len(raw)), 2)]
+    return [isinstance(event, bytes) and event.lstrip()[:1] == b"{" for event in begin] == [True, True]
 
 
 def _read_wishes(req: Request) -> Wishes:
@@ -161,22 +194,21 @@ def _read_wishes(req: Request) -> Wishes:
     prefer = req.get_header("Prefer")
     if key is None and prefer is None and not req.query_string:
         return _NONE
-    unknown = sorted(set(req.params) - {"partial", "dryRun"})
+    unknown = sorted(set(req.params) - {"partial", "sanitize", "dryRun"})
     if unknown:
-        raise InvalidParameter(unknown[0], "no such parameter; there are partial and dryRun")
+        raise InvalidParameter(unknown[0], "no such parameter; there are partial, sanitize and dryRun")
+    partial = _read_flag(req, "partial")
     return Wishes(
-        partial=_read_flag(req, "partial"),
+        partial=partial,
+        sanitize=_read_flag(req, "sanitize", default=partial),
         dry_run=_read_flag(req, "dryRun"),
         prefer=_read_preference(prefer or ""),
         key=None if key is None else key_hash(_read_key(key), req.context.grant.name),
     )
 
 
-def _read_flag(req: Request, name: str) -> bool:
-    value = req.get_param(name, default="false")
-    if value not in {"true", "false"}:
-        raise InvalidParameter(name, "is true or false")
-    return value == "true"
+def _read_flag(req: Request, name: str, *, default: bool = False) -> bool:
+    return yes_or_no({name: req.get_param(name, default=str(default))}, name)
 
 
 def _read_preference(text: str) -> str:
@@ -204,7 +236,7 @@ def _read_key(text: str) -> str:
 def _key_of(wishes: Wishes, raw: bytes) -> Key | None:
     if wishes.key is None:
         return None
-    return Key(wishes.key, hashlib.blake2b(raw, digest_size=32).digest())
+    return Key(wishes.key, hashlib.blake2b(raw, digest_size=32).digest() + wishes.variant)
 
 
 def _answer_one(resp: Response, event: Event, wishes: Wishes) -> None:
@@ -216,18 +248,21 @@ def _answer_one(resp: Response, event: Event, wishes: Wishes) -> None:
     resp.data = b"" if wishes.prefer == "minimal" else orjson.dumps(event.to_json())
 
 
-def _summarize(stored: Stored) -> dict[str, Any]:
-    count = stored.count
-    return {
-        "count": count,
-        "firstId": stored.id(0) if count else None,
-        "lastId": stored.id(count - 1) if count else None,
-        "createdAt": format_time(stored.created_at),
-    }
+def _summarize(stored: Stored | Event | None) -> dict[str, Any]:
+    match stored:
+        case None:
+            count, first, last, time = 0, None, None, None
+        case Event():
+            count, first, last, time = 1, stored.id, stored.id, format_time(stored.created_at)
+        case _:
+            count, time = stored.count, format_time(stored.created_at)
+            first, last = (stored.id(0), stored.id(count - 1)) if count else (None, None)
+    return {"count": count, "firstId": first, "lastId": last, "createdAt": time}
 
 
-def _rejected(events: BulkEvents, wishes: Wishes) -> dict[str, Any]:
-    return events.report() if wishes.partial else {}
+def _report(refusals: Refusals, parser: Parser, wishes: Wishes) -> dict[str, Any]:
+    changed = {"sanitized": parser.changed} if isinstance(parser, Sanitizer) else {}
+    return changed | (refusals.report() if wishes.partial else {})
 
 
 async def _represent(batches: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:

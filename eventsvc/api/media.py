@@ -6,16 +6,22 @@ import tempfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+import falcon
+
 from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from falcon.asgi import Request
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_FORM = "application/x-www-form-urlencoded"
 ENCODINGS = ("gzip", "zstd")
+EVENT_STREAM = "text/event-stream"
+# The usual names of the types that we give; the first is the one that we say.
+NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, EVENT_STREAM: (EVENT_STREAM,)}
 
 _IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
 
@@ -54,7 +60,9 @@ def _is_lines(content_type: str) -> bool:
     media_type = media_type.strip()
     if media_type != JSON and media_type not in NDJSON:
         sent = f"Content-Type is {media_type}" if media_type else "Content-Type is missing"
-        raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line")
+        curl = " (curl: -H 'Content-Type: …' and --data-binary, for --data removes the ends of lines)"
+        hint = curl if media_type == _FORM else ""
+        raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line{hint}")
     for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8", "us-ascii"}:
@@ -69,6 +77,41 @@ def _check_encoding(encoding: str) -> str:
     if name not in ENCODINGS:
         raise UnsupportedMediaType(f"Content-Encoding is {encoding}; {' and '.join(ENCODINGS)} are understood")
     return name
+
+
+def choose_type(req: Request, types: Sequence[str]) -> str:
+    """Choose what to answer: the type of ``types`` that Accept likes best; of equals, the first.
+
+    Raises:
+        falcon.HTTPNotAcceptable: Accept allows none of them.
+    """
+    accept = req.get_header("Accept")
+    if accept is None or accept == "*/*":
+        return types[0]
+    wanted = [falcon.parse_header(part.lower()) for part in accept.split(",") if part.strip()]
+    if not wanted:
+        return types[0]
+    chosen = max(types, key=lambda one: _quality(one, wanted))
+    if not _quality(chosen, wanted)[0]:
+        raise falcon.HTTPNotAcceptable(description=f"Accept allows none of {', '.join(types)}, which can be given.")
+    return chosen
+
+
+def _quality(media_type: str, wanted: list[tuple[str, dict[str, str]]]) -> tuple[float, int]:
+    """Give the weight of a type (RFC 9110 12.5.1), that of the most exact range that covers it; then how exact."""
+    main = media_type.partition("/")[0]
+    for rank, names in enumerate((NAMES.get(media_type, (media_type,)), (f"{main}/*",), ("*/*",))):
+        for name, parameters in wanted:
+            if name in names:
+                return _weight(parameters.get("q", "1")), -rank
+    return 0.0, 0
+
+
+def _weight(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 1.0)
+    except ValueError:
+        return 0.0
 
 
 async def read_small(req: Request, limit: int) -> bytes:

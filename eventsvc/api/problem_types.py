@@ -69,8 +69,9 @@ PROBLEMS: dict[type[Exception], Problem] = {
         422,
         "An event breaks a rule",
         "`errors` names each fault: `pointer` (RFC 6901) is the place in the event, `detail` the rule, and `line` the"
-        " line or position in a request with many events. Up to 20 faults or lines are named; `total` counts all."
-        " Nothing was stored. With `partial=true` a bulk request stores its good events.",
+        " line or position in a request with many events. Up to 20 faults are named; `total` counts all. Of many"
+        " events, no more are read than the first 20 bad ones. Nothing was stored. With `partial=true` the good events"
+        " are stored, and with `sanitize=true` events with bad characters or lengths as well, changed and marked.",
     ),
     errors.UnsupportedMediaType: Problem(
         "unsupported-media-type",
@@ -83,8 +84,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "too-large",
         413,
         "The body is too large",
-        "One event may be 1 MiB, a request with many 64 MiB (packed and unpacked) and 100,000 events, unless settings"
-        " say otherwise. Send less at a time. Nothing was stored.",
+        "One event may be 1 MiB, a request with many 64 MiB (packed and unpacked) and 100,000 events, and reading"
+        " them may take a minute, unless settings say otherwise. Send less at a time. Nothing was stored.",
     ),
     errors.InvalidBody: Problem(
         "invalid-body",

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import urllib3
 
@@ -22,18 +24,35 @@ _TOO_LARGE = 413
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to send, and how."""
+    """Where to send, and how.
+
+    Raises:
+        ValueError: the URL or the key cannot be used.
+    """
 
     url: str
     api_key: str
     timeout: float
 
+    def __post_init__(self) -> None:
+        """Notice here, in the program's own thread, what would fail for every request."""
+        try:
+            parts = urllib3.util.parse_url(self.url)
+        except urllib3.exceptions.LocationParseError as exc:
+            raise ValueError(f"{self.url!r} is not a URL") from exc
+        if parts.scheme not in {"http", "https"} or not parts.host or parts.query or parts.fragment:
+            raise ValueError(f"{self.url!r} is not the URL of a service, like http://127.0.0.1:8000")
+        if not (self.api_key.isascii() and (self.api_key + "x").isprintable()) or " " in self.api_key:
+            raise ValueError("api_key holds a space, a line end or another character that no key has")
+        if self.timeout <= 0:
+            raise ValueError(f"timeout is {self.timeout}: it must be more than 0")
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: int  # 0: none
-    retry_after: float
-    body: bytes
+    retry_after: float = 0.0
+    body: bytes = b""
 
 
 class Delivery:
@@ -51,25 +70,36 @@ class Delivery:
         self._progress = threading.Condition()
         self._warned = False
         self._thread: threading.Thread | None = None
-        self.sent = self.dropped = 0
+        self.sent = self._refused = 0  # written by the sending thread
+        self._no_room = 0  # written under the handler's lock
 
     @property
     def thread_id(self) -> int | None:
         """The thread that sends, once it has started."""
         return self._thread.ident if self._thread else None
 
+    @property
+    def dropped(self) -> int:
+        """Events lost: no room, refused for good, or still waiting when the end had come."""
+        return self._no_room + self._refused + (self._taken - self._done if self._closing.is_set() else 0)
+
+    def note_dropped(self) -> None:
+        """Count an event that could not even be offered."""
+        self._no_room += 1
+
     def offer(self, event: bytes) -> None:
         """Take an event, or drop it when there is no room."""
         waiting, waiting_bytes = self._taken - self._done, self._taken_bytes - self._done_bytes
         if self._closing.is_set() or waiting >= self._capacity or waiting_bytes + len(event) > self._capacity_bytes:
-            self.dropped += 1
+            self._no_room += 1
             return
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="eventsvc-delivery", daemon=True)
+            thread.start()
+            self._thread = thread
         self._taken += 1
         self._taken_bytes += len(event)
         self._queue.put(event)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="eventsvc-delivery", daemon=True)
-            self._thread.start()
 
     def hurry(self) -> None:
         """Send what waits now."""
@@ -92,18 +122,26 @@ class Delivery:
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(_LAST_MOMENT)
-        self.dropped += self._taken - self._done
 
     def _run(self) -> None:
         with urllib3.PoolManager(maxsize=1, timeout=self._endpoint.timeout, retries=False) as pool:
             while not self._closing.is_set():
                 batch = self._collect()
                 if batch:
-                    self._deliver(pool, batch)
-                    with self._progress:
-                        self._done += len(batch)
-                        self._done_bytes += sum(map(len, batch))
-                        self._progress.notify_all()
+                    self._account(pool, batch)
+
+    def _account(self, pool: urllib3.PoolManager, batch: list[bytes]) -> None:
+        """Deliver a batch, and count each of its events once, whatever happens: this thread ends with the program."""
+        counted = self.sent + self._refused
+        try:
+            self._deliver(pool, batch)
+        except Exception as exc:  # noqa: BLE001  (see above)
+            self._refused += len(batch) - (self.sent + self._refused - counted)
+            self._warn(f"events could not be sent: {exc!r}")
+        with self._progress:
+            self._done += len(batch)
+            self._done_bytes += sum(map(len, batch))
+            self._progress.notify_all()
 
     def _collect(self) -> list[bytes]:
         """Wait for an event, then for others until the batch is full or the interval is over."""
@@ -136,9 +174,9 @@ class Delivery:
             answer = self._post(pool, key, body)
             if not _worth_another_try(answer.status):
                 break
-            self._warn(f"no answer from {self._endpoint.url}" if not answer.status else f"HTTP {answer.status}")
+            self._warn(f"no answer from {self._endpoint.url}" if not answer.status else _reason(answer))
             if self._closing.wait(max(pause, answer.retry_after)):
-                self.dropped += len(batch)
+                self._refused += len(batch)
                 return
             pause = min(pause * 2, _LONGEST_PAUSE)
         if answer.status == _TOO_LARGE and len(batch) > 1:
@@ -157,23 +195,22 @@ class Delivery:
             url = f"{self._endpoint.url}/event?partial=true"
             answer = pool.request("POST", url, body=body, headers=headers)
         except (urllib3.exceptions.HTTPError, OSError):
-            return _Answer(0, 0.0, b"")
+            return _Answer(0)
         return _Answer(answer.status, _seconds(answer.headers.get("Retry-After")), answer.data)
 
     def _count(self, answer: _Answer, size: int) -> None:
-        stored = 0
-        if answer.status in {200, 201}:
-            stored = _stored(answer.body, size)
+        stored = _stored(answer)
         if stored < size:
-            self._warn(f"{size - stored} of {size} events were refused (HTTP {answer.status})")
+            self._warn(f"{size - stored} of {size} events were refused: {_reason(answer)}")
         self.sent += stored
-        self.dropped += size - stored
+        self._refused += size - stored
 
     def _warn(self, reason: str) -> None:
         """Say it once, on stderr: through logging it might come back to us."""
         if not self._warned and sys.stderr is not None:
             self._warned = True
-            print(f"eventsvc.client: {reason}; further trouble is only counted", file=sys.stderr)  # noqa: T201
+            with suppress(Exception):  # a stream that is closed
+                print(f"eventsvc.client: {reason}; further trouble is only counted", file=sys.stderr)  # noqa: T201
 
 
 def _worth_another_try(status: int) -> bool:
@@ -190,8 +227,25 @@ def _seconds(text: str | None) -> float:
         return _LONGEST_PAUSE
 
 
-def _stored(body: bytes, size: int) -> int:
+def _stored(answer: _Answer) -> int:
+    """How many events were stored: as many as the service says, for anything else may answer 200, too."""
+    count = _read(answer).get("count")
+    return count if answer.status in {200, 201} and isinstance(count, int) else 0
+
+
+def _reason(answer: _Answer) -> str:
+    """What the service has to say: the first of the bad events, or the problem as a whole."""
+    told = _read(answer)
+    errors = told.get("errors")
+    if isinstance(errors, list) and errors and isinstance(errors[0], dict):
+        return f"{errors[0].get('pointer')}: {errors[0].get('detail')} (HTTP {answer.status})"
+    detail = told.get("detail") or told.get("title") or ("count" not in told and "this is no answer of eventsvc")
+    return f"{detail} (HTTP {answer.status})" if detail else f"HTTP {answer.status}"
+
+
+def _read(answer: _Answer) -> dict[str, Any]:
     try:
-        return int(json.loads(body)["count"])
-    except (ValueError, KeyError, TypeError):
-        return size
+        told = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

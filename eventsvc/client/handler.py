@@ -10,6 +10,7 @@ again under the same Idempotency-Key, so nothing is stored twice.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import time
@@ -18,8 +19,8 @@ from typing import Any
 import msgspec
 
 from eventsvc import limits
-from eventsvc.client.clean import clean_text, clean_value
 from eventsvc.client.delivery import Delivery, Endpoint
+from eventsvc.text.clean import clean_message, clean_text, clean_value, cut_middle
 
 # What every LogRecord has; anything else was given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -42,6 +43,9 @@ class EventHandler(logging.Handler):
         interval: seconds that a record waits at most for others.
         timeout: seconds for one request.
         patience: seconds that ``close``, and so the program's end, may wait for what is left.
+
+    Raises:
+        ValueError: the URL or the key cannot be used, or a number makes no sense.
     """
 
     def __init__(
@@ -62,6 +66,9 @@ class EventHandler(logging.Handler):
     ) -> None:
         super().__init__(level)
         self._email, self._environment, self._component = email, environment, component
+        for name, number in (("capacity", capacity), ("capacity_bytes", capacity_bytes), ("batch", batch)):
+            if number < 1:
+                raise ValueError(f"{name} is {number}: it must be at least 1")
         self._endpoint = Endpoint(url.rstrip("/"), api_key, timeout)
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
         self._batch, self._interval, self._patience = batch, interval, patience
@@ -76,7 +83,8 @@ class EventHandler(logging.Handler):
         try:
             self._delivery.offer(msgspec.json.encode(self._make_event(record)))
         except Exception:  # noqa: BLE001  (a record that cannot be written must not harm the program)
-            self._delivery.dropped += 1
+            self._delivery.note_dropped()
+            self.handleError(record)
 
     def flush(self) -> None:
         """Send what waits now rather than with the next batch; it does not wait for that."""
@@ -113,24 +121,42 @@ class EventHandler(logging.Handler):
             "email": self._email,
             "environment": clean_text(self._environment, limits.NAME),
             "component": clean_text(self._component or record.name, limits.NAME),
-            "message": clean_text(record.getMessage(), limits.MESSAGE),
-            "data": self._make_data(record),
+            "message": clean_message(self._make_message(record), limits.MESSAGE),
+            "data": clean_value(self._make_data(record), limits.DATA_BYTES),
         }
+
+    def _make_message(self, record: logging.LogRecord) -> str:
+        """Write the message by the formatter if there is one; traceback and stack go into data."""
+        if self.formatter is None:
+            return record.getMessage()
+        bare = copy.copy(record)
+        bare.exc_info = bare.exc_text = bare.stack_info = None
+        return self.formatter.format(bare)
 
     def _make_data(self, record: logging.LogRecord) -> dict[str, Any]:
         data: dict[str, Any] = {
             "level": record.levelname,
+            "levelNumber": record.levelno,
             "logger": record.name,
             "loggedAt": _format_time(record.created),
             "line": f"{record.pathname}:{record.lineno}",
             "process": record.process,
             "thread": record.threadName,
         }
-        if record.exc_info:
-            formatter = self.formatter or logging.Formatter()
-            data["exception"] = formatter.formatException(record.exc_info)[-_LONGEST_TRACEBACK:]
+        formatter = self.formatter or _FORMATTER
+        exception = record.exc_text
+        if isinstance(record.exc_info, tuple) and record.exc_info[0] is not None:
+            exception = formatter.formatException(record.exc_info)
+        if exception:
+            data["exception"] = cut_middle(exception, _LONGEST_TRACEBACK)
+        if record.stack_info:
+            data["stack"] = cut_middle(formatter.formatStack(record.stack_info), _LONGEST_TRACEBACK)
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        return clean_value(data | extra, limits.DATA_BYTES)
+        clashing = {name: extra.pop(name) for name in list(extra) if name in data or name == "extra"}
+        return data | extra | ({"extra": clashing} if clashing else {})
+
+
+_FORMATTER = logging.Formatter()
 
 
 def _format_time(seconds: float) -> str:

@@ -15,6 +15,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+from eventsvc.text.clean import clean_characters
 
 EmailFault = Callable[[str], "str | None"]
 
@@ -253,7 +254,7 @@ def _unknown(name: str, *, near: bool) -> Fault:
 
 
 def _escape(key: str) -> str:
-    return _SURROGATE.sub("\ufffd", key).replace("~", "~0").replace("/", "~1")
+    return clean_characters(key).replace("~", "~0").replace("/", "~1")
 
 
 def _cut(pointer: str) -> str:

@@ -6,7 +6,7 @@ import math
 import re
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -17,6 +17,13 @@ from eventsvc.incoming import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class Parser(Protocol):
+    """What reads events."""
+
+    def parse(self, raw: bytes) -> NewEvent:
+        """Read and check one JSON object."""
 
 
 class _Sent(msgspec.Struct, forbid_unknown_fields=True):

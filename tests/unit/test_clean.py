@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsvc import limits
-from eventsvc.client.clean import clean_text, clean_value
 from eventsvc.incoming.parser import EventParser
+from eventsvc.text.clean import clean_text, clean_value
 
 _anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates() | st.just(10**400),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,12 +25,12 @@ from eventsvc.event import Event
 from eventsvc.log.connection import Pool
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, commit_error
-from eventsvc.log.write.copy_rows import COPY, CopySource, pack_row
+from eventsvc.log.write.copy_rows import COPY, CopySource, PackedRows
 from eventsvc.log.write.idempotency import Kept, Key
 from eventsvc.telemetry import EVENTS_STORED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from eventsvc.event import NewEvent
     from eventsvc.log.connection import Connection
@@ -81,11 +83,16 @@ class Stored:
 
 
 class BulkWriter:
-    """Writes bulks, a few at a time, so that memory stays bounded whatever is sent."""
+    """Writes bulks, a few at a time, so that memory stays bounded whatever is sent.
+
+    The events of a bulk are read and checked to the last before its transaction begins: the horizon waits for every
+    transaction that writes, and so never for what a client sends.
+    """
 
     def __init__(self, dsn: str, *, concurrency: int, waiting: int = 64) -> None:
         self._pool = Pool(dsn, size=concurrency, statement_timeout=_STATEMENT_TIMEOUT)
-        self._turns = asyncio.Semaphore(concurrency)
+        # Small bulks have threads of their own: three events do not wait for the reading of 64 MiB.
+        self._small, self._large = (ThreadPoolExecutor(concurrency, f"bulk-{name}") for name in ("small", "large"))
         self._places = concurrency + waiting
         self._closing = False
 
@@ -96,8 +103,7 @@ class BulkWriter:
         Raises:
             WriteQueueFull: all are taken, or the service is stopping.
         """
-        if self._closing:
-            raise WriteQueueFull("the service is stopping")
+        self._refuse_when_closing()
         if self._places == 0:
             raise WriteQueueFull("too many bulk requests are under way")
         self._places -= 1
@@ -106,31 +112,45 @@ class BulkWriter:
         finally:
             self._places += 1
 
-    async def store(self, source: EventSource, key_hash: bytes | None = None) -> Stored:
+    async def store(self, source: EventSource, key: bytes | None = None, *, small: bool = False) -> Stored:
         """Store all events, or none; returns after the COMMIT.
+
+        Args:
+            source: the events.
+            key: hash of the Idempotency-Key.
+            small: they are read in no time.
 
         Raises:
             CommitUnknown, LogUnavailable, LogTimeout: as their names say.
             KeyReused, KeyRunning: the key stands for something else.
-            EventsvcError: whatever ``source.finish`` raises.
+            EventsvcError: whatever reading the source raises.
         """
-        async with self._turns:
-            if self._closing:
-                raise WriteQueueFull("the service is stopping")
+        with closing(PackedRows()) as rows:
+            await self._read_source(lambda: _pack(source, rows), small=small)
+            self._refuse_when_closing()
+            bulk = _Bulk(rows, key, source.fingerprint())
             try:
-                result = await self._pool.run(lambda connection: _store(connection, source, key_hash))
-            except _NotBegunError:  # the connection broke while it was idle; nothing was read or sent yet
-                result = await self._pool.run(lambda connection: _store(connection, source, key_hash))
+                result = await self._pool.run(lambda connection: _store(connection, bulk))
+            except _NotBegunError:  # the connection broke while it was idle; nothing was sent yet
+                result = await self._pool.run(lambda connection: _store(connection, bulk))
         if isinstance(result, EventsvcError):
             raise result
         if not result.replayed:
             EVENTS_STORED.inc(result.count)
         return result
 
-    async def check(self, source: EventSource) -> int:
+    async def check(self, source: EventSource, *, small: bool = False) -> int:
         """Read all events and store none; return how many there are."""
-        async with self._turns:
-            return await asyncio.to_thread(_drain, source)
+        return await self._read_source(lambda: _drain(source), small=small)
+
+    async def _read_source(self, work: Callable[[], int], *, small: bool) -> int:
+        self._refuse_when_closing()
+        executor = self._small if small else self._large
+        return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise WriteQueueFull("the service is stopping")
 
     async def read(self, stored: Stored) -> AsyncIterator[list[Event]]:
         """Read what was stored, in the order in which it was sent, a few hundred at a time."""
@@ -152,16 +172,25 @@ class BulkWriter:
     async def close(self) -> None:
         """Wait for what is being written and close the connections."""
         self._closing = True
+        for executor in (self._small, self._large):
+            await asyncio.to_thread(executor.shutdown)
         await asyncio.to_thread(self._pool.close)
 
 
-def _store(connection: Connection, source: EventSource, key_hash: bytes | None) -> Stored | EventsvcError:
+@dataclass(frozen=True, slots=True)
+class _Bulk:
+    rows: PackedRows
+    key: bytes | None
+    fingerprint: bytes
+
+
+def _store(connection: Connection, bulk: _Bulk) -> Stored | EventsvcError:
     """Store, or say why not: an error that is returned keeps the connection."""
     with connection.cursor() as cursor:
         now = _begin(cursor)
         try:
-            kept = _look_up(cursor, key_hash)
-            result = _replay(source, kept) if kept else _copy(cursor, source, now, key_hash)
+            kept = _look_up(cursor, bulk.key)
+            result = _replay(bulk, kept) if kept else _copy(cursor, bulk, now)
         except (psycopg2.DataError, psycopg2.IntegrityError) as exc:
             cursor.execute("ROLLBACK")
             return LogError(f"PostgreSQL refused the events (SQLSTATE {exc.pgcode}); nothing was stored")
@@ -198,30 +227,22 @@ def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
     return idempotency.read_kept(cursor).get(key_hash)
 
 
-def _replay(source: EventSource, kept: Kept) -> Stored:
-    _drain(source)
-    if source.fingerprint() != kept.fingerprint:
+def _replay(bulk: _Bulk, kept: Kept) -> Stored:
+    if bulk.fingerprint != kept.fingerprint:
         raise KeyReused("this Idempotency-Key came before with another body")
     return Stored(kept.seed, kept.count, kept.created_at, replayed=True)
 
 
-def _drain(source: EventSource) -> int:
-    count = sum(1 for _ in source)
-    source.finish()
-    return count
-
-
-def _copy(cursor: Any, source: EventSource, now: int, key_hash: bytes | None) -> Stored:
+def _copy(cursor: Any, bulk: _Bulk, now: int) -> Stored:
     seed = idempotency.new_seed()
-    rows = CopySource(_pack(source, seed, now))
+    rows = CopySource(bulk.rows.stamp(now, (idempotency.derive_id(seed, number) for number in itertools.count())))
     cursor.copy_expert(COPY, rows, _BLOCK)
     if rows.failure is not None:
         raise rows.failure
     count = cursor.rowcount
-    source.finish()
-    if key_hash is not None:
-        kept = Kept(source.fingerprint(), seed, count, now)
-        cursor.execute(idempotency.KEEP, (idempotency.write_kept({key_hash: kept}),))
+    if bulk.key is not None:
+        kept = Kept(bulk.fingerprint, seed, count, now)
+        cursor.execute(idempotency.KEEP, (idempotency.write_kept({bulk.key: kept}),))
     _commit(cursor)
     return Stored(seed, count, now)
 
@@ -235,9 +256,18 @@ def _commit(cursor: Any) -> None:
     check_committed(cursor.statusmessage)
 
 
-def _pack(source: EventSource, seed: bytes, now: int) -> Iterator[bytes]:
-    for number, new in enumerate(source):
-        yield pack_row(idempotency.derive_id(seed, number), now, new)
+def _pack(source: EventSource, rows: PackedRows) -> int:
+    count = 0
+    for count, new in enumerate(source, 1):  # noqa: B007  (what it is at the end counts)
+        rows.add(new)
+    source.finish()
+    return count
+
+
+def _drain(source: EventSource) -> int:
+    count = sum(1 for _ in source)
+    source.finish()
+    return count
 
 
 def _read(connection: Connection, ids: list[str], stored: Stored) -> list[Event]:

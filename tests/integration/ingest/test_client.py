@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import logging.handlers
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -13,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import urllib3
 
 from eventsvc.client import EventHandler
 
@@ -117,7 +121,7 @@ def test_a_socket_that_hangs_blocks_nobody(make_handler: Any) -> None:
         assert handler.dropped == 1
 
 
-def test_records_that_cannot_be_written_harm_nobody(service: Any, make_handler: Any) -> None:
+def test_records_that_cannot_be_written_harm_nobody(service: Any, make_handler: Any, capfd: Any) -> None:
     class Hostile:
         def __str__(self) -> str:
             raise RuntimeError("no")
@@ -128,7 +132,9 @@ def test_records_that_cannot_be_written_harm_nobody(service: Any, make_handler: 
     logger.info("x", extra={"hostile": Hostile()})
     logger.info("fine", extra={"nul": "\0", "nan": float("nan"), "half": "\ud800"})
     assert handler.wait(20)
-    assert (handler.sent, handler.dropped) == (1, 2)
+    assert (handler.sent, handler.dropped) == (2, 1)
+    assert "Logging error" in capfd.readouterr().err  # as every handler of logging does
+    assert service.rows("SELECT data->>'hostile' FROM event ORDER BY seq LIMIT 1") == [("<Hostile without text>",)]
 
 
 def test_an_event_that_the_service_refuses_does_not_cost_its_neighbours(service: Any, make_handler: Any) -> None:
@@ -136,6 +142,123 @@ def test_an_event_that_the_service_refuses_does_not_cost_its_neighbours(service:
     logger_of(handler).info("refused")
     assert handler.wait(20)
     assert (handler.sent, handler.dropped, service.count()) == (0, 1, 0)
+
+
+def fail(reason: str) -> None:
+    raise RuntimeError(reason)
+
+
+def test_tracebacks_and_stacks_keep_their_ends(service: Any, make_handler: Any) -> None:
+    """A traceback says at its end what went wrong, also one that a QueueHandler has made part of the message."""
+    handler = make_handler(service.url)
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    listener = logging.handlers.QueueListener(records, handler)
+    listener.start()
+    queued = logging.Logger("queued")  # noqa: LOG001
+    queued.addHandler(logging.handlers.QueueHandler(records))  # type: ignore[arg-type]
+    for logger in (logger_of(handler), queued):
+        try:
+            fail("it began so " + "y" * 40_000 + " the cause")
+        except RuntimeError:
+            logger.exception("failed", stack_info=True)
+    listener.stop()
+    assert handler.wait(20)
+    events = service.rows("SELECT message, data->>'exception', data->>'stack' FROM event ORDER BY component DESC")
+    (message, exception, stack), (whole, _, _) = events
+    assert message == "failed"
+    assert exception.startswith("Traceback (most recent call last)")
+    assert exception.endswith("the cause")
+    assert stack.startswith("Stack (most recent call last)")
+    assert whole.startswith("failed\nTraceback")
+    assert "logger.exception(" in whole.splitlines()[-1]  # the stack comes last there
+
+
+def test_what_a_record_brings_is_kept_beside_what_is_ours(service: Any, make_handler: Any) -> None:
+    handler = make_handler(service.url)
+    handler.setFormatter(logging.Formatter("%(levelname)s! %(message)s"))
+    extra = {"level": "mine", "line": 7, "user": "u", "extra": 1}
+    try:
+        int("boom")
+    except ValueError:
+        logger_of(handler).exception("hello %s", "you", extra=extra)
+    assert handler.wait(20)
+    ((message, data),) = service.rows("SELECT message, data::text FROM event")
+    stored = json.loads(data)
+    assert message == "ERROR! hello you"
+    assert (stored["level"], stored["levelNumber"], stored["user"]) == ("ERROR", 40, "u")
+    assert stored["extra"] == {"level": "mine", "line": 7, "extra": 1}
+    assert stored["exception"].endswith("'boom'")
+
+
+def test_the_one_warning_tells_the_reason_of_the_service(service: Any, make_handler: Any, capfd: Any) -> None:
+    for url, email, reason in [
+        (service.url, "ops.example.com", "/email: is not a valid e-mail address"),
+        (f"{service.url}/nowhere", "ops@example.com", "(HTTP 404)"),
+        (f"{service.url}/healthz?x=", "ops@example.com", ""),
+    ]:
+        if not reason:
+            with pytest.raises(ValueError, match="is not the URL of a service"):
+                make_handler(url, email=email)
+            continue
+        handler = make_handler(url, email=email)
+        for _ in range(3):
+            logger_of(handler).info("x")
+            assert handler.wait(20)
+        warnings = [line for line in capfd.readouterr().err.splitlines() if "eventsvc.client" in line]
+        assert len(warnings) == 1
+        assert reason in warnings[0]
+        assert (handler.sent, handler.dropped) == (0, 3)
+
+
+def test_what_is_not_the_service_has_stored_nothing(make_handler: Any, capfd: Any) -> None:
+    """Whatever answers 200: only the service's own count is counted."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        handler = make_handler(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        logger_of(handler).info("to a stranger")
+        handler.flush()
+        client, _ = listener.accept()
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        assert handler.wait(20)
+        client.close()
+    assert (handler.sent, handler.dropped) == (0, 1)
+    assert "no answer of eventsvc" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("localhost:8000", {}),
+        ("ftp://localhost", {}),
+        ("http://", {}),
+        ("http://localhost:port", {}),
+        ("http://localhost/?a=b", {}),
+        ("http://localhost", {"api_key": "secret\n"}),
+        ("http://localhost", {"api_key": "ünfit"}),
+        ("http://localhost", {"batch": 0}),
+        ("http://localhost", {"timeout": 0.0}),
+    ],
+)
+def test_a_wrong_argument_is_told_where_it_was_given(make_handler: Any, url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"URL|api_key|at least|more than"):
+        make_handler(url, **options)
+
+
+def test_nothing_ends_the_sending_thread(service: Any, make_handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = urllib3.PoolManager.request
+    faults = [ValueError("a fault of ours"), MemoryError()]
+
+    def break_twice(*args: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return request(*args, **options)
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", break_twice)
+    handler = make_handler(service.url)
+    for number in range(3):
+        logger_of(handler).info("try %d", number)
+        assert handler.wait(20)
+    assert (handler.sent, handler.dropped, service.count()) == (1, 2, 1)
 
 
 _PROGRAM = """

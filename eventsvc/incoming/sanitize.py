@@ -1,0 +1,90 @@
+"""What would be refused for its characters, its length or its numbers is stored: changed, and marked as changed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from eventsvc import limits
+from eventsvc.errors import Fault, InvalidBody, InvalidEvents, InvalidInput
+from eventsvc.incoming import faults
+from eventsvc.text.clean import clean_characters, clean_message, clean_text, clean_value, cut_middle
+
+if TYPE_CHECKING:
+    from eventsvc.event import NewEvent
+    from eventsvc.incoming.parser import Parser
+
+_MARK = "sanitized"  # the member of data that says what was wrong
+_MARKS = 5  # faults in it
+_LONGEST_NUMBER = 400  # characters of a number that becomes text
+
+
+class Sanitizer:
+    """A parser that changes what another one refuses, where that helps, and counts how often."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+        self.changed = 0
+
+    def parse(self, raw: bytes) -> NewEvent:
+        """Read one JSON object; what was wrong with it, and could be mended, is in its data under "sanitized".
+
+        Raises:
+            InvalidBody: it is not JSON.
+            InvalidEvents: something else is wrong: an address, a field that is missing or unknown.
+        """
+        try:
+            return self._parser.parse(raw)
+        except (InvalidBody, InvalidEvents) as exc:
+            new = self._parser.parse(_change(raw, exc))
+        self.changed += 1
+        return new
+
+
+def _change(raw: bytes, refusal: InvalidInput) -> bytes:
+    """Write an event anew, with a mark; raise the refusal if it is no event whose text could be changed."""
+    event = faults.load(raw.decode(errors="replace").encode())
+    if not isinstance(event, faults.Pairs) or event.twice:
+        raise refusal
+    changed: dict[str, Any] = {clean_characters(name): _clean(value, 0) for name, value in event.items()}
+    for name in ("environment", "component"):
+        if isinstance(changed.get(name), str):
+            changed[name] = clean_text(changed[name], limits.NAME)
+    if isinstance(changed.get("message"), str):
+        changed["message"] = clean_message(changed["message"], limits.MESSAGE)
+    found = refusal.faults if isinstance(refusal, InvalidEvents) else (Fault("", str(refusal)),)
+    changed["data"] = _mark(changed.get("data"), found)
+    return msgspec.json.encode(changed)
+
+
+def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
+    """Add what was wrong to data, in the words of a refusal; data that is no object becomes the member "value"."""
+    members: dict[str, Any] = data if isinstance(data, dict) else {} if data is None else {"value": _clean(data, 1)}
+    name = _MARK
+    while name in members:
+        name = f"_{name}"
+    mark = {name: [{"pointer": one.pointer, "detail": one.detail} for one in found[:_MARKS]]}
+    if len(msgspec.json.encode(members | mark)) <= limits.DATA_BYTES:
+        return members | mark
+    room = limits.DATA_BYTES - len(msgspec.json.encode(mark))
+    if list(members) == ["value"]:
+        text = members["value"] if isinstance(members["value"], str) else json.dumps(members["value"])
+        return {"value": cut_middle(text, room // 7)} | mark  # JSON writes some characters as six
+    return clean_value(members, room) | mark
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """Replace what is no character, write impossible numbers as text, and what is nested too deep as JSON text."""
+    if isinstance(value, str):
+        return clean_characters(value)
+    if isinstance(value, faults.Wrong):
+        return cut_middle(value.text, _LONGEST_NUMBER)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == limits.DATA_DEPTH:
+        return clean_characters(json.dumps(value, ensure_ascii=False, default=lambda wrong: wrong.text))
+    if isinstance(value, list):
+        return [_clean(item, depth + 1) for item in value]
+    return {clean_characters(key): _clean(item, depth + 1) for key, item in value.items()}
