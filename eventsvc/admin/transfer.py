@@ -53,6 +53,8 @@ LOCK TABLE event IN ROW EXCLUSIVE MODE;
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
 # PERF: the array comes as a subquery, unknown to the planner, or it might read whole tables for that many ids.
+_ERASED = "SELECT id::text FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
+_BRING_BACK = "DELETE FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _PRESENT = "SELECT id::text FROM event WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _EXPORT = """
 DECLARE export NO SCROLL CURSOR FOR
@@ -71,6 +73,7 @@ class Report:
         lines: read, blank ones left out.
         stored: events stored by this run.
         present: events that were there already, from an earlier run or under the same id.
+        erased: events that were erased once, and stay so.
         refused: lines that break a rule.
         faults: of the first refused lines.
     """
@@ -78,6 +81,7 @@ class Report:
     lines: int = 0
     stored: int = 0
     present: int = 0
+    erased: int = 0
     refused: int = 0
     faults: list[Fault] = field(default_factory=list)
 
@@ -88,12 +92,15 @@ class Report:
             "lines": self.lines,
             "stored": self.stored,
             "alreadyPresent": self.present,
+            "erased": self.erased,
             "refused": self.refused,
             "errors": faults,
         }
 
 
-def import_events(connection: Connection, packed: IO[bytes], source: str, advance: Advance) -> Report:
+def import_events(
+    connection: Connection, packed: IO[bytes], source: str, advance: Advance, *, include_erased: bool = False
+) -> Report:
     """Store the events of a stream of NDJSON, plain, gzip or zstd, in batches.
 
     Killed at any moment and run again, it stores what is missing, and nothing twice.
@@ -103,6 +110,7 @@ def import_events(connection: Connection, packed: IO[bytes], source: str, advanc
         packed: what is read.
         source: another name makes other events of the same lines, as far as they bring no ids.
         advance: told how many lines are done.
+        include_erased: bring events back that were erased; otherwise they are left out.
 
     Raises:
         LogError: PostgreSQL is away; run it again.
@@ -116,10 +124,11 @@ def import_events(connection: Connection, packed: IO[bytes], source: str, advanc
         while batch := list(islice(items, _BATCH)):
             events = list(_parse(parser, batch, report))
             _make_months(connection, events, months)
-            stored = _store(connection, events)
+            stored, erased = _store(connection, events, include_erased=include_erased)
             report.lines += len(batch)
             report.stored += stored
-            report.present += len(events) - stored
+            report.erased += erased
+            report.present += len(events) - stored - erased
             advance(len(batch))
     return report
 
@@ -177,21 +186,32 @@ def _make_months(connection: Connection, events: list[Imported], known: set[date
         known.add(month)
 
 
-def _store(connection: Connection, events: list[Imported]) -> int:
-    """Store what is not there yet; return how many that were."""
+def _store(connection: Connection, events: list[Imported], *, include_erased: bool) -> tuple[int, int]:
+    """Store what is not there yet; return how many that were, and how many are left out because they were erased."""
     by_id = {one.id: one for one in reversed(events)}  # the first of several wins
     with translate_errors(), transaction(connection) as cursor:
         cursor.execute(_BEGIN)
         ((now,),) = cursor.fetchall()
-        cursor.execute(_PRESENT, ([name.hex() for name in by_id],))
-        for (text,) in cursor:
-            del by_id[bytes.fromhex(text.replace("-", ""))]
+        # In this order: an event that is erased between the two statements was present, and one before is known.
+        _take_out(cursor, _PRESENT, by_id)
+        if include_erased:
+            cursor.execute(_BRING_BACK, ([name.hex() for name in by_id],))
+        erased = 0 if include_erased else _take_out(cursor, _ERASED, by_id)
         times = {one.id: now if one.created_at is None else one.created_at for one in by_id.values()}
         rows = CopySource(pack_row(one.id, times[one.id], one.new) for one in reversed(by_id.values()))
         cursor.copy_expert(COPY, rows)
         if rows.failure is not None:
             raise rows.failure
-    return len(by_id)
+    return len(by_id), erased
+
+
+def _take_out(cursor: Any, statement: str, by_id: dict[bytes, Imported]) -> int:
+    """Remove the events whose ids a statement gives; return how many."""
+    cursor.execute(statement, ([name.hex() for name in by_id],))
+    found = [bytes.fromhex(text.replace("-", "")) for (text,) in cursor.fetchall()]
+    for name in found:
+        del by_id[name]
+    return len(found)
 
 
 def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes], advance: Advance) -> int:

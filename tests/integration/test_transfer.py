@@ -49,7 +49,7 @@ def rows(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 def report(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
-    assert found["lines"] == found["stored"] + found["alreadyPresent"] + found["refused"]
+    assert found["lines"] == found["stored"] + found["alreadyPresent"] + found["refused"] + found["erased"]
     return found
 
 
@@ -223,3 +223,21 @@ def test_an_export_that_fails_leaves_no_file(database: str, tmp_path: Path) -> N
     file = tmp_path / "out.ndjson"
     run(database, "export", "--q", "nonsense", "--output", str(file), code=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_export_brings_erased_events_back_only_when_told(
+    database: str, connection: Connection, tmp_path: Path
+) -> None:
+    run(database, "import", "-", given=lines(5))
+    file = tmp_path / "old.ndjson"
+    run(database, "export", "-o", str(file))
+    run(database, "erase", "--q", "message in ('m 1', 'm 3')", "--reason", "r", "--yes")
+
+    again = report(run(database, "import", str(file)))
+    assert (again["stored"], again["alreadyPresent"], again["erased"]) == (0, 3, 2)
+    assert rows(connection, "SELECT count(*) FROM event") == [(3,)]
+
+    back = report(run(database, "import", str(file), "--include-erased"))
+    assert (back["stored"], back["alreadyPresent"], back["erased"]) == (2, 3, 0)
+    assert rows(connection, "SELECT count(*) FROM event") == [(5,)]
+    assert rows(connection, "SELECT count(*) FROM erased_id") == [(0,)]

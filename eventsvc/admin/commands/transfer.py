@@ -42,6 +42,10 @@ def import_(
         str,
         typer.Option(help="Another name stores the events of a file a second time; ids that they bring still count."),
     ] = "",
+    *,
+    include_erased: Annotated[
+        bool, typer.Option("--include-erased", help="Bring back events that were erased since the file was written.")
+    ] = False,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Store events from a file; they may bring their own id and createdAt.
@@ -57,7 +61,7 @@ def import_(
         packed = _open_input(stack, file)
         connection = stack.enter_context(closing(_connect(database_url)))
         advance = stack.enter_context(_show("import", packed if packed.seekable() else None))
-        report = import_events(connection, packed, source, advance)
+        report = import_events(connection, packed, source, advance, include_erased=include_erased)
     output.print_json(report.to_json())
     if report.refused:
         raise typer.Exit(SOME_REFUSED)
