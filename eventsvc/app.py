@@ -114,7 +114,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     """
     service = _Service(settings)
     access = Access(service.keys, limiter or Limiter())
-    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(), access]
+    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)

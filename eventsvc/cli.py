@@ -17,6 +17,7 @@ from eventsvc.admin.commands import setup as setup_commands
 from eventsvc.admin.commands import transfer as transfer_commands
 from eventsvc.admin.commands import trigrams as trigram_commands
 from eventsvc.errors import EventsvcError, QueryError
+from eventsvc.terminal import count, log, sample, search
 
 app = typer.Typer(
     help="An append-only log of events in PostgreSQL, searched through Elasticsearch.\n\n"
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for module in (log, search, count, sample):
+    module.register(app)
 admin = typer.Typer(help="Look after the log and the index.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
 setup_commands.register(admin)

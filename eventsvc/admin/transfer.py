@@ -16,6 +16,7 @@ import orjson
 import zstandard
 
 from eventsvc.admin.imported import Imported, ImportParser
+from eventsvc.api.ndjson import one_line
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, SetupError
 from eventsvc.event import Event
 from eventsvc.incoming.split import BOM, Item, split_lines
@@ -222,7 +223,7 @@ def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes],
         cursor.execute(_EXPORT.format(condition), parameters)
         while rows := _fetch(cursor):
             lines = [orjson.dumps(Event(*row).to_json(), option=orjson.OPT_APPEND_NEWLINE) for row in rows]
-            out.write(b"".join(lines))
+            out.write(one_line(b"".join(lines)))
             count += len(rows)
             advance(len(rows))
     return count

@@ -31,6 +31,8 @@ SAME = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEXT)
 class ContextResource:
     """The resource."""
 
+    types = (falcon.MEDIA_JSON,)
+
     def __init__(self, search: Search, neighbours: Neighbours) -> None:
         self._search, self._neighbours = search, neighbours
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventsvc.api import media
+
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 class Events:
     """The collection."""
+
+    types = (media.JSON, media.NDJSON[0])
 
     def __init__(self, ingest: Ingest, find: Find) -> None:
         self._ingest, self._find = ingest, find
@@ -32,6 +36,8 @@ class Events:
 
 class Event:
     """One event."""
+
+    types = (media.JSON,)
 
     def __init__(self, find: Find) -> None:
         self._find = find

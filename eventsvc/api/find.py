@@ -9,7 +9,7 @@ from uuid import UUID
 import falcon
 import orjson
 
-from eventsvc.api import ndjson
+from eventsvc.api import media, ndjson
 from eventsvc.api.access import visible
 from eventsvc.api.page import Reading, links, read_parameters
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
@@ -100,7 +100,7 @@ def read_id(text: str) -> str:
 
 
 def _wants_lines(req: Request) -> bool:
-    return req.client_prefers((falcon.MEDIA_JSON, ndjson.MEDIA_TYPE)) == ndjson.MEDIA_TYPE
+    return media.choose_type(req, (falcon.MEDIA_JSON, ndjson.MEDIA_TYPE)) == ndjson.MEDIA_TYPE
 
 
 def describe(resp: Response, answer: Answer) -> None:

@@ -53,7 +53,7 @@ async def _chunks(search: Search, reading: Reading, answer: Answer, most: int | 
     count = 0
     try:
         while answer.events:
-            chunk = b"".join(_line(event, reading) for event in answer.events)
+            chunk = one_line(b"".join(_line(event, reading) for event in answer.events))
             count += len(answer.events)
             last = answer.events[-1].position
             limit = _next_limit(len(answer.events), len(chunk), None if most is None else most - count)
@@ -70,6 +70,17 @@ async def _chunks(search: Search, reading: Reading, answer: Answer, most: int | 
         return
     if reading.trailer:
         yield orjson.dumps({"count": count}) + b"\n"
+
+
+def one_line(text: bytes) -> bytes:
+    """Escape what many programs take for the end of a line though it stands within a JSON string."""
+    for raw, escaped in _LINE_ENDS:
+        if raw in text:
+            text = text.replace(raw, escaped)
+    return text
+
+
+_LINE_ENDS = tuple((character.encode(), b"\\u%04x" % ord(character)) for character in "\u2028\u2029\u0085")
 
 
 def _next_limit(events: int, size: int, left: int | None) -> int:

@@ -8,7 +8,7 @@ from eventsvc import limits
 from eventsvc.api import context, page
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS, Kind
-from eventsvc.search.stats import STEPS, UNITS
+from eventsvc.search.counts import STEPS, UNITS
 
 Json = dict[str, Any]
 

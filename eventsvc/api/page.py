@@ -33,7 +33,10 @@ _CURSOR_VERSION = 1
 _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
 _TIMES = range(-62_135_596_800_000, 253_402_300_800_000)  # ms: the years 1 to 9999
 _NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
-_WORDS = {"true": True, "1": True, "false": False, "0": False}
+_WORDS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def choice(given: Mapping[str, str], name: str, options: tuple[str, ...]) -> str
 
 def yes_or_no(given: Mapping[str, str], name: str) -> bool:
     """Read true or false; false by default."""
-    value = _WORDS.get(given.get(name, "false").lower())
+    value = _WORDS.get(given.get(name, "false").strip().lower())
     if value is None:
         raise InvalidParameter(name, "it must be true or false")
     return value

@@ -47,18 +47,18 @@ def _render_page() -> str:
     return f"<!doctype html><html lang=en><meta charset=utf-8><title>Problems</title>{''.join(sections)}"
 
 
-async def _handle_ours(_req: Request, resp: Response, exc: errors.EventsvcError, _params: dict[str, Any]) -> None:
+async def _handle_ours(req: Request, resp: Response, exc: errors.EventsvcError, _params: dict[str, Any]) -> None:
     problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
     if problem.status >= 500:  # noqa: PLR2004
         _log.warning("a request could not be served", problem=problem.slug, reason=str(exc))
-    _answer(resp, problem, str(exc), _extensions(exc))
+    _answer(req, resp, problem, str(exc), _extensions(exc))
 
 
-async def _handle_falcon(_req: Request, resp: Response, exc: falcon.HTTPError, _params: dict[str, Any]) -> None:
+async def _handle_falcon(req: Request, resp: Response, exc: falcon.HTTPError, _params: dict[str, Any]) -> None:
     problem = BY_STATUS.get(exc.status_code) or _unlisted(exc)
     if exc.headers:
         resp.set_headers(exc.headers)
-    _answer(resp, problem, exc.description or "", {})
+    _answer(req, resp, problem, exc.description or "", {})
 
 
 def _unlisted(exc: falcon.HTTPError) -> Problem:
@@ -71,11 +71,11 @@ def _unlisted(exc: falcon.HTTPError) -> Problem:
 
 async def _handle_unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
     _log.error("unexpected error", method=req.method, route=req.uri_template, exc_info=exc)
-    _answer(resp, INTERNAL, "The cause is in the service's log.", {})
+    _answer(req, resp, INTERNAL, "The cause is in the service's log.", {})
 
 
-def _answer(resp: Response, problem: Problem, detail: str, extensions: dict[str, Any]) -> None:
-    body = {"type": problem.type, "title": problem.title, "status": problem.status}
+def _answer(req: Request, resp: Response, problem: Problem, detail: str, extensions: dict[str, Any]) -> None:
+    body = {"type": req.scope.get("root_path", "") + problem.type, "title": problem.title, "status": problem.status}
     if detail:
         body["detail"] = detail
     resp.status = problem.status

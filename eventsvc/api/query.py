@@ -23,6 +23,8 @@ PARAMETERS = ("q", "tz")
 class Query:
     """The resource."""
 
+    types = (falcon.MEDIA_JSON,)
+
     async def on_get(self, req: Request, resp: Response) -> None:
         """Explain q."""
         given = plain_parameters(req, PARAMETERS)

@@ -1,4 +1,4 @@
-"""GET /event/stats: how many events match, when, and with which values."""
+"""GET /event/stats: how many events match, when, with which values, and what their numbers come to."""
 
 from __future__ import annotations
 
@@ -6,26 +6,38 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import falcon
+import msgspec
 import orjson
 
 from eventsvc.api.find import describe_source
 from eventsvc.api.page import choice, plain_parameters, read_query, whole_number
+from eventsvc.api.subjects import read_paths, read_subjects
 from eventsvc.errors import InvalidParameter
 from eventsvc.event import format_time
-from eventsvc.search.stats import MOST_BUCKETS, STEPS, UNITS, Counts, Wanted
+from eventsvc.fields import FIELDS, Kind
+from eventsvc.search.counts import MOST_BUCKETS, MOST_CELLS, STEPS, UNITS, Counts, Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from falcon.asgi import Request, Response
 
+    from eventsvc.log.read.counts import Key, Measured
     from eventsvc.search.stats import Stats
 
-PARAMETERS = ("q", "tz", "interval", "by", "top", "consistency")
-_BY = ("environment", "component", "email")
+PARAMETERS = (
+    "q", "tz", "interval", "time", "by", "top", "limit", "distinct", "numbers", "percentiles", "consistency",
+)  # fmt: skip
 _TOP, _MOST_TOP = 10, 1000
+_MOST_SUBJECTS = 4
+_PERCENTILES, _MOST_PERCENTILES = "50,95,99", 20
+_TIMES = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TIME)
 
 
 class StatsResource:
     """The resource."""
+
+    types = (falcon.MEDIA_JSON,)
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
@@ -34,31 +46,109 @@ class StatsResource:
         """Count."""
         given = plain_parameters(req, PARAMETERS)
         query = read_query(req, given, round(time.time() * 1000))
+        by = read_subjects(given, "by", most=_MOST_SUBJECTS)
+        distinct = read_subjects(given, "distinct", most=_MOST_SUBJECTS)
+        numbers = read_paths(given, "numbers", most=_MOST_SUBJECTS)
+        percentiles = _read_percentiles(given)
         wanted = Wanted(
             interval=choice(given, "interval", ("", *STEPS, *UNITS)),
             zone=given.get("tz", "UTC"),
-            by=choice(given, "by", ("", *_BY)),
-            top=whole_number(given, "top", _TOP, 1, _MOST_TOP),
+            by=tuple(by.values()),
+            top=_read_top(given),
+            time=choice(given, "time", _TIMES),
+            distinct=tuple(distinct.values()),
+            numbers=tuple(numbers.values()),
+            percentiles=tuple(percentiles.values()) if numbers else (),
         )
         strong = choice(given, "consistency", ("strong", "eventual")) == "strong"
         answer = await self._stats.count(query, wanted, strong=strong)
+        result = _render(answer.counts, wanted, list(by))
+        if distinct:
+            result["distinct"] = dict(zip(distinct, answer.counts.distinct, strict=True))
+        if numbers:
+            measured = [_render_numbers(each, list(percentiles)) for each in answer.counts.numbers]
+            result["numbers"] = dict(zip(numbers, measured, strict=True))
         describe_source(resp, answer.provenance)
         resp.set_header("Cache-Control", "private, no-cache")
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps(_render(answer.counts, wanted))
+        resp.data = orjson.dumps(result)
 
 
-def _render(counts: Counts, wanted: Wanted) -> dict[str, Any]:
+def _read_top(given: Mapping[str, str]) -> int:
+    if "top" in given and "limit" in given:
+        raise InvalidParameter("limit", "it is another name of top; give one of the two")
+    return whole_number(given, "limit" if "limit" in given else "top", _TOP, 1, _MOST_TOP)
+
+
+def _read_percentiles(given: Mapping[str, str]) -> dict[str, float]:
+    if "percentiles" in given and "numbers" not in given:
+        raise InvalidParameter("percentiles", "they are of numbers, so give numbers as well, e.g. numbers=data.amount")
+    found: dict[str, float] = {}
+    for text in given.get("percentiles", _PERCENTILES).split(","):
+        try:
+            found[text.strip()] = float(text)
+        except ValueError:
+            found[text.strip()] = -1.0
+    if not all(0 <= each <= 100 for each in found.values()):  # noqa: PLR2004
+        raise InvalidParameter("percentiles", "they are numbers from 0 to 100, separated by commas")
+    if len(found) > _MOST_PERCENTILES:
+        raise InvalidParameter("percentiles", f"at most {_MOST_PERCENTILES} can be given")
+    return found
+
+
+def _render(counts: Counts, wanted: Wanted, names: list[str]) -> dict[str, Any]:
     """Give the JSON form; buckets without events are left out."""
     result: dict[str, Any] = {"count": counts.total}
     if wanted.interval:
         if len(counts.buckets) > MOST_BUCKETS:
             detail = f"these events fill more than {MOST_BUCKETS:,} stretches of time: take a longer interval"
             raise InvalidParameter("interval", detail)
-        result |= {"interval": wanted.interval, "tz": wanted.zone}
-        result["buckets"] = [{"start": format_time(s), "count": n} for s, n in sorted(counts.buckets.items())]
-    if wanted.by:
-        top = sorted(counts.values.items(), key=lambda item: (-item[1], item[0]))[: wanted.top]
-        result |= {"by": wanted.by, "top": [{"value": value, "count": n} for value, n in top]}
-        result["other"] = counts.total - sum(n for _, n in top)
+        result |= {"interval": wanted.interval, "tz": wanted.zone, "time": wanted.time}
+        result["buckets"] = _render_buckets(counts.buckets)
+    if names:
+        top = counts.top(wanted.top)
+        result |= {"by": ",".join(names), "top": [_render_value(key, counts, wanted) for key in top]}
+        result["other"] = counts.valued - sum(counts.values[key] for key in top)
+        result["missing"] = counts.missing
+        if sum(map(len, counts.cells.values())) > MOST_CELLS:
+            detail = f"the top values fill more than {MOST_CELLS:,} stretches of time: take a longer interval, or fewer"
+            raise InvalidParameter("interval", detail)
     return result
+
+
+def _render_buckets(buckets: Mapping[int, int]) -> list[dict[str, Any]]:
+    return [{"start": format_time(start), "count": number} for start, number in sorted(buckets.items())]
+
+
+def _render_value(key: Key, counts: Counts, wanted: Wanted) -> dict[str, Any]:
+    values = [decode(code) for code in key]
+    entry: dict[str, Any] = {"value": values[0]} if len(values) == 1 else {"values": values}
+    entry["count"] = counts.values[key]
+    if wanted.interval:
+        entry["buckets"] = _render_buckets(counts.cells.get(key, {}))
+    return entry
+
+
+def decode(code: str) -> Any:
+    """Give the JSON form of a coded value; see ``log.read.counts``."""
+    match code[0]:
+        case "s":
+            return code[2:]
+        case "n":
+            return orjson.Fragment(code[2:])
+        case "b":
+            return code == "b:true"
+        case _:
+            return None
+
+
+def _render_numbers(measured: Measured, percentiles: list[str]) -> dict[str, Any]:
+    def show(number: msgspec.Raw) -> orjson.Fragment:
+        return orjson.Fragment(bytes(number))
+
+    found = [None] * len(percentiles) if measured.percentiles is None else map(show, measured.percentiles)
+    return {
+        "count": measured.count,
+        **{name: show(getattr(measured, name)) for name in ("min", "max", "sum", "avg")},
+        "percentiles": dict(zip(percentiles, found, strict=True)),
+    }

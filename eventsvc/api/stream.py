@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from eventsvc.api.ndjson import describe_error
+from eventsvc.api.ndjson import describe_error, one_line
 from eventsvc.api.page import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
@@ -40,8 +40,8 @@ _DIGEST = 6
 
 
 def render(event: Event) -> bytes:
-    """Write an event as a server-sent event; JSON has no line break to worry about."""
-    return b"id: %s\ndata: %s\n\n" % (make_token(event.seq), orjson.dumps(event.to_json()))
+    """Write an event as a server-sent event."""
+    return b"id: %s\ndata: %s\n\n" % (make_token(event.seq), one_line(orjson.dumps(event.to_json())))
 
 
 def make_token(seq: int) -> bytes:
@@ -74,6 +74,8 @@ def _digest(content: bytes) -> bytes:
 class Stream:
     """The resource."""
 
+    types = (MEDIA_TYPE,)
+
     def __init__(self, live: Live, reader: Reader, *, heartbeat: float = HEARTBEAT, grace: float = GRACE) -> None:
         self._live, self._reader = live, reader
         self._heartbeat, self._grace = heartbeat, grace
@@ -88,6 +90,7 @@ class Stream:
             raise InvalidParameter("Last-Event-ID", "it is from another log: start again without it")
         await self._live.follow()
         resp.content_type = MEDIA_TYPE
+        req.scope.setdefault("state", {})["endless"] = True  # a client that ends its side has gone away
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
         resp.stream = Sender(self._live, self._reader, query, after, heartbeat=self._heartbeat, grace=self._grace)

@@ -12,7 +12,7 @@ from eventsvc.event import Event
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
 
-_OK = 200
+_OK, _REFUSED = 200, 400
 _PER_EVENT = 700  # bytes that an Event weighs beside its message and data: objects, short fields, times
 MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
 
@@ -69,7 +69,7 @@ class PageRequest:
 
 
 class Inexact(EventsvcError):
-    """Elasticsearch is well, and could answer, but not exactly: no reason to stop asking it."""
+    """Elasticsearch is well, but cannot answer this, or not exactly: no reason to stop asking it other things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class Hits:
         """Give one page.
 
         Raises:
+            Inexact: the query is more than the index takes.
             IndexUnavailable: there is no whole answer.
         """
         if not scope.indexes:
@@ -108,7 +109,7 @@ class Hits:
         """Give aggregations over all matching documents.
 
         Raises:
-            Inexact: a terms aggregation has more values than it was allowed.
+            Inexact: a terms aggregation has more values than it was allowed, or there would be too many buckets.
             IndexUnavailable: there is no whole answer.
         """
         if not scope.indexes:
@@ -116,7 +117,7 @@ class Hits:
         body = {"query": scope.narrow(query), "size": 0, "track_total_hits": True, "aggs": aggregations}
         answer = await self._search(scope, body)
         found = answer.get("aggregations", {})
-        if any(one.get("sum_other_doc_count") or one.get("doc_count_error_upper_bound") for one in found.values()):
+        if _left_out(found):
             raise Inexact("a field has too many values to be counted exactly")
         return Aggregated(answer["hits"]["total"]["value"], found)
 
@@ -138,6 +139,8 @@ class Hits:
             client = self.client.options(request_timeout=self.timeout)
             response = await client.msearch(searches=[header, body])
         answer: dict[str, Any] = response["responses"][0]
+        if answer["status"] == _REFUSED:
+            raise Inexact(f"Elasticsearch refuses this request: {_reason(answer)}")
         if answer["status"] != _OK:
             raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {_reason(answer)}")
         check_whole(answer)
@@ -157,6 +160,18 @@ def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict
     if wanted.after is not None:
         body["search_after"] = list(wanted.after)
     return body
+
+
+def _left_out(found: Any) -> bool:
+    """Tell whether some aggregation, at any depth, has not given all its values."""
+    match found:
+        case dict():
+            own = found.get("sum_other_doc_count") or found.get("doc_count_error_upper_bound")
+            return bool(own) or any(map(_left_out, found.values()))
+        case list():
+            return any(map(_left_out, found))
+        case _:
+            return False
 
 
 def _reason(answer: dict[str, Any]) -> str:

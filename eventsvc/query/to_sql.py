@@ -164,3 +164,8 @@ def _json_word(value: ast.Boolean | ast.Null) -> str:
     if isinstance(value, ast.Null):
         return "null"
     return "true" if value.value else "false"
+
+
+def data_rows(path: ast.Path) -> Sql:
+    """Give what stands in a FROM for the values at a place in data: a set of jsonb, arrays taken apart."""
+    return "jsonb_path_query(data, %s::jsonpath)", [_json_path(path)]

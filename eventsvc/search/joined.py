@@ -34,6 +34,7 @@ class _Tail(Protocol):
 
 TailT = TypeVar("TailT", bound=_Tail)
 IndexT = TypeVar("IndexT", bound=Weighty)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Joined:
         finally:
             asking.cancel()
 
-    async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[IndexT]]) -> IndexT:
+    async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
         """Ask the index for all it has, without the log; what was erased may show until the index lets go of it.
 
         Raises:
@@ -128,7 +129,15 @@ class Joined:
         """
         return await self._ask(ask, Scope((self._alias,), None, self._erased[-MOST_EXCLUDED:]))
 
-    async def _ask(self, ask: Callable[[Hits, Scope], Awaitable[IndexT]], scope: Scope) -> IndexT:
+    async def ask_again(self, scope: Scope, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
+        """Ask the index about a state that it was asked about before; it may have let go of erased events since.
+
+        Raises:
+            IndexUnavailable: the index has no whole answer.
+        """
+        return await self._ask(ask, scope)
+
+    async def _ask(self, ask: Callable[[Hits, Scope], Awaitable[T]], scope: Scope) -> T:
         if self._hits is None:
             raise IndexUnavailable("there is no index")
         began = time.monotonic()

@@ -11,7 +11,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Hits, Page, PageRequest, Scope
+from eventsvc.index.hits import Hits, Inexact, Page, PageRequest, Scope
 from eventsvc.log.read.page import Rows, Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Filter, Moment
@@ -135,6 +135,9 @@ class Search:
             except IndexUnavailable as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "index away"
+            except Inexact as exc:
+                _log.warning("a search goes to PostgreSQL", reason=str(exc))
+                reason = "not expressible"
         rows = await self._reader.whole(query.log, wanted, strong=strong)
         return _answer(rows.events, rows.total, Provenance(Source.SQL, reason, rows.moment, rows.settled))
 

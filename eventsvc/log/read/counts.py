@@ -1,27 +1,67 @@
-"""Counts: of all, by stretches of time, and by the values of a field."""
+"""Counts: of all events, by stretches of time and by values; distinct values; and what numbers come to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from psycopg2 import sql
 
 from eventsvc.log.read.state import Filter, Moment, Part, Row
 
-# Part numbers are 10 plus PostgreSQL's GROUPING(bucket, value): a bit is set for what a group is not made by.
-_PART_BUCKET, _PART_VALUE, _PART_TOTAL = 11, 12, 13
+_PART = 10
 
-_GROUPS = sql.SQL(
-    "SELECT part, bucket, NULL::uuid, number, value, NULL, NULL, NULL, NULL::jsonb FROM ("
-    "SELECT 10 + GROUPING(bucket, value) AS part, bucket, value, count(*) AS number,"
-    " row_number() OVER (PARTITION BY GROUPING(bucket, value) ORDER BY count(*) DESC, value) AS place"
-    ' FROM (SELECT {bucket} AS bucket, {value} COLLATE "C" AS value FROM event WHERE {where}) AS found'
-    " GROUP BY GROUPING SETS ((), (bucket), (value))) AS groups WHERE place <= %s"
+# A value is told as one text: its type's letter, a colon, and what it is. Equal numbers have equal texts.
+_CODE = sql.SQL(
+    "CASE jsonb_typeof(value) WHEN 'string' THEN 's:' || (value #>> '{{}}')"
+    " WHEN 'number' THEN 'n:' || trim_scale((value #>> '{{}}')::numeric)"
+    " WHEN 'boolean' THEN 'b:' || (value #>> '{{}}') ELSE 'z:' END COLLATE \"C\""
 )
-_MILLISECONDS = "(extract(epoch FROM created_at) * 1000)::bigint"
-_BY_STEP = f"floor({_MILLISECONDS} / %s::numeric)::bigint * %s"
-_BY_CALENDAR = "(extract(epoch FROM date_trunc(%s, created_at, %s)) * 1000)::bigint"
+# An event with several values has a row for each, of which one is its first; without any it has one row, of NULL.
+_INSIDE = sql.SQL(
+    " LEFT JOIN LATERAL (SELECT code, row_number() OVER () = 1 AS first FROM (SELECT DISTINCT {code} AS code"
+    " FROM {values} AS value WHERE jsonb_typeof(value) NOT IN ('object', 'array')) AS codes) AS {name} ON true"
+)
+_GROUPS = sql.SQL(
+    "(WITH found AS (SELECT {columns} FROM event{joins} WHERE {where}), groups AS MATERIALIZED ("
+    "SELECT {any_time} AS any_time, {any_value} AS any_value, {bucket} AS bucket, {value} AS value,"
+    " count(*) AS number, count(*) FILTER (WHERE first) AS events FROM found GROUP BY GROUPING SETS ({sets})"
+    "), valued AS MATERIALIZED (SELECT value, number FROM groups"
+    " WHERE any_time = 1 AND any_value = 0 AND array_position(value, NULL) IS NULL"
+    "), top AS MATERIALIZED (SELECT value, number FROM valued ORDER BY number DESC, value LIMIT %s)"
+    " SELECT 10, NULL::bigint, NULL::uuid, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
+    "'total', (SELECT coalesce(sum(events), 0) FROM groups WHERE any_time = 1 AND any_value = 1),"
+    " 'missing', (SELECT coalesce(sum(events), 0) FROM groups"
+    " WHERE any_time = 1 AND any_value = 0 AND array_position(value, NULL) IS NOT NULL),"
+    " 'valued', (SELECT coalesce(sum(number), 0) FROM valued),"
+    " 'buckets', (SELECT coalesce(jsonb_agg(jsonb_build_array(bucket, events)), '[]') FROM ("
+    "SELECT bucket, events FROM groups WHERE any_time = 0 AND any_value = 1 LIMIT %s) AS part),"
+    " 'values', (SELECT coalesce(jsonb_agg(jsonb_build_array(value, number)), '[]') FROM top),"
+    " 'cells', (SELECT coalesce(jsonb_agg(jsonb_build_array(value, bucket, number)), '[]') FROM ("
+    "SELECT value, bucket, groups.number FROM groups JOIN top USING (value)"
+    " WHERE any_time = 0 AND any_value = 0 LIMIT %s) AS part),"
+    " 'distinct', jsonb_build_array({distinct}), 'numbers', jsonb_build_array({numbers})))"
+)
+_HOW_MANY = sql.SQL(
+    "(SELECT count(v0) FROM (SELECT DISTINCT v0 FROM (SELECT {columns} FROM event{joins} WHERE {where}) AS found)"
+    " AS part)"
+)
+_WHICH = sql.SQL(
+    "(SELECT coalesce(jsonb_agg(v0), '[]') FROM (SELECT DISTINCT v0 FROM (SELECT {columns} FROM event{joins}"
+    " WHERE {where}) AS found WHERE v0 IS NOT NULL LIMIT %s) AS part)"
+)
+_NUMBERS = sql.SQL(
+    "(SELECT jsonb_build_object('count', count(*), 'min', min(number), 'max', max(number), 'sum', sum(number),"
+    " 'avg', trim_scale(avg(number)),"
+    " 'percentiles', percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY number)) FROM ("
+    "SELECT (value #>> '{{}}')::numeric AS number FROM event CROSS JOIN LATERAL {values} AS value"
+    " WHERE ({where}) AND jsonb_typeof(value) = 'number') AS found)"
+)
+_MILLISECONDS = "(extract(epoch FROM {time}) * 1000)::bigint"
+_BY_STEP = sql.SQL(f"floor({_MILLISECONDS} / %s::numeric)::bigint * %s")
+_BY_CALENDAR = sql.SQL("(extract(epoch FROM date_trunc(%s, {time}, %s)) * 1000)::bigint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +80,95 @@ class Calendar:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """The counts. See ``question.Answered``.
+class Column:
+    """A text column: one value an event."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Values in data, any number of them an event.
 
     Attributes:
+        rows: a set of jsonb values, to stand in a FROM after table event.
+    """
+
+    rows: Filter
+
+
+Values = Column | Inside
+Key = tuple[str, ...]  # one coded value of each of what was counted by
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What the numbers at a path come to; each but the count is None where there are none.
+
+    Attributes:
+        avg: to sixteen significant digits or more.
+        percentiles: numbers that are there; of an even number the lower of the two in the middle is the median.
+    """
+
+    count: int
+    min: msgspec.Raw
+    max: msgspec.Raw
+    sum: msgspec.Raw
+    avg: msgspec.Raw
+    percentiles: list[msgspec.Raw] | None
+
+
+class _Content(msgspec.Struct, frozen=True):
+    total: int
+    missing: int
+    valued: int
+    buckets: list[tuple[int, int]]
+    values: list[tuple[Key, int]]
+    cells: list[tuple[Key, int, int]]
+    distinct: list[int | list[str]]
+    numbers: list[Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counts. See ``state.Answered``.
+
+    Attributes:
+        missing: events that have no value of one of what was counted by.
+        valued: the sum of the counts of all values; larger than those in ``values`` if these are only the top.
         buckets: the start of a stretch of time, ms since 1970, and its count; none with 0.
-        values: a value and its count.
+        values: coded values and their count.
+        cells: the same by stretches of time.
+        distinct: of each, the number of distinct values, or those values themselves, coded.
+        numbers: of each.
     """
 
     moment: Moment
     total: int
+    missing: int
+    valued: int
     buckets: dict[int, int]
-    values: dict[str, int]
+    values: dict[Key, int]
+    cells: dict[Key, dict[int, int]]
+    distinct: tuple[int | list[str], ...]
+    numbers: tuple[Measured, ...]
     settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """How much is wanted at most; a count that was not given for want of room is never taken for 0.
+
+    Attributes:
+        values: those with the highest counts; of equals the first in the order of their texts.
+        buckets: any; one more than a caller can use tells it that there are too many.
+        cells: likewise.
+        which: distinct values are wanted themselves, up to so many; None: only how many there are.
+    """
+
+    values: int
+    buckets: int
+    cells: int
+    which: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +177,108 @@ class Grouping:
 
     Attributes:
         interval: how to cut time; None for no counts over time.
-        column: whose values are counted; None for no such counts.
-        most: at most so many values, those with the highest counts, and so many stretches of time.
+        by: whose values are counted, in all combinations that events have.
+        most: the limits.
+        time: the column that is cut.
+        distinct: whose distinct values are counted.
+        numbers: whose numbers are summed up.
+        percentiles: of these, between 0 and 1.
     """
 
     interval: Step | Calendar | None
-    column: str | None
-    most: int
+    by: tuple[Values, ...]
+    most: Most
+    time: str = "created_at"
+    distinct: tuple[Values, ...] = ()
+    numbers: tuple[Inside, ...] = ()
+    percentiles: tuple[float, ...] = ()
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
-        bucket = self._bucket()
+        bucket, columns = self._bucket(), [f"v{place}" for place in range(len(self.by))]
+        found, values = _columns(self.by, matching)
+        time_keys = ["bucket"] if self.interval else []
+        sets = [[], *([time_keys] if time_keys else []), *([columns] if columns else [])]
+        sets += [[*time_keys, *columns]] if time_keys and columns else []
         statement = _GROUPS.format(
-            bucket=sql.SQL(bucket.text),
-            value=sql.Identifier(self.column) if self.column else sql.SQL("NULL::text"),
-            where=sql.SQL(matching.text),
+            any_time=sql.SQL("GROUPING(bucket)" if self.interval else "1"),
+            any_value=sql.SQL("GROUPING(v0)" if columns else "1"),
+            bucket=sql.SQL("bucket" if self.interval else "NULL::bigint"),
+            value=sql.SQL(f"ARRAY[{', '.join(columns)}]" if columns else "NULL::text[]"),
+            sets=sql.SQL(", ".join(f"({', '.join(names)})" for names in sets)),
+            columns=sql.SQL(", ").join([bucket[0] + sql.SQL(" AS bucket"), found["columns"]]),
+            joins=found["joins"],
+            where=found["where"],
+            distinct=sql.SQL(", ").join([self._distinct(each, matching)[0] for each in self.distinct]),
+            numbers=sql.SQL(", ").join(
+                [_NUMBERS.format(values=sql.SQL(each.rows.text), where=found["where"]) for each in self.numbers]
+            ),
         )
-        return [(statement, [*bucket.parameters, *matching.parameters, self.most])]
+        most = self.most
+        parameters = [*bucket[1], *values, most.values, most.buckets, most.cells]
+        for each in self.distinct:
+            parameters += self._distinct(each, matching)[1]
+        for each in self.numbers:
+            parameters += [list(self.percentiles), *each.rows.parameters, *matching.parameters]
+        return [(statement, parameters)]
 
     def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Tally:
         """See ``Question``."""
+        content = next(msgspec.json.decode(row[-1], type=_Content) for row in rows if row[0] == _PART)
+        cells: dict[Key, dict[int, int]] = {}
+        for key, start, number in content.cells:
+            cells.setdefault(key, {})[start] = number
         return Tally(
             moment,
-            total=sum(row[3] for row in rows if row[0] == _PART_TOTAL),
-            # What was not asked for is one group, of NULL.
-            buckets={row[1]: row[3] for row in rows if row[0] == _PART_BUCKET and row[1] is not None},
-            values={row[4]: row[3] for row in rows if row[0] == _PART_VALUE and row[4] is not None},
-            settled=settled,
+            content.total,
+            content.missing,
+            content.valued,
+            dict(content.buckets),
+            dict(content.values),
+            cells,
+            tuple(content.distinct),
+            tuple(content.numbers),
+            settled,
         )
 
-    def _bucket(self) -> Filter:
+    def _bucket(self) -> tuple[sql.Composable, list[Any]]:
+        time = sql.Identifier(self.time)
         match self.interval:
             case None:
-                return Filter("NULL::bigint")
+                return sql.SQL("NULL::bigint"), []
             case Step(milliseconds):
-                return Filter(_BY_STEP, (milliseconds, milliseconds))
+                return _BY_STEP.format(time=time), [milliseconds, milliseconds]
             case Calendar(unit, zone):
-                return Filter(_BY_CALENDAR, (unit, zone))
+                return _BY_CALENDAR.format(time=time), [unit, zone]
+
+    def _distinct(self, values: Values, matching: Filter) -> Part:
+        found, parameters = _columns((values,), matching)
+        if self.most.which is None:
+            return _HOW_MANY.format(**found), parameters
+        return _WHICH.format(**found), [*parameters, self.most.which]
+
+
+def _columns(by: Sequence[Values], matching: Filter) -> tuple[dict[str, sql.Composable], list[Any]]:
+    """Give v0, v1, … and first as columns, the joins they need, and the condition, with all parameters in order."""
+    columns: list[sql.Composable] = []
+    joins: list[sql.Composable] = []
+    parameters: list[Any] = []
+    firsts = ["true"]
+    for place, values in enumerate(by):
+        if isinstance(values, Column):
+            value = sql.SQL("'s:' || {} COLLATE \"C\"").format(sql.Identifier("event", values.name))
+        else:
+            name = f"values{place}"
+            value = sql.SQL("{}.code").format(sql.Identifier(name))
+            rows = sql.SQL(values.rows.text)
+            joins.append(_INSIDE.format(code=_CODE.format(), values=rows, name=sql.Identifier(name)))
+            parameters += values.rows.parameters
+            firsts.append(f"coalesce({name}.first, true)")
+        columns.append(value + sql.SQL(f" AS v{place}"))
+    columns.append(sql.SQL(f"{' AND '.join(firsts)} AS first"))
+    found = {
+        "columns": sql.SQL(", ").join(columns),
+        "joins": sql.SQL("").join(joins),
+        "where": sql.SQL(matching.text),
+    }
+    return found, [*parameters, *matching.parameters]

@@ -127,6 +127,20 @@ def wire(service: Any, connect: Callable[[int], Wire]) -> Wire:
     return connect(service.port)
 
 
+@pytest.fixture(scope="module")
+def make_module_service() -> Iterator[Callable[..., Any]]:
+    """``make_service`` for the whole module."""
+    made: list[Any] = []
+
+    def make(dsn: str, **environment: str) -> Any:
+        made.append(_INGEST.Service(dsn, **environment))
+        return made[-1].start()
+
+    yield make
+    for one in made:
+        one.stop()
+
+
 @pytest.fixture
 def memory() -> Callable[[Any], int]:
     """Give the bytes of memory that the worker of a service uses now."""

@@ -83,11 +83,10 @@ def test_head_is_answered_as_get_is(wire: Any, path: bytes) -> None:
     assert {**head.headers, **dict.fromkeys(varying)} == {**asked.headers, **dict.fromkeys(varying)}
 
 
-@pytest.mark.parametrize("fields", [(), (b"Accept: application/x-ndjson",)])
-@pytest.mark.parametrize("path", [b"/event/stream", b"/event"])
-def test_head_of_a_stream_ends_at_once(wire: Any, path: bytes, fields: tuple[bytes, ...]) -> None:
-    assert wire.send(_get(path, *fields, method=b"HEAD")).answer(head_only=True).status == 200
-    assert wire.send(_get(path + b"/../healthz", method=b"HEAD")).answer(head_only=True).status == 404
+@pytest.mark.parametrize(("path", "accept"), [(b"/event/stream", b"*/*"), (b"/event", b"application/x-ndjson")])
+def test_head_of_a_stream_ends_at_once(wire: Any, path: bytes, accept: bytes) -> None:
+    assert wire.send(_get(path, b"Accept: " + accept, method=b"HEAD")).answer(head_only=True).status == 200
+    assert wire.send(_get(b"/nowhere", method=b"HEAD")).answer(head_only=True).status == 404
 
 
 def test_options_and_405_name_every_method(wire: Any) -> None:

@@ -1,0 +1,175 @@
+"""Which counts are wanted, and what was counted: sums that both stores add to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from eventsvc.fields import FIELDS
+from eventsvc.log.read.counts import Calendar, Column, Grouping, Inside, Key, Measured, Most, Step, Tally, Values
+from eventsvc.log.read.state import Filter
+from eventsvc.query import ast
+from eventsvc.query.to_sql import data_rows
+
+# All values are asked of the index, so that sums with the tail are exact; with more than this PostgreSQL counts.
+MOST_VALUES = 10_000
+MOST_BUCKETS = 10_000
+MOST_CELLS = 50_000  # buckets of all the top values together
+_WEIGHT = 150  # bytes of one count in a dict
+
+MINUTE = 60_000
+STEPS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": 60 * MINUTE}
+UNITS = {"1d": "day", "1w": "week"}
+
+# The text columns whose values the index can count.
+COUNTED = frozenset({"email", "environment", "component"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which counts.
+
+    Attributes:
+        interval: a key of STEPS or UNITS, or "" for no counts over time.
+        zone: of days and weeks.
+        by: whose values are counted, in all combinations that events have.
+        top: how many of them; the others are only summed up.
+        time: the field that is cut into intervals.
+        distinct: whose distinct values are counted.
+        numbers: places in data whose numbers are summed up.
+        percentiles: of these, between 0 and 100.
+    """
+
+    interval: str = ""
+    zone: str = "UTC"
+    by: tuple[ast.Subject, ...] = ()
+    top: int = 10
+    time: str = "createdAt"
+    distinct: tuple[ast.Subject, ...] = ()
+    numbers: tuple[ast.Path, ...] = ()
+    percentiles: tuple[float, ...] = ()
+
+    def grouping(self, most: Most) -> Grouping:
+        """Say it to the log."""
+        step: Step | Calendar | None = None
+        if self.interval in STEPS:
+            step = Step(STEPS[self.interval])
+        elif self.interval:
+            step = Calendar(UNITS[self.interval], self.zone)
+        return Grouping(
+            step,
+            tuple(map(_values, self.by)),
+            most,
+            FIELDS[self.time].column,
+            tuple(map(_values, self.distinct)),
+            tuple(map(_inside, self.numbers)),
+            tuple(each / 100 for each in self.percentiles),
+        )
+
+    @property
+    def in_index(self) -> bool:
+        """Whether the index can count this exactly."""
+        subjects = (*self.by, *self.distinct)
+        return not self.numbers and all(isinstance(each, ast.Name) and each.name in COUNTED for each in subjects)
+
+
+def _values(subject: ast.Subject) -> Values:
+    return Column(FIELDS[subject.name].column) if isinstance(subject, ast.Name) else _inside(subject)
+
+
+def _inside(path: ast.Path) -> Inside:
+    text, parameters = data_rows(path)
+    return Inside(Filter(text, tuple(parameters)))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was counted.
+
+    Attributes:
+        missing: events that have no value of one of what was counted by.
+        valued: the sum of the counts of all values, the top ones or not.
+        values: coded values (see ``log.read.counts``) and their count.
+        cells: the same by stretches of time; of the top values only.
+        distinct: how many distinct values there are of each.
+    """
+
+    total: int
+    missing: int = 0
+    valued: int = 0
+    buckets: Mapping[int, int] = field(default_factory=dict)
+    values: Mapping[Key, int] = field(default_factory=dict)
+    cells: Mapping[Key, Mapping[int, int]] = field(default_factory=dict)
+    distinct: tuple[int, ...] = ()
+    numbers: tuple[Measured, ...] = ()
+
+    def top(self, most: int) -> list[Key]:
+        """List the values with the highest counts; of equals the first in the order of their texts."""
+        return sorted(self.values, key=lambda key: (-self.values[key], key))[:most]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What one store has counted, all of it, so that it can be added to another's.
+
+    Attributes:
+        distinct: the values of each.
+    """
+
+    total: int
+    missing: int
+    buckets: Mapping[int, int]
+    values: Mapping[Key, int]
+    distinct: tuple[frozenset[str], ...]
+
+    def weigh(self) -> int:
+        """Estimate the bytes it takes."""
+        sizes = (len(self.buckets), len(self.values), *map(len, self.distinct))
+        texts = sum(len(text) for key in self.values for text in key) + sum(map(len, _all(self.distinct)))
+        return _WEIGHT * (1 + sum(sizes)) + texts
+
+    def __add__(self, other: Gathered) -> Gathered:
+        return Gathered(
+            self.total + other.total,
+            self.missing + other.missing,
+            Counter(self.buckets) + Counter(other.buckets),
+            Counter(self.values) + Counter(other.values),
+            tuple(mine | theirs for mine, theirs in zip(self.distinct, other.distinct, strict=True)),
+        )
+
+    def summed(self) -> Counts:
+        """Give the counts."""
+        return Counts(
+            self.total,
+            self.missing,
+            sum(self.values.values()),
+            self.buckets,
+            self.values,
+            distinct=tuple(map(len, self.distinct)),
+        )
+
+
+def _all(sets: Iterable[Iterable[str]]) -> Iterable[str]:
+    return (each for one in sets for each in one)
+
+
+def gathered(tally: Tally) -> Gathered:
+    """Take a tally that lists distinct values themselves."""
+    distinct = tuple(frozenset(each) for each in tally.distinct if not isinstance(each, int))
+    return Gathered(tally.total, tally.missing, tally.buckets, tally.values, distinct)
+
+
+def counted(tally: Tally) -> Counts:
+    """Take a tally that holds all that is wanted."""
+    distinct = tuple(each for each in tally.distinct if isinstance(each, int))
+    return Counts(
+        tally.total,
+        tally.missing,
+        tally.valued,
+        tally.buckets,
+        tally.values,
+        tally.cells,
+        distinct,
+        tally.numbers,
+    )

@@ -1,0 +1,1 @@
+"""Commands for people: send, search, follow and count events of a service, over HTTP alone."""

@@ -1,0 +1,172 @@
+"""``eventsvc log``: send events from the command line, from a pipe, or from a file that grows."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eventsvc.terminal.follow import FollowedFile, Position
+from eventsvc.terminal.options import Data, Key, Url, service
+from eventsvc.terminal.service import Service, ServiceError
+
+_BATCH, _BATCH_SECONDS = 1000, 1.0  # lines in one request; how long a line waits for others
+_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between tries
+_REJECTED = 4  # exit code: some lines were refused
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: eventsvc log 'deployed 1.2.3' --component deploy --data version=1.2.3")(log)
+
+
+def log(
+    message: Annotated[str, typer.Argument(help="What happened; without it, each line of standard input.")] = "",
+    *,
+    component: Annotated[str, typer.Option(help="What it happened in.")] = "shell",
+    environment: Annotated[str, typer.Option(help="Where it happened.")] = "production",
+    email: Annotated[str, typer.Option(help="Whom it concerns.", show_default="user@host")] = "",
+    data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=VALUE", help="More; repeatable.")] = None,
+    follow: Annotated[Path | None, typer.Option(help="Send the lines of this file, and those that it gets.")] = None,
+    idempotency_key: Annotated[str, typer.Option(help="Sent twice with the same key, it is stored once.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Lines are JSON events; options fill in what they lack.")
+    ] = False,
+    url: Url = None,
+    key: Key = None,
+    server_data: Data = None,
+) -> None:
+    """Send an event, or a line an event. Exit code 4: some lines were refused, and are shown."""
+    defaults = _defaults(component, environment, email, data or [])
+    with service(url, key, server_data) as opened:
+        if follow is not None:
+            _follow(opened, follow, defaults, as_json=as_json)
+        elif message:
+            _send_one(opened, defaults | {"message": message}, idempotency_key)
+        elif not _send_lines(opened, sys.stdin.fileno(), defaults, idempotency_key, as_json=as_json):
+            raise typer.Exit(_REJECTED)
+
+
+def _defaults(component: str, environment: str, email: str, data: list[str]) -> dict[str, Any]:
+    address = email or os.environ.get("EVENTSVC_EMAIL") or f"{getpass.getuser()}@{socket.gethostname()}.local"
+    values = {name: _value(text) for name, _, text in (pair.partition("=") for pair in data)}
+    event: dict[str, Any] = {"email": address, "environment": environment, "component": component}
+    return event | ({"data": values} if values else {})
+
+
+def _value(text: str) -> Any:
+    """Read a value as JSON where it is JSON, else as a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _send_one(opened: Service, event: dict[str, Any], key: str) -> None:
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+    answer = opened.request("POST", "/event", body=json.dumps(event).encode(), headers=headers)
+    print(json.loads(answer.data)["id"])
+
+
+def _send_lines(opened: Service, descriptor: int, defaults: dict[str, Any], key: str, *, as_json: bool) -> bool:
+    """Send all lines in batches; tell whether every one was stored."""
+    whole, sent = True, 0
+    for number, batch in enumerate(_batches(descriptor)):
+        rejected = _post(opened, _encode(batch, defaults, as_json=as_json), f"{key}-{number}" if key else "")
+        _show_rejected(rejected, sent)
+        sent, whole = sent + len(batch), whole and not rejected
+    print(f"{sent:,} lines sent", file=sys.stderr)
+    return whole
+
+
+def _batches(descriptor: int) -> Iterator[list[bytes]]:
+    """Give the lines of a pipe or file in batches; a line waits for others for a second at most."""
+    lines: list[bytes] = []
+    due = 0.0
+    for line in _lines(descriptor):
+        if line is not None:
+            due = due if lines else time.monotonic() + _BATCH_SECONDS
+            lines.append(line)
+        if len(lines) >= _BATCH or (lines and time.monotonic() >= due):
+            yield lines
+            lines = []
+    if lines:
+        yield lines
+
+
+def _lines(descriptor: int) -> Iterator[bytes | None]:
+    """Give lines that are not blank, and None now and then while there are none."""
+    rest = b""
+    while True:
+        if not select.select([descriptor], [], [], _BATCH_SECONDS / 4)[0]:
+            yield None
+            continue
+        chunk = os.read(descriptor, 65536)
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (text for line in whole if (text := line.strip()))
+        if not chunk:
+            break
+    if text := rest.strip():
+        yield text
+
+
+def _encode(batch: list[bytes], defaults: dict[str, Any], *, as_json: bool) -> bytes:
+    return b"".join(_event(line, defaults, as_json=as_json) + b"\n" for line in batch)
+
+
+def _event(line: bytes, defaults: dict[str, Any], *, as_json: bool) -> bytes:
+    if as_json:
+        try:
+            given = json.loads(line)
+        except ValueError:
+            return line  # the service says what is wrong with it
+        return json.dumps(defaults | given).encode() if isinstance(given, dict) else line
+    return json.dumps(defaults | {"message": line.decode(errors="replace")}).encode()
+
+
+def _post(opened: Service, body: bytes, key: str) -> list[dict[str, Any]]:
+    """Send one batch until it is answered; give what was rejected. Each try has the same key: it is stored once."""
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key or os.urandom(16).hex()}
+    for attempt in range(1_000_000):
+        try:
+            answer = opened.request("POST", "/event", {"partial": "true"}, body=body, headers=headers)
+            return list(json.loads(answer.data).get("errors", ()))
+        except ServiceError as exc:
+            if exc.status and exc.status not in (408, 409, 429) and exc.status < 500:  # noqa: PLR2004
+                raise
+            if attempt == 0:
+                print(f"eventsvc: {exc}; trying again", file=sys.stderr)
+            time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+    raise AssertionError("unreachable")
+
+
+def _show_rejected(rejected: list[dict[str, Any]], before: int) -> None:
+    for fault in rejected:
+        place = f"line {before + fault.get('line', 0)} {fault.get('pointer', '')}"
+        print(f"eventsvc: refused: {place}: {fault.get('detail', '')}", file=sys.stderr)
+
+
+def _follow(opened: Service, path: Path, defaults: dict[str, Any], *, as_json: bool) -> None:
+    """Send a file's lines from where the last run stopped; for ever. The position is kept after each answered batch."""
+    with FollowedFile(path, opened.url) as file:
+        while True:
+            batch, position = file.read(_BATCH)
+            if not batch:
+                time.sleep(_BATCH_SECONDS / 4)
+                continue
+            _show_rejected(_post(opened, _encode(batch, defaults, as_json=as_json), _key(file.start, position)), 0)
+            file.keep(position)
+
+
+def _key(start: Position, end: Position) -> str:
+    """Name a batch by its place in the file: sent again after a kill, it is stored once."""
+    return f"{start.inode}-{start.offset}-{end.offset}-{start.digest}"

@@ -1,0 +1,58 @@
+"""The options that all commands for people share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from eventsvc.terminal.service import Service, ServiceError, find_target
+
+NOTHING_FOUND, SERVICE, INTERRUPTED = 1, 3, 130  # exit codes; 2 is wrong usage
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="The service.", metavar="URL", show_default="EVENTSVC_URL, the development server's, or port 8000"
+    ),
+]
+Key = Annotated[str | None, typer.Option(help="An API key.", metavar="KEY", show_default="EVENTSVC_KEY")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--server-data", help="Data folder of the development server to use.", show_default="EVENTSVC_DATA, .eventsvc"
+    ),
+]
+Tz = Annotated[str, typer.Option(help="Time zone of dates without a time in the query.")]
+
+
+@contextmanager
+def service(url: str | None, key: str | None, data: str | None = None) -> Iterator[Service]:
+    """Talk to the service; its errors end the command with exit code 3 and its own words."""
+    opened = Service(find_target(url, key, data))
+    try:
+        yield opened
+    except ServiceError as exc:
+        print(f"eventsvc: {exc}", file=sys.stderr)
+        raise typer.Exit(SERVICE) from exc
+    except BrokenPipeError as exc:
+        # Whoever read our output has gone; Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from exc
+    except KeyboardInterrupt as exc:
+        raise typer.Exit(INTERRUPTED) from exc
+    finally:
+        opened.close()
+
+
+def restrict(query: str, since: str | None) -> str:
+    """AND "not older than" to a query, such as 15m, 1h or 7d, or a date."""
+    if since is None:
+        return query
+    moment = f"now-{since}" if since[:1].isdigit() and since[-1:].isalpha() else since
+    recent = f"createdAt gte '{moment}'"
+    return f"({query}) AND {recent}" if query.strip() else recent

@@ -1,0 +1,168 @@
+"""Talk to a service over HTTP: find its address, send requests, turn its problems into errors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+
+from eventsvc.errors import EventsvcError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_CONNECT, _READ = 5.0, 60.0  # seconds
+_SUCCESS = range(200, 300)
+
+
+class ServiceError(EventsvcError):
+    """The service cannot be reached, or refuses the request; the text is fit for a terminal, over several lines."""
+
+    def __init__(self, text: str, *, status: int = 0) -> None:
+        self.status = status
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which service, and as whom.
+
+    Attributes:
+        url: without a slash at its end.
+        key: an API key; "" for none.
+    """
+
+    url: str
+    key: str = ""
+
+
+def find_target(url: str | None, key: str | None, data: str | None) -> Target:
+    """Find the service: an option, EVENTSVC_URL, a development server's connection file, the default port here."""
+    environment = os.environ
+    folder = Path(data or environment.get("EVENTSVC_DATA", ".eventsvc"))
+    found = url or environment.get("EVENTSVC_URL") or _read_connection(folder) or DEFAULT_URL
+    return Target(found.rstrip("/"), key or environment.get("EVENTSVC_KEY", ""))
+
+
+def _read_connection(folder: Path) -> str:
+    """Give the address that ``eventsvc dev`` has written down; "" if there is none."""
+    try:
+        lines = (folder / "connection").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    values = dict(line.partition("=")[::2] for line in lines if "=" in line)
+    return values.get("EVENTSVC_URL", "")
+
+
+class Service:
+    """Sends requests to one service."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=_CONNECT, read=_READ))
+        self._headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return self._target.url
+
+    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+        """Give the JSON of an answer.
+
+        Raises:
+            ServiceError: the service is away, or refuses.
+        """
+        return json.loads(self.request("GET", path, parameters).data)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request, and give the answer if it is a success.
+
+        Args:
+            method: of HTTP.
+            path: begins with a slash; or a whole path with parameters, as a Link header has it.
+            parameters: of the query string.
+            body: to send.
+            headers: beside the key.
+            stream: leave the answer's body to be read bit by bit.
+
+        Raises:
+            ServiceError: the service is away, or refuses.
+        """
+        target = self._target.url + path + (f"?{urlencode(parameters)}" if parameters else "")
+        with _errors(self._target.url):
+            answer = self._pool.request(
+                method, target, body=body, headers={**self._headers, **(headers or {})}, preload_content=not stream
+            )
+            if answer.status not in _SUCCESS:
+                raise ServiceError(_explain(answer), status=answer.status)
+        return answer
+
+    def lines(self, path: str, parameters: Mapping[str, str], accept: str) -> Iterator[bytes]:
+        """Give the lines of a streamed answer as they come.
+
+        Raises:
+            ServiceError: as ``request``; also when the answer breaks off.
+        """
+        answer = self.request("GET", path, parameters, headers={"Accept": accept}, stream=True)
+        try:
+            yield from read_lines(answer, self._target.url)
+        finally:
+            answer.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+
+def read_lines(answer: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
+    """Cut a streamed body into lines, without their ends."""
+    rest = b""
+    with _errors(url):
+        while chunk := answer.read1(65536):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line.rstrip(b"\r")
+    if rest:
+        yield rest
+
+
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except urllib3.exceptions.HTTPError as exc:
+        hint = "is it running? Name another one with --url or EVENTSVC_URL"
+        raise ServiceError(f"the service at {url} does not answer ({type(exc).__name__}): {hint}") from exc
+
+
+def _explain(answer: urllib3.BaseHTTPResponse) -> str:
+    """Say what a problem (RFC 9457) says: detail, the place in the query, the hint."""
+    try:
+        problem = json.loads(answer.data)
+        title = str(problem["title"])
+    except (ValueError, KeyError, TypeError):
+        return f"the service answered {answer.status}"
+    lines = [f"{problem.get('detail') or title} ({answer.status})"]
+    if excerpt := problem.get("excerpt"):
+        lines += ["", *str(excerpt).splitlines()]
+    if hint := problem.get("hint"):
+        lines += ["", f"hint: {hint}"]
+    for fault in problem.get("errors", [])[:5]:
+        place = f"line {fault['line']} " if "line" in fault else ""
+        lines.append(f"  {place}{fault.get('pointer', '')}: {fault.get('detail', '')}")
+    return "\n".join(lines)

@@ -1,0 +1,177 @@
+"""Commands for people, against a real service: what they print, how they end, and what they survive."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WHO = ("--email", "diego@chefhero.com", "--component", "orders")
+
+
+def lines(process: Any) -> list[str]:
+    return str(process.stdout).splitlines()
+
+
+def test_what_was_logged_is_found(command: Any) -> None:
+    logged = command("log", "the buyer has paid", *WHO, "--data", "amount=300", "--data", "card=visa")
+    assert logged.returncode == 0, logged.stderr
+
+    found = command("search", "message ct 'BUYER'")
+    assert found.returncode == 0, found.stderr
+    (line,) = lines(found)
+    assert "production/orders diego@chefhero.com the buyer has paid" in line
+    assert "\x1b" not in line
+    (event,) = map(json.loads, lines(command("search", "data.amount eq 300", "--json")))
+    assert (event["id"], event["data"]) == (logged.stdout.strip(), {"amount": 300, "card": "visa"})
+    chosen = command("search", "--fields", "message,data.card,data.none")
+    assert chosen.stdout == "the buyer has paid\tvisa\t\n"
+    assert command("search", "--template", "{component}: {data.amount}!").stdout == "orders: 300!\n"
+
+
+def test_exit_codes_tell_found_nothing_wrong_usage_and_a_refusal(command: Any) -> None:
+    command("log", "x", *WHO)
+
+    assert command("search", "message eq 'x'", "-q").returncode == 0
+    assert command("search", "message eq 'y'", "-q").returncode == 1
+    assert command("search", "--no-such-option").returncode == 2
+    refused = command("search", "message = 'x'")
+    assert refused.returncode == 3
+    assert "^" in refused.stderr
+    assert "hint: " in refused.stderr
+    assert "Traceback" not in refused.stderr
+    away = command("search", "--url", "http://127.0.0.1:9")
+    assert away.returncode == 3
+    assert "does not answer" in away.stderr
+
+
+def test_a_pipe_is_sent_a_line_an_event(command: Any) -> None:
+    sent = command("log", *WHO, text="".join(f"line {i}\n" for i in range(2500)) + "\n\nlast, without an end")
+    assert sent.returncode == 0, sent.stderr
+    assert "2,501 lines sent" in sent.stderr
+
+    found = lines(command("search", "--oldest", "--limit", "0", "--fields", "message"))
+    assert found == [*(f"line {i}" for i in range(2500)), "last, without an end"]
+    assert len(lines(command("search", "--limit", "1500"))) == 1500
+
+
+def test_json_lines_keep_what_they_say_and_bad_ones_are_named(command: Any) -> None:
+    good = json.dumps({"component": "web", "message": "m", "data": {"a": 1}})
+    sent = command("log", *WHO, "--json", text=f"{good}\n{{not json\n{good}\n")
+
+    assert sent.returncode == 4
+    assert "refused: line 2" in sent.stderr
+    assert lines(command("search", "--fields", "component,data.a,email")) == ["web\t1\tdiego@chefhero.com"] * 2
+
+
+def test_a_control_character_in_a_message_does_not_reach_the_terminal(command: Any, terminal: Any) -> None:
+    evil = "a\x1b]0;owned\x07b\x1b[31mred\x9bm\u202eend"
+    command("log", "--json", *WHO, text=json.dumps({"message": evil}) + "\n")
+
+    shown = terminal("search", "message ct 'red'")
+
+    assert "owned" not in shown
+    assert "\u202e" not in shown
+    assert "\x9b" not in shown
+    assert "\x1b[7mred\x1b[27m" in shown  # ours: the match is marked
+
+
+def test_a_reader_that_leaves_early_and_ctrl_c_leave_no_complaint(command: Any, start: Any) -> None:
+    command("log", *WHO, text="".join(f"line {i} {'x' * 500}\n" for i in range(3000)))
+    process = start("search", "--limit", "0")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) in (0, -signal.SIGPIPE)
+    assert process.stderr.read() == ""
+
+    process = start("tail")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_tail_goes_on_after_a_restart_and_misses_nothing(command: Any, start: Any, service: Any) -> None:
+    process = start("tail", "message ct 'n'", "--fields", "message")
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(line.strip() for line in process.stdout), daemon=True)
+    reader.start()
+    # The stream begins some time after the command: send until it is seen.
+    for number in range(200):
+        command("log", f"n {number}", *WHO)
+        if seen:
+            break
+    first = int(seen[0].removeprefix("n "))
+    service.stop()
+    service.start()
+    for number in range(1000, 1010):
+        command("log", f"n {number}", *WHO)
+    _until(lambda: seen and seen[-1] == "n 1009")
+
+    before = len(seen) - 10
+    assert seen == [*(f"n {i}" for i in range(first, first + before)), *(f"n {i}" for i in range(1000, 1010))]
+    process.kill()
+    assert "resumed, nothing was missed" in process.stderr.read()
+
+
+def test_follow_sends_a_file_across_rotation_and_restarts_once_each(command: Any, start: Any, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    file.write_text("one\ntwo\nhal")
+    process = start("log", "--follow", str(file), *WHO)
+    messages = lambda: lines(command("search", "--oldest", "--fields", "message"))  # noqa: E731
+    _until(lambda: messages() == ["one", "two"])
+    with file.open("a") as more:
+        more.write("f\n")
+    _until(lambda: messages() == ["one", "two", "half"])
+    process.kill()
+    process.wait()
+    with file.open("a") as more:
+        more.write("while away\n")
+    file.rename(tmp_path / "app.log.1")
+    (tmp_path / "app.log.1").rename(file)
+    start("log", "--follow", str(file), *WHO)
+    _until(lambda: messages()[-1] == "while away")
+    with file.open("a") as more:
+        more.write("last of the old\n")
+    file.rename(tmp_path / "app.log.1")
+    file.write_text("first of the new\n")
+    _until(lambda: "first of the new" in messages())
+
+    assert messages() == ["one", "two", "half", "while away", "last of the old", "first of the new"]
+
+
+def _until(holds: Any) -> None:
+    pause = threading.Event()
+    for _ in range(300):
+        if holds():
+            return
+        pause.wait(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+def test_stats_context_explain(command: Any, terminal: Any) -> None:
+    ids = [command("log", f"m {i}", *WHO).stdout.strip() for i in range(3)]
+    command("log", "other", "--email", "a@b.co", "--component", "web")
+
+    counted = command("stats", "--by", "component", "--interval", "1h")
+    assert counted.returncode == 0, counted.stderr
+    assert lines(counted)[0] == "4 events"
+    assert re.search(r"^orders +3  █+", counted.stdout, re.MULTILINE)
+    assert command("stats", "message eq 'none'").returncode == 1
+    around = lines(command("context", ids[1], "--same", "component"))
+    assert [line.rpartition(" m ")[2] for line in around] == ["0", "1", "2"]
+    assert [line[0] for line in around] == [" ", "▶", " "]
+    assert json.loads(command("explain", "message ct 'x'").stdout)["query"] == "message ct 'x'"
+    assert command("explain", "message ct").returncode == 3
+
+
+@pytest.mark.parametrize("name", ["log", "search", "tail", "stats", "context", "explain", "fields", "open", "sample"])
+def test_every_command_has_help_with_an_example(name: str, command: Any) -> None:
+    shown = command(name, "--help")
+
+    assert shown.returncode == 0
+    assert "Example: eventsvc " in shown.stdout
