@@ -32,7 +32,12 @@ from dataclasses import dataclass
 
 
 class EventsvcError(Exception):
-    """The root; its text is fit for a user's eyes."""
+    """The root; its text is fit for an operator's eyes."""
+
+    @property
+    def public(self) -> str:
+        """The text that clients may see."""
+        return str(self)
 
 
 class InvalidInput(EventsvcError):
@@ -168,6 +173,11 @@ class EventNotFound(EventsvcError):
 class LogError(EventsvcError):
     """PostgreSQL could not do what was asked."""
 
+    @property
+    def public(self) -> str:
+        """The text without what the driver said: hosts, ports and users are for the service's own log."""
+        return str(self).partition(": ")[0]
+
 
 class LogUnavailable(LogError):
     """PostgreSQL cannot be reached, or the connection broke; nothing was stored."""
@@ -195,6 +205,11 @@ class SchemaError(LogError):
 
 class IndexUnavailable(EventsvcError):
     """Elasticsearch cannot give a whole answer now: away, slow, red, or an index is missing."""
+
+    @property
+    def public(self) -> str:
+        """The text without what the client library said."""
+        return str(self).partition(": ")[0]
 
 
 class SetupError(EventsvcError):

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     bulk_bytes: int = Field(64 * 1024**2, ge=1024, description="largest body of many events, packed or unpacked")
     bulk_events: int = Field(100_000, ge=1, description="most events in one request")
     bulk_seconds: float = Field(60.0, gt=0, description="longest that reading the events of one request may take")
+    spool_bytes: int = Field(
+        1024**3, ge=1024, description="bytes of bodies that may be under way, in temporary files, per process"
+    )
     bulk_concurrency: int = Field(2, ge=1, le=32, description="bulk requests written at the same time, per process")
     log_format: Literal["console", "json"] = Field("console", description="form of our own log lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")

@@ -20,13 +20,12 @@ REQUEST_SECONDS = Histogram(
 )
 CONNECTIONS = Gauge("eventsvc_connections", "Connections of clients", multiprocess_mode="livesum")
 REFUSED = Counter("eventsvc_refused_total", "Requests refused before the app saw them, by status", ["status"])
+SPOOLED = Gauge("eventsvc_spooled_bytes", "Bodies under way, in temporary files", multiprocess_mode="livesum")
 EVENTS_STORED = Counter("eventsvc_events_stored_total", "Events committed to the log")
 EVENTS_INDEXED = Counter("eventsvc_events_indexed_total", "Events written to the index")
 INDEX_FAILURES = Counter("eventsvc_index_failures_total", "Events that Elasticsearch refused")
 SEARCHES = Counter("eventsvc_searches_total", "Searches answered, by what answered them", ["source"])
 DENIED = Counter("eventsvc_denied_total", "Requests denied: no key, no right, or too many", ["reason"])
-WATERMARK = Gauge("eventsvc_watermark", "Highest seq visible to search", multiprocess_mode="max")
-HORIZON = Gauge("eventsvc_horizon", "Highest seq below which nothing can still appear", multiprocess_mode="max")
 
 
 def configure_logging(form: Literal["console", "json"], level: str) -> None:

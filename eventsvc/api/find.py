@@ -114,7 +114,7 @@ def describe_source(resp: Response, provenance: Provenance) -> None:
     """Say in the headers what an answer was made from and how far the index is."""
     resp.set_header("Eventsvc-Source", provenance.source)
     if provenance.reason:
-        resp.set_header("Eventsvc-Reason", provenance.reason)
+        resp.set_header("Eventsvc-Reason", provenance.reason.partition(": ")[0])
     if provenance.moment is not None:
         resp.set_header("Eventsvc-Watermark", str(provenance.moment.watermark))
         resp.set_header("Eventsvc-Lag", str(provenance.moment.lag))

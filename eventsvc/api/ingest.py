@@ -59,6 +59,7 @@ class Ingest:
         self._writer, self._bulk_writer, self._settings = writer, bulk_writer, settings
         self._parser = EventParser()
         self._reading = asyncio.Semaphore(1)
+        self._spool = media.Spool(settings.spool_bytes)
 
     async def __call__(self, req: Request, resp: Response) -> None:
         """Answer 201 with what was stored."""
@@ -68,9 +69,8 @@ class Ingest:
         small = length is not None and length <= self._settings.body_bytes and not form.encoding
         if form.lines or not small:
             # The place is taken when the body is complete: a slow client holds none.
-            with await media.spool(req, self._settings.bulk_bytes) as body:
-                async with self._bulk_writer.place():
-                    await self._take_file(_Body(body, form, small=small), wishes, resp)
+            async with self._spool.receive(req, self._settings.bulk_bytes) as body, self._bulk_writer.place():
+                await self._take_file(_Body(body, form, small=small), wishes, resp)
             return
         raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
         if _is_array(raw) or not await self._take_one(raw, wishes, resp):

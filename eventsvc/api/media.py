@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import falcon
 
-from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType
+from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType, WriteQueueFull
+from eventsvc.telemetry import SPOOLED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from falcon.asgi import Request
 
@@ -127,23 +129,42 @@ async def read_small(req: Request, limit: int) -> bytes:
     return raw
 
 
-async def spool(req: Request, limit: int) -> IO[bytes]:
-    """Read the whole body, the larger part of it into a temporary file; the caller closes it.
+class Spool:
+    """Room for bodies that are received whole, the larger part of each in a nameless temporary file.
 
-    Only then is a transaction begun: a client that sends slowly must not hold one open, for the horizon
-    waits for it.
-
-    Raises:
-        BodyTooLarge: beyond the limit.
+    Only then is a transaction begun: a client that sends slowly must not hold one open, for the horizon waits for it.
     """
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (the caller's)
-    try:
-        await _copy_body(req, limit, file.write)
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return file
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+
+    @asynccontextmanager
+    async def receive(self, req: Request, limit: int) -> AsyncIterator[IO[bytes]]:
+        """Give the body as a file.
+
+        Raises:
+            BodyTooLarge: beyond the limit.
+            WriteQueueFull: other bodies fill the room.
+        """
+        taken = 0
+
+        def take(chunk: bytes) -> None:
+            nonlocal taken
+            if len(chunk) > self._room:
+                raise WriteQueueFull("the bodies under way fill the room that is set for them")
+            self._room -= len(chunk)
+            taken += len(chunk)
+            SPOOLED.inc(len(chunk))
+            file.write(chunk)
+
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+            try:
+                await _copy_body(req, limit, take)
+                file.seek(0)
+                yield file
+            finally:
+                self._room += taken
+                SPOOLED.dec(taken)
 
 
 def _check_length(req: Request, limit: int) -> int:

@@ -97,4 +97,4 @@ def _line(event: Event, reading: Reading) -> bytes:
 def describe_error(exc: EventsvcError) -> dict[str, Any]:
     """Give the problem that this error would have been before the answer began."""
     problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
-    return {"type": problem.type, "title": problem.title, "status": problem.status, "detail": str(exc)}
+    return {"type": problem.type, "title": problem.title, "status": problem.status, "detail": exc.public}

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import falcon
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from eventsvc.errors import EventsvcError, IndexUnavailable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from eventsvc.index.hits import Hits
     from eventsvc.log.connection import Connection, Pool
+
+_log = structlog.get_logger(__name__)
 
 _PATIENCE = 3.0  # seconds; a balancer asks again soon
 
@@ -34,6 +37,7 @@ class Readyz:
 
     def __init__(self, pool: Pool, index: Hits | None, *, alias: str) -> None:
         self._pool, self._index, self._alias = pool, index, alias
+        self._logged = ""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """Answer 200 when a write would succeed, else 503, with one word on each server."""
@@ -47,7 +51,7 @@ class Readyz:
         except TimeoutError:
             return "slow"
         except EventsvcError as exc:
-            return str(exc)
+            return self._tell(exc)
 
     async def _ask_index(self) -> str:
         if self._index is None:
@@ -55,8 +59,15 @@ class Readyz:
         try:
             await self._index.probe(self._alias)
         except IndexUnavailable as exc:
-            return str(exc)
+            return self._tell(exc)
         return "ok"
+
+    def _tell(self, exc: EventsvcError) -> str:
+        """Log the details, once for as long as they stay the same, and give what everybody may see."""
+        if self._logged != str(exc):
+            self._logged = str(exc)
+            _log.warning("not ready", reason=self._logged)
+        return exc.public
 
 
 class Metrics:

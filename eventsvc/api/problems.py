@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 MEDIA_TYPE = "application/problem+json"
 DOCS = PAGE
 
@@ -49,9 +52,16 @@ def _render_page() -> str:
 
 async def _handle_ours(req: Request, resp: Response, exc: errors.EventsvcError, _params: dict[str, Any]) -> None:
     problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
+    extensions = _extensions(exc)
     if problem.status >= 500:  # noqa: PLR2004
-        _log.warning("a request could not be served", problem=problem.slug, reason=str(exc))
-    _answer(req, resp, problem, str(exc), _extensions(exc))
+        extensions["requestId"] = identify(req, resp)
+        _log.warning(
+            "a request could not be served",
+            problem=problem.slug,
+            reason=str(exc),
+            request_id=extensions["requestId"],
+        )
+    _answer(req, resp, problem, exc.public, extensions)
 
 
 async def _handle_falcon(req: Request, resp: Response, exc: falcon.HTTPError, _params: dict[str, Any]) -> None:
@@ -70,8 +80,17 @@ def _unlisted(exc: falcon.HTTPError) -> Problem:
 
 
 async def _handle_unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
-    _log.error("unexpected error", method=req.method, route=req.uri_template, exc_info=exc)
-    _answer(req, resp, INTERNAL, "The cause is in the service's log.", {})
+    request_id = identify(req, resp)
+    _log.error("unexpected error", method=req.method, route=req.uri_template, request_id=request_id, exc_info=exc)
+    _answer(req, resp, INTERNAL, "The cause is in the service's log.", {"requestId": request_id})
+
+
+def identify(req: Request, resp: Response) -> str:
+    """Give the request a name by which our own log can be searched: that of a proxy before us, or a new one."""
+    given = req.get_header("X-Request-Id") or ""
+    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    resp.set_header("X-Request-Id", request_id)
+    return request_id
 
 
 def _answer(req: Request, resp: Response, problem: Problem, detail: str, extensions: dict[str, Any]) -> None:

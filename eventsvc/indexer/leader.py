@@ -9,6 +9,7 @@ from datetime import date
 
 import structlog
 from elasticsearch import Elasticsearch
+from prometheus_client import Gauge
 
 from eventsvc import telemetry
 from eventsvc.errors import Fenced
@@ -24,6 +25,10 @@ from eventsvc.log.read.batches import read_batch
 from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()
+
+# Only an indexer knows these: the API would show them as 0 for ever.
+_WATERMARK = Gauge("eventsvc_watermark", "Highest seq visible to search")
+_HORIZON = Gauge("eventsvc_horizon", "Highest seq below which nothing can still appear")
 
 POLL = 0.05  # seconds between looks at the horizon
 REFRESH_EVERY = 0.5  # seconds at least between refreshes
@@ -79,7 +84,7 @@ class Term:
     def step(self) -> None:
         """Do what can be done now, and wait a moment if that is nothing."""
         horizon = self._horizon.poll()
-        telemetry.HORIZON.set(horizon)
+        _HORIZON.set(horizon)
         self._erase_if_due()
         # What was read before the erasing may hold the event: it must have arrived before it is removed.
         read = not self._erasing and self._read_ahead(horizon)
@@ -149,7 +154,7 @@ class Term:
             refresh.result()
             watermark.move(self._connection, self._fence, checkpoint=self._done_to, seq=reached)
             self._visible_to, self._refresh, self.moved = reached, None, True
-            telemetry.WATERMARK.set(reached)
+            _WATERMARK.set(reached)
 
     def _erase_if_due(self) -> None:
         if self._erasing:

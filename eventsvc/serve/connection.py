@@ -32,6 +32,7 @@ _LARGEST_SILENCE = LARGEST_HEAD + LONGEST_LINE
 _LINGER = 3.0  # seconds
 # The work of a request whose client has gone away may be the storing of events: it gets this long to finish.
 _AFTER_HANGUP = 3.0  # seconds
+_MOST_TURNED_AWAY = 32  # connections beyond the bound that are closed with care
 _SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and the listening sockets
 
 _HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=:\[\]]*")
@@ -121,6 +122,8 @@ class Connection(HttpToolsProtocol):
         self._heard = self.loop.time()
         if len(self.connections) > self._door.connections:
             self._refuse(503, f"This process serves {self._door.connections:,} connections at a time.")
+            if len(self.connections) > self._door.connections + _MOST_TURNED_AWAY:  # they need descriptors too
+                transport.close()
         else:
             self._await_next()
 

@@ -6,10 +6,10 @@ import importlib.util
 import json
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -142,6 +142,23 @@ def make_module_service() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def few_descriptors() -> Iterator[Callable[[str], Any]]:
+    """Start a service that may open 256 files and cannot ask for more."""
+    made: list[Any] = []
+
+    def start(dsn: str) -> Any:
+        made.append(_INGEST.Service(dsn))
+        command = ["prlimit", "--nofile=256:256", sys.executable, "-m", "eventsvc", "serve"]
+        made[-1].process = subprocess.Popen(command, env=made[-1]._environment)
+        _INGEST.wait_until(made[-1]._answers)
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
 def memory() -> Callable[[Any], int]:
     """Give the bytes of memory that the worker of a service uses now."""
 
@@ -171,10 +188,3 @@ def send_for() -> Callable[..., int]:
         return sent
 
     return send
-
-
-@pytest.fixture
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

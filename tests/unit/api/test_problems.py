@@ -90,6 +90,8 @@ def test_our_errors_have_their_problem(
     assert ("retry-after" in answer.headers) == (status in {503, 409})
     problem = answer.json
     assert problem.pop("title")
+    assert ("requestId" in problem) == (status >= 500)
+    assert problem.pop("requestId", None) == answer.headers.get("x-request-id")
     problem.pop("detail", None)
     assert problem == {"type": f"/problems#{slug}", "status": status} | extension
 

@@ -1,0 +1,135 @@
+"""What a client sends, or holds back, takes no more memory, time or places than is set."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+EVENT = {"email": "a@b.test", "environment": "test", "component": "edge", "message": "hello"}
+MIB = 2**20
+_NOT_READ = ("GET /event/stream", "POST /healthz", "GET /event")
+_LENGTHS = ("Content-Length: 419430400", "Transfer-Encoding: chunked")
+BULK = b"POST /event HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+
+
+@pytest.fixture(scope="module")
+def hasty(module_database: str, make_module_service: Callable[..., Any]) -> Any:
+    """A service that waits for nobody long."""
+    return make_module_service(
+        module_database,
+        EVENTSVC_HEAD_SECONDS="2",
+        EVENTSVC_BODY_SECONDS="3",
+        EVENTSVC_BULK_CONCURRENCY="1",
+        EVENTSVC_SPOOL_BYTES=str(4 * MIB),
+        EVENTSVC_CONNECTIONS="32",
+    )
+
+
+@pytest.mark.parametrize(
+    "head", [f"{target} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n" for target in _NOT_READ for length in _LENGTHS]
+)
+def test_a_body_that_nobody_reads_is_not_kept(
+    service: Any, wire: Any, memory: Callable[[Any], int], send_for: Callable[..., int], head: str
+) -> None:
+    before = memory(service)
+    wire.send(head.encode())
+    send_for(wire, b"10000\r\n" + b"x" * 65536 + b"\r\n", most=100 * MIB, seconds=15)
+    assert memory(service) - before < 32 * MIB
+    assert service.ask("GET", "/healthz").status == 200
+
+
+def test_requests_sent_ahead_without_end_are_not_kept(
+    service: Any, connect: Callable[[int], Any], memory: Callable[[Any], int], send_for: Callable[..., int]
+) -> None:
+    before = memory(service)
+    wire = connect(service.port).send(b"GET /event/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert send_for(wire, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000, most=100 * MIB, seconds=15) < 32 * MIB
+    assert memory(service) - before < 96 * MIB
+
+
+def test_a_head_that_does_not_come_is_a_408(hasty: Any, connect: Callable[[int], Any]) -> None:
+    answer = connect(hasty.port).send(b"GET /event HTTP/1.1\r\nHo").answer()
+    assert (answer.status, answer.problem()["type"]) == (408, "/problems#request-timeout")
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_a_body_that_does_not_come_is_a_408_and_nothing_is_stored(
+    hasty: Any, connect: Callable[[int], Any], length: bytes
+) -> None:
+    before = hasty.count()
+    wire = connect(hasty.port).send(BULK + length + b"\r\n\r\n5\r\n{")
+    assert wire.answer().problem()["status"] == 408
+    assert wire.is_closed()
+    assert hasty.count() == before
+
+
+def test_slow_uploads_hold_no_place_of_bulk_requests(hasty: Any, connect: Callable[[int], Any]) -> None:
+    slow = [connect(hasty.port).send(BULK + b"Content-Length: 1000\r\n\r\n{") for _ in range(20)]
+    answers = [hasty.post(json.dumps(EVENT).encode(), Content_Type="application/x-ndjson").status for _ in range(5)]
+    assert answers == [201] * 5
+    assert [wire.answer().status for wire in slow] == [408] * 20
+
+
+def test_bodies_under_way_have_so_much_room_and_give_it_back(hasty: Any, connect: Callable[[int], Any]) -> None:
+    line = json.dumps(EVENT | {"message": "x" * 8000}).encode() + b"\n"
+    body = line * (3 * MIB // len(line))
+    first = connect(hasty.port).send(BULK + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-1])
+    refused = hasty.post(body, Content_Type="application/x-ndjson")
+    assert (refused.status, refused.json()["type"]) == (503, "/problems#write-queue-full")
+    assert first.send(body[-1:]).answer().status == 201
+    assert hasty.post(body, Content_Type="application/x-ndjson").status == 201
+
+
+def test_more_connections_than_are_allowed_are_told_so(
+    hasty: Any, connect: Callable[[int], Any], until: Callable[..., Any]
+) -> None:
+    wires = [connect(hasty.port) for _ in range(31)]
+    for wire in wires:
+        assert wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 200
+    last, beyond = connect(hasty.port), connect(hasty.port)
+    assert last.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 200
+    answer = beyond.answer()
+    assert (answer.status, answer.problem()["type"]) == (503, "/problems#too-many-connections")
+    assert answer.headers["retry-after"]
+    for wire in (*wires, last, beyond):
+        wire.close()
+    until(lambda: hasty.ask("GET", "/healthz").status == 200)
+    metrics = hasty.ask("GET", "/metrics").body.decode()
+    assert re.search(r'eventsvc_refused_total\{status="503"\} [1-9]', metrics)
+    assert re.search(r"^eventsvc_connections\{[^}]*\} [1-9]|^eventsvc_connections [1-9]", metrics, re.MULTILINE)
+
+
+def test_with_256_descriptors_everything_still_works(
+    module_database: str, connect: Callable[[int], Any], few_descriptors: Callable[[str], Any]
+) -> None:
+    service = few_descriptors(module_database)
+    wires = [connect(service.port) for _ in range(120)]
+    line = json.dumps(EVENT | {"message": "x" * 8000}).encode() + b"\n"
+    body = line * (MIB // len(line))
+    assert service.post(body, Content_Type="application/x-ndjson").status == 201
+    assert service.ask("GET", "/readyz").status == 200
+    assert b"eventsvc_requests_total" in service.ask("GET", "/metrics").body
+    assert [connect(service.port) for _ in range(130)][-1].answer().status == 503
+    assert len(wires) == 120
+
+
+def test_what_a_driver_says_stays_in_the_log(module_database: str, make_service: Callable[..., Any]) -> None:
+    """Hosts, ports and users are none of the client's business; a request id leads to them."""
+    service = make_service("host=127.0.0.1 port=9 user=hidden-user dbname=hidden-name")
+    asked = [service.ask("GET", "/event"), service.post(EVENT), service.ask("GET", "/readyz")]
+    for answer in asked:
+        assert answer.status == 503
+        assert not re.search(rb"hidden|127\.0\.0\.1|port|psycopg|refused", answer.body), answer.body
+    named = service.ask("GET", "/event", X_Request_Id="from-the-proxy-1")
+    assert named.json()["requestId"] == named.headers["x-request-id"] == "from-the-proxy-1"
+
+
+def test_the_api_says_nothing_of_what_only_the_indexer_knows(service: Any) -> None:
+    metrics = service.ask("GET", "/metrics").body.decode()
+    assert "eventsvc_requests_total" in metrics
+    assert "eventsvc_watermark" not in metrics
+    assert "eventsvc_horizon" not in metrics
