@@ -93,15 +93,18 @@ def _anywhere(node: ast.Comparison) -> Sql:
 
 def _on_data(path: ast.Path, node: ast.Comparison) -> Sql:
     text, values = _values_test(node, _STRINGS if path.keys else _WITH_DIGITS)
-    place: list[Any] = []
-    if not path.keys:
-        source = "jsonb_path_query(data, '$.**') AS value"
-    elif len(path.keys) > _MOST_JOINED or any(map(ast.is_place, path.keys)):
-        source, place = "event_values(data, %s) AS value", [".".join(path.keys)]
-    else:
-        source = "unnest(%s::jsonpath[]) AS path, jsonb_path_query(data, path) AS value"
-        place = [[_json_path(keys) for keys in _joined_keys(path.keys)]]
+    source, place = _values_at(path)
     return f"EXISTS (SELECT FROM {source} WHERE {text})", [*place, *values]
+
+
+def _values_at(path: ast.Path) -> Sql:
+    """Give what stands in a FROM for the values at a place, one to a row."""
+    if not path.keys:
+        return "jsonb_path_query(data, '$.**') AS value", []
+    if len(path.keys) > _MOST_JOINED or any(map(ast.is_place, path.keys)):
+        return "event_values(data, %s) AS value", [".".join(path.keys)]
+    source = "unnest(%s::jsonpath[]) AS path, jsonb_path_query(data, path) AS value"
+    return source, [[_json_path(keys) for keys in _joined_keys(path.keys)]]
 
 
 def _joined_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -167,5 +170,6 @@ def _json_word(value: ast.Boolean | ast.Null) -> str:
 
 
 def data_rows(path: ast.Path) -> Sql:
-    """Give what stands in a FROM for the values at a place in data: a set of jsonb, arrays taken apart."""
-    return "jsonb_path_query(data, %s::jsonpath)", [_json_path(path)]
+    """Give the values at a place in data as a subquery with the one column ``value``, arrays taken apart."""
+    source, place = _values_at(path)
+    return f"(SELECT value FROM {source})", place  # noqa: S608  (one of three constants)
