@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from eventsvc.errors import SetupError
 
 PREFIX = "EVENTSVC_"
+_MISSPELT = 0.7  # similarity from which on a name is taken for a misspelt setting; others may be somebody else's
 
 
 class Settings(BaseSettings):
@@ -112,7 +114,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     """Read the settings; ``overrides`` (from the command line) win over the environment.
 
     Raises:
-        SetupError: names every wrong value and every unknown variable at once.
+        SetupError: names every wrong value and every misspelt variable at once.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -129,7 +131,11 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
                 wrong.append(f"{variable}: cannot read the file: {exc}")
                 continue
         if name not in Settings.model_fields:
-            wrong.append(f"{variable}: no such setting{_nearest(name)}")
+            near = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=_MISSPELT)
+            if near:
+                wrong.append(f"{variable}: no such setting (did you mean {PREFIX}{near[0].upper()}?)")
+            else:
+                print(f"eventsvc: {variable} is no setting and is left alone{_nearest(name)}", file=sys.stderr)  # noqa: T201
         else:
             values[name] = text
     values.update({name: value for name, value in overrides.items() if value is not None})
@@ -144,5 +150,5 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
 
 
 def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-    return f" (did you mean {PREFIX}{close[0].upper()}?)" if close else ""
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.0)
+    return f"; the nearest one is {PREFIX}{close[0].upper()}" if close else ""

@@ -52,9 +52,11 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert "EVENTSVC_ELASTICSEARCH_CA_FILE: cannot read the file" in text
 
 
-def test_a_name_like_nothing_has_no_suggestion() -> None:
-    with pytest.raises(SetupError, match=r"EVENTSVC_QQQQ: no such setting$"):
-        load({"EVENTSVC_QQQQ": "1"})
+@pytest.mark.parametrize("variable", ["EVENTSVC_CHECKOUT", "EVENTSVC_QQQQ"])
+def test_a_variable_of_somebody_else_is_only_warned_about(variable: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load({variable: "1", "EVENTSVC_PORT": "9000"}).port == 9000
+    said = capsys.readouterr().err
+    assert said.startswith(f"eventsvc: {variable} is no setting and is left alone; the nearest one is EVENTSVC_")
 
 
 def test_a_child_process_gets_the_very_same_settings() -> None:
