@@ -9,12 +9,15 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 from email_validator import EmailNotValidError, validate_email
 
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+from eventsvc.text import numbers
 from eventsvc.text.clean import clean_characters
 
 EmailFault = Callable[[str], "str | None"]
@@ -28,6 +31,7 @@ _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _DIGITS = 310  # an integer with more is beyond float64
 _SAFE_DEPTH = 500  # the standard library's parser recurses
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _BEYOND = "is beyond float64 (up to 1.8e308)"
 
 
@@ -159,9 +163,11 @@ def _integer(text: str) -> int | Wrong:
     return value
 
 
-def _float(text: str) -> float | Wrong:
-    value = float(text)
-    return Wrong(text, _BEYOND) if value in (float("inf"), float("-inf")) else value
+def _float(text: str) -> Decimal | Wrong:
+    try:
+        return numbers.read_float(text)
+    except numbers.OutOfRange as exc:
+        return Wrong(text, str(exc))
 
 
 def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
@@ -211,7 +217,7 @@ def _check_data(data: Any) -> Iterator[Fault]:
         clean = False
         yield fault
     if clean:
-        size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+        size = len(_encode(data))
         if size > limits.DATA_BYTES:
             yield Fault("/data", data_too_large(size))
 
@@ -268,5 +274,11 @@ def _too_long(text: str, longest: int) -> str:
 def _type_name(value: Any) -> str:
     if isinstance(value, Wrong):
         return "a number"
-    names: dict[type, str] = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
+    names: dict[type, str] = {
+        bool: "a boolean",
+        int: "a number",
+        Decimal: "a number",
+        str: "a string",
+        list: "an array",
+    }
     return "null" if value is None else names.get(type(value), "an object")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -14,6 +13,7 @@ from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
 from eventsvc.event import NewEvent
 from eventsvc.incoming import faults
+from eventsvc.text import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,11 @@ class EventParser:
             InvalidEvents: it breaks rules; all of them are named.
         """
         sent = self._read(raw)
-        data = msgspec.json.encode(sent.data)
+        data = encode(sent.data)
         if self._is_suspicious(raw, sent, data):
             faults.explain(raw, self._email_fault)
-        if _LARGE_FLOAT.search(data):
-            data = _spell_floats(sent.data)
+        if _HAS_EXPONENT.search(data):
+            data = _spell_out(sent.data)
         return NewEvent(sent.email, sent.environment, sent.component, sent.message, data)
 
     def _read(self, raw: bytes) -> _Sent:
@@ -82,13 +82,14 @@ class EventParser:
         )
 
 
-_decode = msgspec.json.Decoder(_Sent).decode
+_decode = msgspec.json.Decoder(_Sent, float_hook=numbers.read_float).decode
+encode = msgspec.json.Encoder(decimal_format="number").encode
 _LARGE_INTEGER_DIGITS = 308  # one less than float64's largest number has
 _LARGE_INTEGER = re.compile(rb"[0-9]{309}")
 # PERF: msgspec takes 10 µs for a float near the ends of its range, and lets no other thread run meanwhile.
 _EXPONENT, _EXPONENTS = re.compile(rb"[eE][-+]?[0-9]{3}"), 500
 _LONG = 6 * _EXPONENTS  # bytes; shorter text cannot hold so many
-_LARGE_FLOAT = re.compile(rb"(?:^|[:,\[])-?[0-9.]+e[0-9]")
+_HAS_EXPONENT = re.compile(rb"(?:^|[:,\[])-?[0-9.]+E\+[0-9]")
 
 
 def _has_more_keys(raw: bytes, sent: _Sent, data: bytes) -> bool:
@@ -105,43 +106,40 @@ def _has_more_keys(raw: bytes, sent: _Sent, data: bytes) -> bool:
 _KEYS_WITHOUT_DATA, _KEYS = 4, 5
 
 
-def _spell_floats(data: Any) -> bytes:
-    """Write data with its large floats written out, with a decimal point.
+def _spell_out(data: Any) -> bytes:
+    """Write data with its large numbers written out, with a decimal point.
 
-    PostgreSQL's jsonb would give 1e300 back as an integer of 301 digits, which compares unequal to the float.
+    PostgreSQL's jsonb would give 1e300 back as an integer of 301 digits, which a client reads as one.
 
     Raises:
         InvalidEvents: it is too large then.
     """
     room = limits.DATA_BYTES
     # PERF: counted before they are written: a number of five characters may become one of 300.
-    for number in _large_floats(data):
-        room -= math.ceil(math.log10(abs(number)))
+    for number in _with_exponent(data):
+        room -= number.adjusted()
         if room < 0:
             break
-    encoded = msgspec.json.encode(_spell(data)) if room >= 0 else b""
+    encoded = encode(_spell(data)) if room >= 0 else b""
     if room < 0 or len(encoded) > limits.DATA_BYTES:
         detail = f"is more than {limits.DATA_BYTES:,} bytes of compact JSON when its large numbers are written out"
         raise InvalidEvents((Fault("/data", detail),))
     return encoded
 
 
-def _large_floats(value: Any) -> Iterator[float]:
-    if isinstance(value, float) and abs(value) >= _WITH_EXPONENT:
+def _with_exponent(value: Any) -> Iterator[Decimal]:
+    if isinstance(value, Decimal) and "E+" in str(value):
         yield value
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _large_floats(item)
+            yield from _with_exponent(item)
 
 
 def _spell(value: Any) -> Any:
-    if isinstance(value, float) and abs(value) >= _WITH_EXPONENT:
-        return msgspec.Raw(f"{Decimal(repr(value)):f}.0".encode())
+    if isinstance(value, Decimal) and "E+" in str(value):
+        return msgspec.Raw(f"{value:f}.0".encode())
     if isinstance(value, dict):
         return {key: _spell(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_spell(item) for item in value]
     return value
-
-
-_WITH_EXPONENT = 1e16  # from here on the shortest form of a float has an exponent

@@ -20,12 +20,46 @@ _STEP = re.compile(r"([+-])\s*([0-9]+)\s*([smhdw])", re.ASCII)
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})"
     r"(?:(?:[Tt]|\x20+)([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
-    r"\x20*([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r"\x20*([Zz]|UTC|GMT|[+\x20-][0-9]{2}(?::?[0-9]{2})?)?)?"  # a + in a URL that was not encoded is a space
+)
+_MONTH = re.compile(r"([0-9]{4})(?:-([0-9]{1,2}))?", re.ASCII)
+_LAST = re.compile(r"last\s+(?:([0-9]+)\s+)?(second|minute|hour|day|week)s?", re.ASCII)
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+
+# What people and programs write, and what to write instead; the first that fits is taken.
+_HINTS = (
+    (r"now\s*/", "write 'today', 'yesterday' or a date"),
+    (r"now\s*[-+]\s*\d+\s*(?:M|mo|y)", "months and years have no fixed length: write now-30d, or a date"),
+    (r"now", "for example now-15m, now-1h-30m, now-7d"),
+    (r".*\[", "leave the zone in brackets out; a time's offset is enough, and the parameter tz names a zone"),
+    (r"\d{1,2}[/.]\d{1,2}[/.]\d{2,4}\b", "write the year first: '2018-01-31'"),
+    (r"\d{4}[/.]\d{1,2}[/.]\d{1,2}", "write hyphens: '2018-01-31'"),
+    (r"\d{8}(?:[Tt]|$)", "write hyphens and colons: '2018-01-31T10:00:00Z'"),
+    (r"\d{4}-\d{1,2}-\d{1,2}[Tt\s].*[^\d\s]", "write an offset as in '2018-01-31T11:00:00+01:00', or a Z"),
+    (r"(?:last|past|this|next)\b", "for example 'last 7 days', 'last hour', 'today', or a month: '2018-01'"),
+    (r"(?i:today|yesterday|tomorrow|last|now)", "words are lower case: today, yesterday, 'last 7 days', now"),
+    (
+        r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)|\d{1,2}\s",
+        "write '2018-01-31'",
+    ),
+    (r"\d{4}-W|\d{4}-\d{3}$", "weeks and days of the year are not read: write '2018-01-31'"),
 )
 
 
+# Slashes that do not stand between two times.
+_SLASHED = re.compile(r"now\s*/\s*[a-zA-Z]$|\d{1,4}/\d{1,2}/\d{1,4}|.*\[")
+
+
 class NotATime(Exception):
-    """A literal that cannot be read; the text says why."""
+    """A literal that cannot be read; the text says why.
+
+    Attributes:
+        hint: what to write instead; may be empty.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +93,7 @@ def read_time(text: str, *, now: int, tz: ZoneInfo) -> Span:
         NotATime: it is no date, time, span or ``now``.
     """
     first, slash, second = text.partition("/")
-    if slash:
+    if slash and not _SLASHED.match(text):
         start, end = (_read_one(part.strip(), now, tz).start for part in (first, second))
         if end < start:
             raise NotATime("the span ends before it begins")
@@ -73,7 +107,29 @@ def _read_one(text: str, now: int, tz: ZoneInfo) -> Span:
     if match := _TIME.fullmatch(text):
         day = _read_date(match)
         return _whole_day(day, tz) if match[4] is None else _read_instant(day, match, tz)
-    raise NotATime(_why_not(text))
+    if match := _MONTH.fullmatch(text):
+        return _whole_month(match, tz)
+    if match := _LAST.fullmatch(text):
+        return Span(_instant(now + _step("-", match[1] or "1", match[2][0])).start, now + 1)
+    if text in _DAYS:
+        return _whole_day(_day_of(now, tz) + timedelta(days=_DAYS[text]), tz)
+    hint = next((hint for pattern, hint in _HINTS if re.match(pattern, text)), "")
+    raise NotATime(_why_not(text), hint)
+
+
+def _day_of(now: int, tz: ZoneInfo) -> date:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=now)).astimezone(tz).date()
+
+
+def _whole_month(match: re.Match[str], tz: ZoneInfo) -> Span:
+    """Give a month's span, or a year's."""
+    year, month = int(match[1]), int(match[2] or 1)
+    if not 1 <= year <= date.max.year or not 1 <= month <= 12:  # noqa: PLR2004
+        raise NotATime(f"there is no {'month' if match[2] else 'year'} {match[0]}")
+    months = year * 12 + (month if match[2] else 12)
+    start = _midnight(date(year, month, 1), tz)
+    end = LATEST if months >= (date.max.year + 1) * 12 else _midnight(date(months // 12, months % 12 + 1, 1), tz)
+    return Span(_clamp(start), _clamp(end))
 
 
 def _step(sign: str, count: str, unit: str) -> int:
@@ -129,9 +185,9 @@ def _read_instant(day: date, match: re.Match[str], tz: ZoneInfo) -> Span:
 
 
 def _read_offset(text: str) -> int:
-    if text in "Zz":
+    if text in ("Z", "z", "UTC", "GMT"):
         return 0
-    hours, minutes = int(text[1:3]), int(text[-2:])
+    hours, minutes = int(text[1:3]), int(text[3:].removeprefix(":") or 0)
     if hours > 23 or minutes > 59:  # noqa: PLR2004
         raise NotATime("offsets go from -23:59 to +23:59")
     return (hours * 60 + minutes) * (-60_000 if text[0] == "-" else 60_000)

@@ -43,6 +43,16 @@ def read(literal: str) -> Decimal:
     return number
 
 
+def read_float(text: str) -> Decimal:
+    """Give what a JSON number with a fraction or an exponent says; it keeps a decimal point.
+
+    Raises:
+        OutOfRange: see ``read``.
+    """
+    number = read(text)
+    return Decimal(f"{number}.0") if number.as_tuple().exponent == 0 else number
+
+
 def read_number(text: str) -> Decimal | None:
     """Give the number that a text reads as; None if it is none that data can hold."""
     try:

@@ -212,6 +212,20 @@ def test_floats_come_back_as_the_same_floats(number: str) -> None:
     assert b"e" not in text or abs(value) < 1
 
 
+@pytest.mark.parametrize("number", ["123456789012345678.12", "0.10", "-0.30", "1.0", "100.00", "0." + "3" * 60])
+def test_decimals_are_stored_as_they_were_sent(number: str) -> None:
+    assert parse(with_data(f'{{"x": [{number}]}}')).data == b'{"x":[%s]}' % number.encode()
+
+
+@pytest.mark.parametrize(
+    ("number", "why"), [("1e-400", "nearer to zero"), ("-2e-324", "nearer to zero"), ("0." + "1" * 999, "digits")]
+)
+def test_numbers_that_cannot_be_kept_are_refused_at_their_place(number: str, why: str) -> None:
+    ((pointer, detail),) = found(with_data(f'{{"x": [1, {number}]}}'))
+    assert pointer == "/data/x/1"
+    assert why in detail
+
+
 def test_integers_of_any_size_stay_exact() -> None:
     assert json.loads(parse(with_data("[123456789012345678901234567890]")).data) == [123456789012345678901234567890]
 

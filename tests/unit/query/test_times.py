@@ -57,10 +57,47 @@ def test_days_are_as_long_as_in_their_zone(day: str, tz: str, start: str, hours:
         ("2018-01-31T10:00:00,25+0100", "2018-01-31T09:00:00.250"),
         ("2018-01-31 10:00:00 Z", "2018-01-31T10:00"),
         ("2018-01-31T10:00:00", "2018-01-31T10:00"),
+        ("2018-01-31 11:00:00 01:00", "2018-01-31T10:00"),  # a + in a URL that was not encoded
+        ("2018-01-31 10:00:00+00", "2018-01-31T10:00"),
+        ("2018-01-31 10:00:00 UTC", "2018-01-31T10:00"),
+        ("2018-01-31 10:00 GMT", "2018-01-31T10:00"),
     ],
 )
 def test_a_time_is_one_millisecond(text: str, instant: str) -> None:
     assert read(text) == Span(at(instant), at(instant) + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("2018-02", "2018-02-01", "2018-03-01"),
+        ("2018-12", "2018-12-01", "2019-01-01"),
+        ("2018", "2018-01-01", "2019-01-01"),
+        ("2018/2019-02", "2018-01-01", "2019-02-01"),
+    ],
+)
+def test_a_month_and_a_year_are_whole(text: str, start: str, end: str) -> None:
+    assert read(text) == Span(at(start), at(end))
+
+
+def test_months_begin_in_their_zone_and_end_with_time() -> None:
+    assert read("2018-07", "Europe/Berlin") == Span(at("2018-06-30T22:00"), at("2018-07-31T22:00"))
+    assert read("9999").end == read("9999-12").end == LATEST
+
+
+@pytest.mark.parametrize(
+    ("text", "back"), [("last 7 days", 168), ("last hour", 1), ("last 24 hours", 24), ("last week", 168)]
+)
+def test_the_last_hours_reach_to_now(text: str, back: int) -> None:
+    assert read(text) == Span(NOW - back * HOUR, NOW + 1)
+
+
+def test_words_for_days_are_days_in_the_zone() -> None:
+    for tz in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        today = read("today", tz)
+        assert today.start <= NOW < today.end
+        assert read("yesterday", tz).end == today.start
+        assert read("tomorrow", tz).start == today.end
 
 
 def test_a_time_without_an_offset_is_in_the_zone() -> None:
@@ -108,7 +145,8 @@ def test_the_first_and_last_years_do_not_overflow(text: str, tz: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "soon", "2018", "2018-01", "2018-02-30", "0000-01-01", "10000-01-01", "2018-01-01T", "2018-01-01T10", "10:00",
+    ["", "soon", "20180", "2018-00", "2018-13", "0000", "last", "last 5 months", "Today",
+     "2018-02-30", "0000-01-01", "10000-01-01", "2018-01-01T", "2018-01-01T10", "10:00",
      "2018-01-01T24:00Z", "2018-01-01T10:60Z", "2018-01-01T10:00:60Z", "2018-01-01T10:00+24:00", "2018-01-01T10:00 CET",
      "2018-01-01Z", "now-", "now-5", "now-5y", "now-1.5h", "nowish", "now-99999999999999999999w", "now+9999999d",
      "/", "2018-01-02/2018-01-01", "2018-01-01/", "2018-01-01/2018-01-02/2018-01-03", "2018-01-01T10:00:00.Z",
