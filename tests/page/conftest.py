@@ -117,7 +117,7 @@ class Screen:
     def open(self, address: str = "") -> Page:
         """Open the page, and wait until it has answered."""
         self.page.goto(f"{self.url}/{address}")
-        self.page.wait_for_selector(".row time, .state, .around .centre, dialog[open]")
+        self.page.wait_for_selector(".row time, .state, .fault-line, .around .centre, dialog[open]")
         return self.page
 
     def expect_errors(self, *patterns: str) -> None:

@@ -69,14 +69,17 @@ class Service:
         for command in commands or ("serve", "index"):
             if command not in self._processes:
                 line = [sys.executable, "-m", "eventsvc", command]
-                self._processes[command] = subprocess.Popen(line, env=self._environment, stderr=subprocess.DEVNULL)
+                self._processes[command] = subprocess.Popen(
+                    line, env=self._environment, stderr=subprocess.DEVNULL, start_new_session=True
+                )
         wait_until(lambda: self.ask("GET", "/readyz")[0] == 200, "the service is ready")
 
     def stop(self, *commands: str, how: int = signal.SIGTERM) -> None:
         for command in commands or ("serve", "index"):
             process = self._processes.pop(command, None)
             if process is not None:
-                process.send_signal(how)
+                # Killed, the master takes nobody along.
+                (os.killpg if how == signal.SIGKILL else os.kill)(process.pid, how)
                 process.wait(30)
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -125,6 +128,33 @@ class Service:
             connection.commit()
         finally:
             connection.close()
+
+    def store(self, **changes: Any) -> None:
+        """Store one event while the API is away."""
+        event = {
+            "at": datetime.now(UTC),
+            "email": PEOPLE[0],
+            "environment": "production",
+            "component": "orders",
+            "data": {},
+        }
+        self.fill([event | changes])
+
+    def fill_many(self, count: int) -> None:
+        """Store so many small events, numbered in the order of the log, fast."""
+        connection = connect(self.database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO event (id, created_at, email, environment, component, message, data) "
+                    "SELECT gen_random_uuid(), now() - (%s - n) * interval '1 ms', 'a@example.com', 'test', 'many', "
+                    "'event number ' || n, '{}' FROM generate_series(0, %s - 1) AS n",
+                    (count, count),
+                )
+            connection.commit()
+        finally:
+            connection.close()
+        self.wait_for_index()
 
     def wait_for_index(self) -> None:
         """Until the index has everything."""

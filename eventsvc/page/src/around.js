@@ -13,6 +13,10 @@ const CHOICES = /** @type {[string, string[]][]} */ ([["all events", []], ["same
 export function around(model) {
   const { state, around: shown } = model;
   if (!shown) return nothing;
+  if (!shown.centred && shown.event) {
+    shown.centred = true;
+    requestAnimationFrame(() => requestAnimationFrame(() => document.querySelector(".around .centre")?.scrollIntoView({ block: "center" })));
+  }
   const choices = CHOICES.map(([name, same]) => html`<button aria-pressed=${String(state.same) === String(same)} @click=${() => model.set({ same }, true)}>${name}</button>`);
   return html`<section class="around" aria-label="Around an event">
     <div class="bar"><strong>Around an event</strong><div class="segments" role="group" aria-label="Neighbours">${choices}</div>

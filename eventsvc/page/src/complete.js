@@ -25,7 +25,7 @@ export class Completer {
     if (!options.length || (!context.explicit && !place.word && place.wants === "connective")) return null;
     // A string that is being typed is matched with its quote; without one, values match without theirs.
     const from = place.from;
-    const shown = place.wants === "value" && !quoted ? options.map((one) => ({ ...one, label: one.label.replace(/^'([^]*)'$/, "$1"), apply: one.label })) : options;
+    const shown = place.wants === "value" ? options.map((one) => ({ ...one, label: quoted ? one.label : one.label.replace(/^'([^]*)'$/, "$1"), apply: written(one.label) })) : options;
     return { from, options: shown, validFor: quoted ? /^['"][^'"]*$/ : /^[\w.@'-]*$/ };
   };
 
@@ -59,6 +59,15 @@ export class Completer {
     const all = Array.isArray(body) ? body : body.fields;
     return all.map((/** @type {any} */ one) => ({ label: spelled(one.path), detail: Object.keys(one.types ?? {}).join(", "), apply: `${spelled(one.path)} ` }));
   }
+}
+
+/** Put a value in; the quote that was closed beforehand is taken along. @param {string} value @returns {Completion["apply"]} */
+function written(value) {
+  return (view, _completion, from, to) => {
+    const next = view.state.sliceDoc(to, to + 1);
+    const end = /^['"]/.test(value) && next === value[0] ? to + 1 : to;
+    view.dispatch({ changes: { from, to: end, insert: value }, selection: { anchor: from + value.length }, userEvent: "input.complete" });
+  };
 }
 
 /** @param {string|string[]} given */

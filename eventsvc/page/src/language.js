@@ -161,6 +161,9 @@ function condition(text, part) {
   const [from, to] = [part[0].from, part[part.length - 1].to];
   const inner = bare(part);
   const negated = inner[0]?.text === "NOT";
+  if (inner.length === 1 && inner[0].kind === "string") {
+    return { from, to, text: text.slice(from, to), negated: false, field: "any", operator: "ct", values: [inner[0].text] };
+  }
   const [field, operator, ...rest] = negated ? bare(inner.slice(1)) : inner;
   const values = rest.filter((token) => !["bracket", "comma"].includes(token.kind));
   const listed = operator?.text === "in" || operator?.text === "exists" || values.length === 1;
@@ -269,7 +272,7 @@ export function apartFrom(text, field) {
 /** The texts that a query looks for, to be marked in a column. @param {string} text @param {string} field */
 export function needles(text, field) {
   return conditions(text)
-    .filter((one) => !one.negated && (one.field === field || one.field === "any") && ["ct", "sw", "eq", "in"].includes(one.operator))
+    .filter((one) => !one.negated && (one.field === field || one.field === "any") && ["ct", "sw", ...(field === "message" ? ["eq", "in"] : [])].includes(one.operator))
     .flatMap((one) => one.values.filter((value) => /^['"]/.test(value)).map(unquote))
     .filter(Boolean);
 }

@@ -25,6 +25,8 @@ export class EventList extends HTMLElement {
     this.person = (/** @type {string} */ _email) => {};
     this.inner = document.createElement("div");
     this.inner.className = "rows";
+    this.head = document.createElement("div");
+    this.head.className = "head";
     this.space = document.createElement("div");
     this.space.className = "space";
     this.space.append(this.inner);
@@ -34,12 +36,13 @@ export class EventList extends HTMLElement {
     this.tabIndex = 0;
     this.setAttribute("role", "grid");
     this.setAttribute("aria-label", "Events");
-    this.append(this.space);
+    this.append(this.head, this.space);
     this.virtual = new Virtualizer({
       count: 0,
       getScrollElement: () => /** @type {Element} */ (this),
       estimateSize: () => this.rowHeight,
       overscan: 12,
+      scrollMargin: this.headHeight, scrollPaddingStart: this.headHeight,
       observeElementRect, observeElementOffset, scrollToFn: elementScroll,
       onChange: () => this.draw(),
     });
@@ -57,7 +60,12 @@ export class EventList extends HTMLElement {
     return narrow.matches ? ROW_NARROW : ROW;
   }
 
+  get headHeight() {
+    return narrow.matches ? 0 : ROW;
+  }
+
   remeasure = () => {
+    this.virtual?.setOptions({ ...this.virtual.options, scrollMargin: this.headHeight, scrollPaddingStart: this.headHeight });
     this.virtual?.measure();
     this.show();
   };
@@ -71,7 +79,7 @@ export class EventList extends HTMLElement {
     virtual.setOptions({ ...virtual.options, count });
     virtual._willUpdate();
     this.space.style.height = `${virtual.getTotalSize()}px`;
-    this.setAttribute("aria-rowcount", String(model.pages.complete ? count : -1));
+    this.setAttribute("aria-rowcount", String(model.pages.complete ? count + 1 : -1));
     this.draw();
   }
 
@@ -94,11 +102,12 @@ export class EventList extends HTMLElement {
     if (!virtual || !model) return;
     const items = virtual.getVirtualItems();
     if (items.length) model.pages.show(items[0].index, items[items.length - 1].index);
-    this.inner.style.transform = `translateY(${items[0]?.start ?? 0}px)`;
+    this.inner.style.transform = `translateY(${(items[0]?.start ?? 0) - this.headHeight}px)`;
     if (model.row >= 0) this.setAttribute("aria-activedescendant", `row-${model.row}`);
     else this.removeAttribute("aria-activedescendant");
     const { q, cols, tz, time } = model.state;
     const look = { cols, tz, time, marks: Object.fromEntries(cols.map((name) => [name, needles(q, name)])) };
+    render(headView(cols, time, Boolean(model.byPerson)), this.head);
     render(items.map(({ index }) => this.rowView(index, model, look)), this.inner);
   }
 
@@ -108,10 +117,10 @@ export class EventList extends HTMLElement {
     const chosen = index === model.row;
     const opened = event && event.id === model.state.event;
     const classes = `row${chosen ? " chosen" : ""}${opened ? " opened" : ""}`;
-    if (!event) return html`<div class=${classes} role="row" aria-rowindex=${index + 1}><span class="waiting" role="gridcell">…</span></div>`;
+    if (!event) return html`<div class=${classes} role="row" aria-rowindex=${index + 2}><span class="waiting" role="gridcell">…</span></div>`;
     const colour = this.colourOf(event);
     const when = event[look.time] ?? event.createdAt;
-    return html`<div class=${classes} role="row" id="row-${index}" data-index=${index} aria-rowindex=${index + 1} aria-selected=${chosen}>
+    return html`<div class=${classes} role="row" id="row-${index}" data-index=${index} aria-rowindex=${index + 2} aria-selected=${chosen}>
       <i class="rail ${colour >= 0 ? `series-${colour}` : ""}" role="presentation"></i>
       <time role="gridcell" datetime=${when} title=${longTime(when, look.tz)}>${shortTime(when, look.tz)}</time>
       ${look.cols.map((name) => cell(event, name, look))}
@@ -138,11 +147,23 @@ export class EventList extends HTMLElement {
 
 /** @typedef {{cols: string[], tz: string, time: "createdAt"|"occurredAt", marks: Record<string, string[]>}} Look */
 
+/** The names of the columns. @param {string[]} cols @param {string} time @param {boolean} gaps */
+function headView(cols, time, gaps) {
+  return html`<div class="columns" role="row" aria-rowindex="1"><i class="rail" role="presentation"></i><time role="columnheader">${time}</time>
+    ${cols.map((name) => html`<span class="cell ${kindOf(name)}" role="columnheader" title=${name}>${name}</span>`)}
+    ${gaps ? html`<span class="gap" role="columnheader">gap</span>` : nothing}</div>`;
+}
+
+/** @param {string} name of a column */
+function kindOf(name) {
+  return `c-${name.startsWith("data") ? "data" : name}`;
+}
+
 /** @param {LogEvent} event @param {string} name @param {Look} look */
 function cell(event, name, look) {
   const text = textOf(event, name);
   const shown = line(text, look.marks[name] ?? []);
-  const kind = `cell c-${name.startsWith("data") ? "data" : name}`;
+  const kind = `cell ${kindOf(name)}`;
   if (name === "email") {
     return html`<span class=${kind} role="gridcell" title=${text}><button class="link" tabindex="-1" data-person=${text}>${shown}</button></span>`;
   }

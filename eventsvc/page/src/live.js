@@ -28,8 +28,8 @@ export class Live {
     this.dropped = 0;
     /** Arrived a moment ago. @type {LogEvent[]} */
     this.queued = [];
-    /** The query that is being followed. */
-    this.followed = "";
+    this.held = false;
+    this.opened = () => {};
     /** When events came, for the rate. @type {{at: number, count: number}[]} */
     this.arrivals = [];
     this.stopping = new AbortController();
@@ -44,31 +44,42 @@ export class Live {
     return this.arrivals.reduce((sum, { count }) => sum + count, 0) / (RATE_OVER / 1000);
   }
 
-  /** @param {boolean} on */
-  turn(on) {
-    this.stopping.abort();
-    this.on = on;
-    this.paused = false;
-    this.last = "";
-    this.waiting = [];
-    this.status = on ? "connecting" : "";
-    this.note = "";
-    if (!on) return;
-    this.stopping = new AbortController();
-    void this.follow(this.stopping.signal);
+  /** Follow the query of the model, and hold back what comes until `release`. @returns {Promise<void>} once the stream has begun, or could not */
+  begin() {
+    this.end();
+    this.on = this.held = true;
+    this.status = "connecting";
+    const stopping = new AbortController();
+    this.stopping = stopping;
+    return new Promise((resolve) => {
+      this.opened = resolve;
+      void this.follow(stopping.signal).finally(resolve);
+    });
   }
 
-  /** The query is another one. */
-  restart() {
-    if (this.on && this.followed !== this.model.state.q) this.turn(true);
+  /** The list is there to take events. */
+  release() {
+    this.held = false;
+    if (!this.paused) this.goOn();
+  }
+
+  end() {
+    this.stopping.abort();
+    this.on = this.paused = this.held = false;
+    this.last = this.status = this.note = "";
+    this.waiting = [];
+    this.queued = [];
+    this.dropped = 0;
+  }
+
+  goOn() {
+    this.take(this.waiting);
+    this.waiting = [];
   }
 
   pause() {
     this.paused = !this.paused;
-    if (!this.paused) {
-      this.take(this.waiting);
-      this.waiting = [];
-    }
+    if (!this.paused) this.goOn();
     this.model.changed();
   }
 
@@ -88,6 +99,7 @@ export class Live {
         }
       }
       if (signal.aborted) return;
+      this.opened();
       if (Date.now() - since > 5000) tries = 0;
       this.status = "lost";
       this.model.changed();
@@ -98,7 +110,6 @@ export class Live {
   /** @param {AbortSignal} signal */
   async listen(signal) {
     const { state, api } = this.model;
-    this.followed = state.q;
     const resumed = this.last !== "";
     let missed = 0, caughtUp = !resumed;
     let id = "", data = "", kind = "";
@@ -110,10 +121,12 @@ export class Live {
       else if (line.startsWith(": live")) {
         caughtUp = true;
         this.note = resumed ? `resumed, ${missed} caught up, 0 missed` : "";
-        this.begin();
+        this.status = "live";
+        this.model.changed();
       } else if (line === "") {
         if (kind === "error") throw new Error(data);
         if (id) this.last = id;
+        this.opened();
         if (data) this.queue(readJson(data));
         if (data && !caughtUp) missed += 1;
         id = data = kind = "";
@@ -128,15 +141,10 @@ export class Live {
     setTimeout(() => this.arrive(this.queued.splice(0)), 50);
   }
 
-  begin() {
-    this.status = "live";
-    this.model.changed();
-  }
-
   /** @param {LogEvent[]} events */
   arrive(events) {
     this.arrivals.push({ at: Date.now(), count: events.length });
-    if (this.paused) {
+    if (this.paused || this.held) {
       this.waiting.push(...events);
       this.dropped += Math.max(0, this.waiting.length - MOST_WAITING);
       this.waiting = this.waiting.slice(-MOST_WAITING);
@@ -149,6 +157,7 @@ export class Live {
   /** @param {LogEvent[]} events */
   take(events) {
     const { model } = this;
+    if (!events.length) return;
     const taken = model.pages.prepend(events);
     if (model.row >= 0) model.row += taken;
     this.arrived(taken);

@@ -16,7 +16,7 @@ import { intervalFor, zoneName } from "./time.js";
 /** @typedef {{count: number, from: number, to: number, step: number, buckets: {start: string, count: number}[], top: Top[], other: number, source: Source}} Counts */
 /** @typedef {{top: Top[], other: number, problem: string}} Facet */
 /** @typedef {{event: LogEvent|null, problem: Error|null}} Detail */
-/** @typedef {{before: LogEvent[], event: LogEvent|null, after: LogEvent[], earlier: string, later: string, problem: Error|null, loading: boolean}} Around */
+/** @typedef {{before: LogEvent[], event: LogEvent|null, after: LogEvent[], earlier: string, later: string, problem: Error|null, loading: boolean, centred: boolean}} Around */
 
 const RERUN = /** @type {(keyof State)[]} */ (["q", "last", "from", "to", "order", "tz", "time", "cols"]);
 const RECOUNT = /** @type {(keyof State)[]} */ (["by", "facets"]);
@@ -77,11 +77,11 @@ export class Model {
     this.state = state;
     const differs = (/** @type {(keyof State)[]} */ names) => names.some((name) => String(before[name]) !== String(state[name]));
     if (before.q !== state.q) this.draft = state.q;
-    if (differs(RERUN)) void this.run();
+    if (before.live && !state.live) this.live.end();
+    if (differs(RERUN) || (state.live && !before.live)) void this.run();
     else if (differs(RECOUNT)) void this.recount(this.running.signal);
     if (before.event !== state.event) void this.open(state.event);
     if (differs(["around", "same"])) void this.lookAround();
-    if (before.live !== state.live) this.live.turn(state.live);
     this.changed();
   }
 
@@ -91,7 +91,6 @@ export class Model {
   }
 
   async start() {
-    if (this.state.live) this.live.turn(true);
     await Promise.all([this.run(), this.open(this.state.event), this.lookAround()]);
   }
 
@@ -108,12 +107,22 @@ export class Model {
       this.ran = Date.now();
       this.range = rangeOf(this.state, this.ran);
       this.query = within(this.state.q, this.range, this.state.time);
-      this.pages = this.newPages(signal);
-      this.row = -1;
-      await Promise.all([this.pages.first(), this.recount(signal)]);
+      // The stream begins before the first page is read, so that no event falls between the two.
+      if (this.state.live) await this.live.begin();
+      await Promise.all([this.readFirstPage(signal), this.recount(signal)]);
       if (!this.pages.length) await this.countEverything(signal);
-      this.live.restart();
     });
+  }
+
+  /** @param {AbortSignal} signal */
+  async readFirstPage(signal) {
+    const pages = this.newPages(signal);
+    await pages.first();
+    if (signal.aborted) return;
+    this.pages = pages;
+    this.row = -1;
+    this.live.release();
+    this.changed();
   }
 
   /** Run something whose failure is shown on the page; a service that is away is asked again. @param {AbortSignal} signal @param {() => Promise<void>} work */
@@ -176,8 +185,8 @@ export class Model {
   async refreshCounts() {
     this.ran = Date.now();
     this.range = rangeOf(this.state, this.ran);
-    const { signal } = this.running;
-    await this.guarded(signal, () => this.recount(signal));
+    // A service that is away is told by the strip of the live stream, which comes back by itself.
+    await this.recount(this.running.signal).catch(() => {});
   }
 
   /** @param {AbortSignal} signal */
@@ -255,7 +264,7 @@ export class Model {
       this.around = null;
       return;
     }
-    this.around = { before: [], event: null, after: [], earlier: "", later: "", problem: null, loading: true };
+    this.around = { before: [], event: null, after: [], earlier: "", later: "", problem: null, loading: true, centred: false };
     await this.extendAround(`event/${around}/context`, { before: "20", after: "20", same: same.join(",") }, "both");
   }
 

@@ -5,8 +5,8 @@
 /** @typedef {{events: LogEvent[], next: string}} Page */
 /** @typedef {{cursor: string, start: number, size: number, events: LogEvent[]|null, loading: boolean}} Held */
 
-export const PAGE = 500;
-const KEPT = 12;
+export const PAGE = 1000;
+const KEPT = 8;
 const MOST_FRESH = 5000;
 
 export class Pages {

@@ -35,7 +35,12 @@ export function rangePicker(model, close) {
       <label>Until <input type="datetime-local" name="to" step="1" .value=${range.to === null ? (ran ? toInput(ran, state.tz) : "") : toInput(range.to, state.tz)}></label>
       <button class="primary">Apply</button>
       <fieldset><legend>Times are shown in</legend>
-        ${["local", "utc"].map((tz) => html`<label class="radio"><input type="radio" name="zone" value=${tz} .checked=${state.tz === tz} @change=${() => model.set({ tz: tz === "utc" ? "utc" : "local" })}> ${zoneName(tz)}</label>`)}
+        ${zone(model, "local", zoneName("local") === "UTC" ? "your zone, UTC" : zoneName("local"))}${zone(model, "utc", "UTC")}
       </fieldset>
     </form>`;
+}
+
+/** @param {Model} model @param {"local"|"utc"} tz @param {string} name */
+function zone(model, tz, name) {
+  return html`<label class="radio"><input type="radio" name="zone" value=${tz} .checked=${model.state.tz === tz} @change=${() => model.set({ tz })}> ${name}</label>`;
 }

@@ -15,7 +15,8 @@ const EXAMPLE = { email: "diego@chefhero.com", environment: "production", compon
 export function instead(model, suggestions, say) {
   const { problem, pages, loading } = model;
   if (problem && isAway(problem)) return pages.length ? nothing : away();
-  if (problem && problem !== model.fault && !pages.length) return failed(model, problem);
+  const inQuery = problem instanceof Problem && "offset" in problem.body;
+  if (problem && !inQuery && !pages.length) return failed(model, problem);
   if (loading || !pages.started || pages.length || problem) return nothing;
   return model.everything === 0 ? empty(model, say) : unmatched(model, suggestions);
 }

@@ -19,13 +19,13 @@ export function statusLine(model, actions) {
   const { state, counts, loading } = model;
   const newest = state.order === "desc";
   return html`<div class="status ${loading ? "loading" : ""}">
-    <button class="facets-button" aria-expanded=${actions.facetsShown} @click=${actions.toggleFacets}>Filter</button>
+    <button class="facets-button" aria-expanded=${actions.facetsShown} @click=${actions.toggleFacets}>${actions.facetsShown ? "Done" : "Filter"}</button>
     <span class="count" role="status">${counts ? html`<strong>${count(counts.count)}</strong> event${counts.count === 1 ? "" : "s"}` : "…"}</span>
     ${freshness(model)}
     ${actions.unzoom ? html`<button @click=${actions.unzoom}>Reset zoom</button>` : nothing}
     <span class="spread"></span>
     ${model.pages.cut ? html`<span class="muted">older events: end live to see them</span>` : nothing}
-    <button title="Turn the order round" @click=${() => model.set({ order: newest ? "asc" : "desc", live: false })}>${newest ? "Newest first ↓" : "Oldest first ↑"}</button>
+    <button title="Turn the order round" @click=${() => model.set({ order: newest ? "asc" : "desc", live: false })}>${newest ? "Newest" : "Oldest"}<span class="wide"> first</span> ${newest ? "↓" : "↑"}</button>
     <button popovertarget="columns" @click=${place}>Columns</button>
   </div>`;
 }

@@ -58,7 +58,7 @@ export function marked(text, needles) {
 /** @param {string} text @param {string[]} needles */
 function marks(text, needles) {
   if (!needles.length) return text;
-  const pattern = new RegExp(needles.map((needle) => needle.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&")).join("|"), "giu");
+  const pattern = new RegExp(needles.map((needle) => needle.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")).join("|"), "giu");
   /** @type {unknown[]} */
   const parts = [];
   let at = 0;
