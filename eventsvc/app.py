@@ -17,6 +17,7 @@ from eventsvc.api.context import ContextResource
 from eventsvc.api.edge import Edge, answer_head
 from eventsvc.api.erasure import Erasures
 from eventsvc.api.events import Event, Events
+from eventsvc.api.fields import FieldsResource
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.lifecycle import Lifespan, Measure
@@ -127,6 +128,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/event/{event_id}", Event(find))
     neighbours = Neighbours(service.reader, service.search)
     app.add_route("/event/{event_id}/context", ContextResource(service.search, neighbours))
+    app.add_route("/event/fields", FieldsResource(service.search))
     app.add_route("/event/stats", StatsResource(Stats(service.reader, service.joined)))
     app.add_route("/event/stream", Stream(service.live, service.reader))
     erasures = Erasures(service.erasing)

@@ -1,0 +1,140 @@
+"""Which paths the data of matching events has: how many events have each, with which types and values."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from eventsvc.errors import InvalidInput
+from eventsvc.event import Event
+from eventsvc.log.read.page import Slice
+from eventsvc.query import ast
+from eventsvc.query.render import render
+from eventsvc.search.search import Compiled, Provenance, Search
+
+EXAMPLES = 5
+_LONGEST_EXAMPLE = 100  # characters of a string; a longer one is no example
+_MOST_PATHS = 10_000
+_PAGE = 500
+
+Keys = tuple[str, ...]
+
+
+class TooManyPaths(InvalidInput):
+    """The events have more different paths than can be listed."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known of one path.
+
+    Attributes:
+        count: how many events have it.
+        types: how many events have a value of a type there; arrays stand for their elements.
+        examples: some values with their types, the newest event's first.
+    """
+
+    count: int = 0
+    types: Counter[str] = field(default_factory=Counter)
+    examples: dict[tuple[str, Any], None] = field(default_factory=dict)
+
+    def add(self, values: Iterable[Any]) -> None:
+        """Take in the values of one event."""
+        self.count += 1
+        typed = [(type_of(value), value) for value in values]
+        self.types.update({kind for kind, _ in typed})
+        for kind, value in typed:
+            if len(self.examples) < EXAMPLES and _is_example(kind, value):
+                self.examples.setdefault((kind, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The paths of some events.
+
+    Attributes:
+        found: by path as queries write it, those of most events first.
+        examined: how many events were looked at.
+        more: whether more events match, older ones.
+    """
+
+    found: dict[str, Found]
+    examined: int
+    more: bool
+    provenance: Provenance
+
+
+async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bool) -> Paths:
+    """Look at the newest matching events, so many at most.
+
+    Raises:
+        TooManyPaths: there are more than can be listed.
+        LogUnavailable: PostgreSQL is away, and it was needed.
+        LogTimeout: the index is away, and PostgreSQL alone took too long.
+    """
+    seen: dict[Keys, Found] = {}
+    wanted = Slice(min(_PAGE, newest))
+    first = answer = await search.find(query, wanted, strong=strong, keep=False)
+    examined = len(answer.events)
+    # PERF: in a thread, for it takes a while, and other requests want their turn.
+    await asyncio.to_thread(_add, seen, answer.events)
+    while answer.more and examined < newest:
+        wanted = replace(wanted, limit=min(_PAGE, newest - examined), after=answer.events[-1].position)
+        answer = await search.find(query, wanted, strong=strong, keep=False)
+        examined += len(answer.events)
+        await asyncio.to_thread(_add, seen, answer.events)
+    named = {_name(keys): found for keys, found in seen.items()}
+    ordered = sorted(named.items(), key=lambda item: (-item[1].count, item[0]))
+    return Paths(dict(ordered), examined, answer.more, first.provenance)
+
+
+def _add(seen: dict[Keys, Found], events: Iterable[Event]) -> None:
+    for event in events:
+        for keys, values in paths_of(event.parsed_data()).items():
+            if keys not in seen:
+                seen[keys] = Found()
+            seen[keys].add(values)
+        if len(seen) > _MOST_PATHS:
+            raise TooManyPaths(f"these events have more than {_MOST_PATHS:,} different paths: narrow q, or newest")
+
+
+def paths_of(data: Any) -> dict[Keys, list[Any]]:
+    """Map each path of an event's data to its values; an array stands for its elements."""
+    found: dict[Keys, list[Any]] = {}
+    waiting: list[tuple[Keys, Any]] = [((), data)]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, list):
+            waiting += ((keys, inner) for inner in reversed(value))
+            continue
+        if keys:
+            found.setdefault(keys, []).append(value)
+        if isinstance(value, dict):
+            waiting += (((*keys, key), inner) for key, inner in reversed(value.items()))
+    return found
+
+
+def type_of(value: Any) -> str:
+    """Name the type of a value as JSON does."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case dict():
+            return "object"
+        case _:
+            return "number"
+
+
+def _is_example(kind: str, value: Any) -> bool:
+    return kind in ("number", "boolean") or (kind == "string" and len(value) <= _LONGEST_EXAMPLE)
+
+
+def _name(keys: Keys) -> str:
+    return render(ast.Exists(ast.Path(keys))).removesuffix(" exists")
