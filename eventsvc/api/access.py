@@ -42,6 +42,7 @@ ROUTES: dict[str, dict[str, Right | None]] = {
     "/event": {"POST": Right.WRITE, "GET": Right.READ, "QUERY": Right.READ},
     "/event/{event_id}": {"GET": Right.READ},
     "/event/{event_id}/context": {"GET": Right.READ},
+    "/event/fields": {"GET": Right.READ},
     "/event/stats": {"GET": Right.READ},
     _STREAM: {"GET": Right.READ},
     "/erasure": {"POST": Right.ERASE, "GET": Right.ERASE},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Events:
     """The collection."""
 
-    types = (media.JSON, media.NDJSON[0])
+    types = (media.JSON, media.NDJSON[0], media.CSV)
 
     def __init__(self, ingest: Ingest, find: Find) -> None:
         self._ingest, self._find = ingest, find

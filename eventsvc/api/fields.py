@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from eventsvc.search.search import Search
 
-_PARAMETERS = ("q", "tz", "newest", "consistency")
+PARAMETERS = ("q", "tz", "newest", "consistency")
 _NEWEST, _MOST = 10_000, 100_000
 
 
@@ -32,8 +32,8 @@ class FieldsResource:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """List the paths."""
-        given = plain_parameters(req, _PARAMETERS)
-        query = read_query(given, round(time.time() * 1000))
+        given = plain_parameters(req, PARAMETERS)
+        query = read_query(req, given, round(time.time() * 1000))
         newest = whole_number(given, "newest", _NEWEST, 1, _MOST)
         strong = choice(given, "consistency", ("strong", "eventual")) == "strong"
         paths = await find_paths(self._search, query, newest, strong=strong)

@@ -9,13 +9,13 @@ from uuid import UUID
 import falcon
 import orjson
 
-from eventsvc.api import media, ndjson
+from eventsvc.api import csv, media, ndjson
 from eventsvc.api.access import visible
 from eventsvc.api.page import Reading, links, read_parameters
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from falcon.asgi import Request, Response
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from eventsvc.search.search import Answer, Provenance, Search
 
 QUERY_TYPE = "text/plain"
+# How events can be given, by the end of a file's name: as one page, or all of them in a stream.
+FORMS: dict[str, Callable[[Sequence[str] | None], ndjson.Form] | None] = {
+    "json": None,
+    "ndjson": ndjson.Ndjson,
+    "csv": csv.Csv,
+}
+TYPES = {media.JSON: "json", media.NDJSON[0]: "ndjson", media.CSV: "csv"}
 _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this
 
 
@@ -50,8 +57,11 @@ class Find:
         resp.set_header("Accept-Query", QUERY_TYPE)
         resp.set_header("Vary", "Accept")
         resp.set_header("Cache-Control", "private, no-cache")
-        if _wants_lines(req):
-            await self._stream(resp, reading)
+        kind = reading.download if reading.download in FORMS else TYPES[media.choose_type(req, tuple(TYPES))]
+        if reading.download:
+            resp.set_header("Content-Disposition", f'attachment; filename="events.{kind}"')
+        if form := FORMS[kind]:
+            await self._stream(resp, reading, form(reading.fields))
         elif not await self._unchanged(req, resp, reading):
             await self._send_page(req, resp, reading)
 
@@ -78,13 +88,13 @@ class Find:
         resp.status = falcon.HTTP_304
         return True
 
-    async def _stream(self, resp: Response, reading: Reading) -> None:
+    async def _stream(self, resp: Response, reading: Reading, form: ndjson.Form) -> None:
         most = reading.wanted.limit if "limit" in reading.given else None
         wanted = replace(reading.wanted, limit=most or ndjson.PAGE)
         first = await self._search.find(reading.query, wanted, strong=reading.strong, keep=False)
         describe(resp, first)
-        resp.content_type = ndjson.MEDIA_TYPE
-        resp.stream = ndjson.Lines(self._search, reading, first, most)
+        resp.content_type = form.content_type
+        resp.stream = ndjson.Lines(self._search, reading, first, most, form)
 
 
 def read_id(text: str) -> str:
@@ -97,10 +107,6 @@ def read_id(text: str) -> str:
         return str(UUID(text))
     except ValueError:
         raise EventNotFound(text) from None
-
-
-def _wants_lines(req: Request) -> bool:
-    return media.choose_type(req, (falcon.MEDIA_JSON, ndjson.MEDIA_TYPE)) == ndjson.MEDIA_TYPE
 
 
 def describe(resp: Response, answer: Answer) -> None:

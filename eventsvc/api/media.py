@@ -21,9 +21,10 @@ JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _FORM = "application/x-www-form-urlencoded"
 ENCODINGS = ("gzip", "zstd")
+CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
 # The usual names of the types that we give; the first is the one that we say.
-NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, EVENT_STREAM: (EVENT_STREAM,)}
+NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, EVENT_STREAM: (EVENT_STREAM,), CSV: (CSV, "application/csv")}
 
 _IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
 

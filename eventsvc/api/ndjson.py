@@ -1,10 +1,10 @@
-"""Every matching event as NDJSON, page by page: memory stays bounded, and a broken stream cannot look whole."""
+"""Every matching event, page by page, as NDJSON or CSV: memory stays bounded, a broken stream cannot look whole."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import structlog
@@ -19,10 +19,56 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-MEDIA_TYPE = "application/x-ndjson"
-
 PAGE = 1000
 _TARGET = 4 * 1024 * 1024  # bytes a page should have at most; the next one is made smaller when it had more
+
+
+class Form(Protocol):
+    """How events are written, some at a time."""
+
+    content_type: str
+
+    def begin(self) -> bytes:
+        """Write what stands before the first event."""
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """Write events."""
+
+    def end(self, count: int) -> bytes:
+        """Write the trailer that says how many events there were."""
+
+    def break_off(self, problem: dict[str, Any]) -> bytes:
+        """Write that something went wrong on the way."""
+
+
+class Ndjson:
+    """One event a line."""
+
+    content_type = "application/x-ndjson"
+
+    def __init__(self, fields: Sequence[str] | None) -> None:
+        self._fields = fields
+
+    def begin(self) -> bytes:
+        """See ``Form``."""
+        return b""
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """See ``Form``."""
+        return one_line(b"".join(map(self._line, events)))
+
+    def end(self, count: int) -> bytes:
+        """See ``Form``."""
+        return orjson.dumps({"count": count}) + b"\n"
+
+    def break_off(self, problem: dict[str, Any]) -> bytes:
+        """See ``Form``."""
+        return orjson.dumps({"error": problem}) + b"\n"
+
+    def _line(self, event: Event) -> bytes:
+        everything = event.to_json()
+        picked = everything if self._fields is None else {name: everything[name] for name in self._fields}
+        return orjson.dumps(picked, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Lines:
@@ -32,8 +78,8 @@ class Lines:
     cancelled.
     """
 
-    def __init__(self, search: Search, reading: Reading, first: Answer, most: int | None) -> None:
-        self._chunks = _chunks(search, reading, first, most)
+    def __init__(self, search: Search, reading: Reading, first: Answer, most: int | None, form: Form) -> None:
+        self._chunks = _chunks(search, reading, first, most, form)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -46,14 +92,18 @@ class Lines:
         await self._chunks.aclose()
 
 
-async def _chunks(search: Search, reading: Reading, answer: Answer, most: int | None) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    search: Search, reading: Reading, answer: Answer, most: int | None, form: Form
+) -> AsyncGenerator[bytes, None]:
     # Nothing that comes while we stream: read oldest first, a busy log would never end.
     moment = answer.provenance.moment
     upto = moment.drawn if moment is not None else None
     count = 0
+    if begin := form.begin():
+        yield begin
     try:
         while answer.events:
-            chunk = one_line(b"".join(_line(event, reading) for event in answer.events))
+            chunk = form.write(answer.events)
             count += len(answer.events)
             last = answer.events[-1].position
             limit = _next_limit(len(answer.events), len(chunk), None if most is None else most - count)
@@ -66,10 +116,10 @@ async def _chunks(search: Search, reading: Reading, answer: Answer, most: int | 
             answer = await search.find(reading.query, wanted, strong=reading.strong, keep=False)
     except EventsvcError as exc:
         _log.warning("a stream broke off", reason=str(exc))
-        yield orjson.dumps({"error": describe_error(exc)}) + b"\n"
+        yield form.break_off(describe_error(exc))
         return
     if reading.trailer:
-        yield orjson.dumps({"count": count}) + b"\n"
+        yield form.end(count)
 
 
 def one_line(text: bytes) -> bytes:
@@ -86,12 +136,6 @@ _LINE_ENDS = tuple((character.encode(), b"\\u%04x" % ord(character)) for charact
 def _next_limit(events: int, size: int, left: int | None) -> int:
     limit = max(1, min(PAGE, _TARGET * events // max(size, 1)))
     return limit if left is None else min(limit, left)
-
-
-def _line(event: Event, reading: Reading) -> bytes:
-    everything = event.to_json()
-    picked = everything if reading.fields is None else {name: everything[name] for name in reading.fields}
-    return orjson.dumps(picked, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def describe_error(exc: EventsvcError) -> dict[str, Any]:

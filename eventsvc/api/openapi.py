@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import orjson
 
-from eventsvc.api import context, media, ndjson, page, query, stats, stream
+from eventsvc.api import context, fields, media, page, query, stats, stream
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_parts import EVENT, HEADERS, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
@@ -69,13 +69,20 @@ OPERATIONS: dict[tuple[str, str], Op] = {
     ("/event", "GET"): Op(
         "findEvents",
         "Finds events, a page at a time, or all as lines. Queries too long for a URL are the body of the method QUERY.",
-        {200: ("the events", {media.JSON: "Events", ndjson.MEDIA_TYPE: ""}), 304: _UNCHANGED},
+        {200: ("the events", {media.JSON: "Events", media.NDJSON[0]: "", media.CSV: ""}), 304: _UNCHANGED},
         page.PARAMETERS,
         ("Link", "ETag", "X-Total-Count", *_READ_HEADERS),
     ),
     ("/event/{event_id}", "GET"): Op("getEvent", "Shows one event.", _ok("Event")),
     ("/event/{event_id}/context", "GET"): Op(
         "getContext", "Shows an event between its neighbours.", _ok("Context"), context.PARAMETERS, ("Link",)
+    ),
+    ("/event/fields", "GET"): Op(
+        "listPaths",
+        "Lists the paths in data that matching events have.",
+        _ok("Paths"),
+        fields.PARAMETERS,
+        ("Eventsvc-Examined", *_READ_HEADERS),
     ),
     ("/event/stats", "GET"): Op(
         "countEvents", "Counts events over time and by their values.", _ok("Stats"), stats.PARAMETERS, _READ_HEADERS

@@ -50,6 +50,7 @@ class Reading:
         fields: only these, in this order; None for all.
         strong: with everything acknowledged before the request, at the price of asking PostgreSQL.
         trailer: end a stream with a line that holds the count.
+        download: "" or, where the answer is to be saved as a file, the form of that file, or "true".
     """
 
     given: Mapping[str, str]
@@ -60,6 +61,7 @@ class Reading:
     fields: tuple[str, ...] | None
     strong: bool
     trailer: bool
+    download: str
 
     def next_cursor(self, last: Position, moment: Moment | None) -> str:
         """Give the cursor of the page after this position."""
@@ -74,7 +76,7 @@ class Reading:
         return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
 
 
-PARAMETERS = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer")
+PARAMETERS = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer", "download")
 
 
 def read_parameters(req: Request, body: str | None = None) -> Reading:
@@ -111,6 +113,7 @@ def read_parameters(req: Request, body: str | None = None) -> Reading:
         fields=read_fields(given),
         strong=choice(given, "consistency", ("strong", "eventual")) == "strong",
         trailer=yes_or_no(given, "trailer"),
+        download=choice(given, "download", ("", "true", "false", "json", "ndjson", "csv")).replace("false", ""),
     )
 
 

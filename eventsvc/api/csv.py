@@ -1,0 +1,56 @@
+"""Events as CSV (RFC 4180), for spreadsheets: none of its cells is run as a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from eventsvc.api import media
+from eventsvc.event import Event
+from eventsvc.fields import FIELDS
+
+# SECURITY: spreadsheets take a cell that begins so for a formula, and a formula may call programs and send data away.
+# Whoever can send an event would otherwise decide what runs on the machine of whoever opens the file.
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (full-width: Excel reads them alike)
+
+
+class Csv:
+    """One event a row, below a row of names; ``data`` is JSON text. See ``lines.Form``."""
+
+    content_type = f"{media.CSV}; charset=utf-8; header=present"
+
+    def __init__(self, fields: Sequence[str] | None) -> None:
+        self._fields = tuple(FIELDS) if fields is None else tuple(fields)
+
+    def begin(self) -> bytes:
+        """See ``lines.Form``."""
+        return _rows([self._fields])
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """See ``lines.Form``."""
+        return _rows([[defuse(_text(event, name)) for name in self._fields] for event in events])
+
+    def end(self, count: int) -> bytes:
+        """See ``lines.Form``."""
+        return _rows([("#count", str(count))])
+
+    def break_off(self, problem: dict[str, Any]) -> bytes:
+        """See ``lines.Form``."""
+        return _rows([("#error", f"{problem['title']}: {problem['detail']}")])
+
+
+def defuse(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{text}" if text.startswith(_DANGEROUS) else text
+
+
+def _text(event: Event, name: str) -> str:
+    return event.data if name == "data" else str(event.to_json()[name])
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> bytes:
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows(rows)
+    return written.getvalue().encode()
