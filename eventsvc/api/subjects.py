@@ -49,6 +49,8 @@ def _read(name: str, parameter: str) -> ast.Subject:
     if not isinstance(node, ast.Exists):
         raise InvalidParameter(parameter, f"{name!r} is not a field")
     subject = node.subject
+    if isinstance(subject, ast.Path) and not subject.keys:
+        raise InvalidParameter(parameter, "data needs a path, for example data.level")
     if isinstance(subject, ast.Name) and subject.name not in _TEXTS:
         raise InvalidParameter(parameter, f"{name} is not among them; there are {', '.join(_TEXTS)} and data.path")
     return subject

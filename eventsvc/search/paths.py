@@ -111,7 +111,7 @@ def paths_of(data: Any) -> dict[Keys, list[Any]]:
             waiting += ((keys, inner) for inner in reversed(value))
             continue
         if keys:
-            found.setdefault(keys, []).append(value)
+            found.setdefault(ast.path(keys).keys, []).append(value)
         if isinstance(value, dict):
             waiting += (((*keys, key), inner) for key, inner in reversed(value.items()))
     return found
