@@ -60,9 +60,10 @@ class _Service:
         self.bulk_writer = BulkWriter(dsn, concurrency=settings.bulk_concurrency)
         self.index = client.connect_async(settings) if settings.elasticsearch_url else None
         self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
-        self.joined = Joined(self.hits, alias=settings.index_prefix, cache_size=settings.search_cache * 2**20)
         self.reader = Reader(self.pool, self.replicas)
-        self.search = Search(self.reader, self.joined)
+        cache_size = settings.search_cache * 2**20
+        self.joined = Joined(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
+        self.search = Search(self.reader, self.joined, page_bytes=settings.page_bytes)
         self.live = Live(dsn, render)
         self.keys = Keys(self.probe, open_without=may_be_open(settings))
 

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
         "127.0.0.1 ::1", description="addresses and networks whose X-Forwarded-Prefix, -Proto and -For are believed"
     )
     search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
+    page_bytes: int = Field(4 * 1024**2, ge=64 * 1024, description="text of the events on one page, in bytes")
     search_cache: int = Field(32, ge=0, le=4096, description="MiB of index answers kept, per process")
     write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")
     dev_servers: Literal["auto", "containers", "local"] = Field(

@@ -71,8 +71,8 @@ class Find:
         provenance = answer.provenance
         if provenance.settled and provenance.moment is not None:
             resp.set_header("ETag", reading.etag(provenance.moment))
-        last = answer.events[-1].position if answer.more else None
-        resp.set_header("Link", links(req, reading.next_cursor(last, provenance.moment) if last else None))
+        following = None if answer.end is None else reading.next_cursor(answer.end, provenance.moment)
+        resp.set_header("Link", links(req, following))
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps([pick(event, reading.fields) for event in answer.events])
 
@@ -90,7 +90,7 @@ class Find:
 
     async def _stream(self, resp: Response, reading: Reading, form: ndjson.Form) -> None:
         most = reading.wanted.limit if "limit" in reading.given else None
-        wanted = replace(reading.wanted, limit=most or ndjson.PAGE)
+        wanted = replace(reading.wanted, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
         first = await self._search.find(reading.query, wanted, strong=reading.strong, keep=False)
         describe(resp, first)
         resp.content_type = form.content_type

@@ -15,12 +15,13 @@ from eventsvc.event import Event
 
 if TYPE_CHECKING:
     from eventsvc.api.page import Reading
+    from eventsvc.log.read.page import Position, Slice
     from eventsvc.search.search import Answer, Search
 
 _log = structlog.get_logger(__name__)
 
 PAGE = 1000
-_TARGET = 4 * 1024 * 1024  # bytes a page should have at most; the next one is made smaller when it had more
+PAGE_BYTES = 1024 * 1024  # that are read and sent at a time
 
 
 class Form(Protocol):
@@ -102,18 +103,18 @@ async def _chunks(
     if begin := form.begin():
         yield begin
     try:
-        while answer.events:
-            chunk = form.write(answer.events)
+        while True:
+            chunk = form.write(answer.events) if answer.events else b""
             count += len(answer.events)
-            last = answer.events[-1].position
-            limit = _next_limit(len(answer.events), len(chunk), None if most is None else most - count)
-            more = answer.more
+            end = answer.end
             del answer  # a page less in memory while the client takes its time
-            yield chunk
-            if not more or not limit:
+            if chunk:
+                yield chunk
+            if end is None or count == most:
                 break
-            wanted = replace(reading.wanted, after=last, upto=upto, limit=limit, count=False)
-            answer = await search.find(reading.query, wanted, strong=reading.strong, keep=False)
+            answer = await search.find(
+                reading.query, _following(reading, end, upto, most, count), strong=reading.strong, keep=False
+            )
     except EventsvcError as exc:
         _log.warning("a stream broke off", reason=str(exc))
         yield form.break_off(describe_error(exc))
@@ -133,9 +134,9 @@ def one_line(text: bytes) -> bytes:
 _LINE_ENDS = tuple((character.encode(), b"\\u%04x" % ord(character)) for character in "\u2028\u2029\u0085")
 
 
-def _next_limit(events: int, size: int, left: int | None) -> int:
-    limit = max(1, min(PAGE, _TARGET * events // max(size, 1)))
-    return limit if left is None else min(limit, left)
+def _following(reading: Reading, end: Position, upto: int | None, most: int | None, count: int) -> Slice:
+    limit = PAGE if most is None else min(PAGE, most - count)
+    return replace(reading.wanted, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
 
 
 def describe_error(exc: EventsvcError) -> dict[str, Any]:

@@ -75,6 +75,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "lastEventId": ("go on after this event of a stream", _TEXT),
     "ticket": ("from POST /ticket, for those who cannot send a key", _TEXT),
     "partial": ("store the good events of many though others are bad", _FLAG),
+    "sanitize": ("change what would be refused for its characters or length, and mark it", _FLAG),
     "dryRun": ("check, and store nothing", _FLAG),
 }
 _OWN = {"stats": {"limit": ("another name of top", number(1, 1000, 10))}}

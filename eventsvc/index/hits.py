@@ -13,7 +13,7 @@ from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
 
 _OK, _REFUSED = 200, 400
-_PER_EVENT = 700  # bytes that an Event weighs beside its message and data: objects, short fields, times
+_PER_POSITION = 130  # bytes of memory: a tuple and two integers
 MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
 
 
@@ -42,15 +42,15 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Hits in order, and how many documents match in all if that was asked for."""
+class Positions:
+    """Where matching events lie: (created_at, seq), in order; and how many match in all if that was asked for."""
 
-    events: tuple[Event, ...] = ()
+    found: tuple[tuple[int, int], ...] = ()
     total: int | None = None
 
     def weigh(self) -> int:
         """Estimate the bytes it takes."""
-        return _PER_EVENT + sum(_PER_EVENT + 2 * len(e.message) + 2 * len(e.data) for e in self.events)
+        return _PER_POSITION * (1 + len(self.found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +92,28 @@ class Hits:
     client: AsyncElasticsearch
     timeout: float = field(default=10.0)
 
-    async def page(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Page:
-        """Give one page.
+    async def positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
+        """Find where a page of events lies; what they hold is in the log.
 
         Raises:
             Inexact: the query is more than the index takes.
             IndexUnavailable: there is no whole answer.
         """
         if not scope.indexes:
-            return Page(total=0 if wanted.count else None)
+            return Positions(total=0 if wanted.count else None)
+        answer = await self._search(scope, _page_body(scope, query, wanted) | {"_source": False})
+        total = answer["hits"]["total"]["value"] if wanted.count else None
+        return Positions(tuple((at, seq) for at, seq in (hit["sort"] for hit in answer["hits"]["hits"])), total)
+
+    async def events(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> tuple[list[Event], int | None]:
+        """Give a page of events as the index holds them, and how many match in all: for when the log is not asked.
+
+        Raises:
+            IndexUnavailable: there is no whole answer.
+        """
         answer = await self._search(scope, _page_body(scope, query, wanted))
         total = answer["hits"]["total"]["value"] if wanted.count else None
-        return Page(tuple(from_hit(hit["_source"]) for hit in answer["hits"]["hits"]), total)
+        return [from_hit(hit["_source"]) for hit in answer["hits"]["hits"]], total
 
     async def aggregate(self, scope: Scope, query: dict[str, Any], aggregations: dict[str, Any]) -> Aggregated:
         """Give aggregations over all matching documents.

@@ -1,14 +1,14 @@
-"""Answers of the index, kept: while their premise holds they never change."""
+"""Answers of the index, kept: an answer about some moment of the log never changes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eventsvc.search.premise import Premise
+from eventsvc.log.read.state import Moment
 
 Key = tuple[object, ...]
+Kept = tuple[Moment, Any]  # the moment that an answer is about, and the answer
 
 
 class Weighty(Protocol):
@@ -16,14 +16,6 @@ class Weighty(Protocol):
 
     def weigh(self) -> int:
         """Estimate the bytes it takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An answer of the index, and what it is an answer about."""
-
-    premise: Premise
-    answer: Any  # what was put in under this key
 
 
 class Cache:
@@ -40,11 +32,11 @@ class Cache:
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
-    def put(self, key: Key, kept: Kept) -> None:
+    def put(self, key: Key, base: Moment, answer: Weighty) -> None:
         """Keep an answer, in the place of an older one, and of others if need be."""
         self.drop(key)
-        weight = len(repr(key)) + kept.answer.weigh()
-        self._kept[key] = kept, weight
+        weight = len(repr(key)) + answer.weigh()
+        self._kept[key] = (base, answer), weight
         self._used += weight
         while self._used > self._size:
             self.drop(next(iter(self._kept)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from eventsvc.event import Event
 from eventsvc.log.read.around import Around
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import PAGE_BYTES, Slice, fit
 from eventsvc.log.read.reader import Reader
 from eventsvc.search.search import Compiled, Search
 
@@ -54,14 +54,17 @@ class Neighbours:
         else:
             # PERF: (created_at, seq) is the order of an index of the log, which so needs no help by the other store.
             rows = await self._reader.whole(query.log, around)
-            older = [found for found in rows.events if found.position < event.position]
+            older = [found for found in reversed(rows.events) if found.position < event.position]
             newer = [found for found in rows.events if found.position > event.position]
+        # The closest ones, as many as were asked for and as fit into an answer.
+        nearest_older = fit(older[:before], PAGE_BYTES // 2)
+        nearest_newer = fit(newer[:after], PAGE_BYTES // 2)
         return Context(
-            tuple(older[-before:] if before else ()),
+            nearest_older[::-1],
             event,
-            tuple(newer[:after]),
-            len(older) > before,
-            len(newer) > after,
+            nearest_newer,
+            len(older) > len(nearest_older),
+            len(newer) > len(nearest_newer),
         )
 
     async def _matching(self, query: Compiled, around: Around) -> tuple[Sequence[Event], Sequence[Event]]:
@@ -69,4 +72,4 @@ class Neighbours:
             return (await self._search.find(query, wanted, keep=False)).events
 
         older, newer = await asyncio.gather(*map(find, around.slices))
-        return older[::-1], newer
+        return older, newer

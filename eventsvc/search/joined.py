@@ -1,30 +1,36 @@
-"""Index and tail, joined in one snapshot of the log.
+"""Index and tail, joined into one exact answer.
 
-One statement gives the state of the log and what lies past a watermark W; the index is asked for seqs up to W.
-Whatever the indexer does meanwhile, each event is on exactly one side.
+The index is asked about a moment of the log that was seen a little earlier: for the events up to that moment's
+watermark. Then one statement, one snapshot, reads what lies past that watermark, and the state of the log. If that
+state still extends the earlier moment, each event is on exactly one side, whatever the indexer does meanwhile:
 
-An answer of the index at W never changes while its premise holds. So it is kept, and used with the tail past W. And so
-both sides can be asked at the same time, the index up to the W of the last statement: whether the premise still held is
-known when the tail comes, and if not, the index is asked again.
+    indexer   …writes, refreshes, moves the watermark whenever it likes…
+    search    moment M ──► index: seq ≤ M.watermark ──► log: seq > M.watermark, and the moment N
+                                                         N extends M? the answer is exact; else again with N
+
+What the index says about M never changes. So it is kept, and used again with the tail past the same watermark.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from eventsvc.breaker import Breaker
-from eventsvc.errors import IndexUnavailable
+from eventsvc.errors import IndexUnavailable, LogError, LogTimeout
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
+from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Moment
-from eventsvc.search.cache import Cache, Kept, Key, Weighty
-from eventsvc.search.premise import Premise
+from eventsvc.search.cache import Cache, Key, Weighty
 
-# What was seen longer ago is no good guess: a busy log's tail would be much longer than it need be.
-_GUESS_AGE = 0.5  # seconds
+# With a moment seen longer ago, a busy log's tail would be much longer than it need be.
+_RECENT = 1.0  # seconds
+# How many seqs a tail may have beyond what the index does not have yet. A kept answer with more is dropped: PostgreSQL
+# would need longer for the tail than the index for a new answer.
+_LONGEST_TAIL, _LONGEST_KEPT = 20_000, 2_000
+_ATTEMPTS = 5
 
 
 class _Tail(Protocol):
@@ -47,14 +53,13 @@ class Both(Generic[IndexT, TailT]):
 
 
 class Joined:
-    """Asks both sides; holds what must outlive a request: breaker, cache, and what was last seen erased."""
+    """Asks both sides; holds what must outlive a request: breaker, cache, and the moment that was last seen."""
 
-    def __init__(self, hits: Hits | None, *, alias: str, cache_size: int) -> None:
-        self._hits, self._alias = hits, alias
+    def __init__(self, hits: Hits | None, reader: Reader, *, alias: str, cache_size: int) -> None:
+        self._hits, self._reader, self._alias = hits, reader, alias
         self._cache = Cache(cache_size)
         self._breaker = Breaker(self._probe, name="the index")
-        self._erased: tuple[int, ...] = ()
-        self._guess: tuple[float, Premise] | None = None
+        self._seen: tuple[float, Moment] | None = None
 
     @property
     def obstacle(self) -> str:
@@ -66,60 +71,67 @@ class Joined:
     async def both(
         self,
         key: Key | None,
-        tail: Callable[[int | None], Awaitable[TailT]],
+        tail: Callable[[Moment, IndexT], Awaitable[TailT]],
         ask: Callable[[Hits, Scope], Awaitable[IndexT]],
     ) -> Both[IndexT, TailT]:
-        """Ask the log for the tail, and the index or the cache for what lies before it.
+        """Ask the index, or the cache, and then the log for the rest.
 
         Args:
             key: of the question; equal keys have equal answers at equal moments. None: nothing is kept.
-            tail: gives the tail past this seq, or past the watermark for None.
+            tail: asks the log for what the index, asked about this moment, has not told.
             ask: asks the index.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: the tail took PostgreSQL too long.
         """
-        kept = self._cache.get(key) if key is not None else None
-        if kept is not None:
-            past = await self._see(tail(kept.premise.watermark))
-            if kept.premise.holds(past.moment):
-                return Both(kept.answer, past, cached=True)
-        guess = self._recent_guess()
-        both = await self._at_once(guess, tail, ask) if guess is not None else None
-        if guess is None or both is None:
-            past = await self._see(tail(None))
-            guess = Premise.of(past.moment)
-            both = Both(await self._ask(ask, guess.scope), past, cached=False)
-        if key is not None:
-            self._cache.put(key, Kept(guess, both.index))
-        return both
+        now = self._recent() or await self._look()
+        for _ in range(_ATTEMPTS):
+            # Whether a kept answer can serve is decided before the log is read: its tail might be very long.
+            kept: tuple[Moment, IndexT] | None = self._find_kept(key, now)
+            try:
+                base, found = kept or (now, await self._ask(ask, scope_of(now)))
+                rest = await tail(base, found)
+            except IndexUnavailable:
+                # An index that was swapped or lost since this moment is missing, but need not be asked any more.
+                asked, now = now, await self._look()
+                if now.extends(asked, most=_LONGEST_TAIL):
+                    raise
+                continue
+            except LogTimeout:
+                self._drop(key)
+                raise
+            now = self._see(rest.moment)
+            if now.extends(base, most=_LONGEST_TAIL):
+                if kept is None and key is not None:
+                    self._cache.put(key, base, found)
+                return Both(found, rest, cached=kept is not None)
+            self._drop(key)
+        raise LogError("the state of the log does not stand still: try again")
 
-    async def _see(self, tail: Awaitable[TailT]) -> TailT:
-        """Take note of the log's state as the tail tells it."""
-        past = await tail
-        self._erased = past.moment.erased
-        self._guess = time.monotonic(), Premise.of(past.moment)
-        return past
+    async def _look(self) -> Moment:
+        return self._see(await self._reader.moment())
 
-    def _recent_guess(self) -> Premise | None:
-        if self._guess is None or time.monotonic() - self._guess[0] > _GUESS_AGE:
+    def _recent(self) -> Moment | None:
+        if self._seen is None or time.monotonic() - self._seen[0] > _RECENT:
             return None
-        return self._guess[1]
+        return self._seen[1]
 
-    async def _at_once(
-        self,
-        guess: Premise,
-        tail: Callable[[int | None], Awaitable[TailT]],
-        ask: Callable[[Hits, Scope], Awaitable[IndexT]],
-    ) -> Both[IndexT, TailT] | None:
-        """Ask both sides at the same time; None if the guess turns out not to hold."""
-        asking = asyncio.create_task(self._ask(ask, guess.scope))
-        asking.add_done_callback(_look_at)
-        try:
-            past = await self._see(tail(guess.watermark))
-            return Both(await asking, past, cached=False) if guess.holds(past.moment) else None
-        finally:
-            asking.cancel()
+    def _see(self, moment: Moment) -> Moment:
+        self._seen = time.monotonic(), moment
+        return moment
+
+    def _find_kept(self, key: Key | None, now: Moment) -> tuple[Moment, IndexT] | None:
+        kept = self._cache.get(key) if key is not None else None
+        if kept is None or now.extends(kept[0], most=_LONGEST_KEPT):
+            return kept
+        self._drop(key)
+        return None
+
+    def _drop(self, key: Key | None) -> None:
+        if key is not None:
+            self._cache.drop(key)
 
     async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
         """Ask the index for all it has, without the log; what was erased may show until the index lets go of it.
@@ -127,7 +139,8 @@ class Joined:
         Raises:
             IndexUnavailable: the index has no whole answer.
         """
-        return await self._ask(ask, Scope((self._alias,), None, self._erased[-MOST_EXCLUDED:]))
+        erased = self._seen[1].erased if self._seen is not None else ()
+        return await self._ask(ask, Scope((self._alias,), None, erased[-MOST_EXCLUDED:]))
 
     async def ask_again(self, scope: Scope, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
         """Ask the index about a state that it was asked about before; it may have let go of erased events since.
@@ -156,7 +169,13 @@ class Joined:
         await self._breaker.close()
 
 
-def _look_at(asking: asyncio.Future[Any]) -> None:
-    """See an error that nobody waits for any more, or asyncio would complain."""
-    if not asking.cancelled():
-        asking.exception()
+def scope_of(moment: Moment) -> Scope:
+    """Give the documents that the index is asked for, to be completed by the tail past the moment's watermark.
+
+    Raises:
+        IndexUnavailable: too many of them would have to be left out one by one.
+    """
+    excluded = (*moment.erased, *moment.failed)
+    if len(excluded) > MOST_EXCLUDED:
+        raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
+    return Scope(moment.indexes, moment.watermark, excluded)

@@ -82,7 +82,7 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
     # PERF: in a thread, for it takes a while, and other requests want their turn.
     await asyncio.to_thread(_add, seen, answer.events)
     while answer.more and examined < newest:
-        wanted = replace(wanted, limit=min(_PAGE, newest - examined), after=answer.events[-1].position)
+        wanted = replace(wanted, limit=min(_PAGE, newest - examined), after=answer.end)
         answer = await search.find(query, wanted, strong=strong, keep=False)
         examined += len(answer.events)
         await asyncio.to_thread(_add, seen, answer.events)

@@ -1,8 +1,12 @@
-"""One search: hits from the index and the tail from the log, merged; the log alone if the index is away."""
+"""One search: the index says where events lie, the log what they hold; the log alone if the index is away.
+
+An event is read from the log, whichever side has found it. So there is one form of each event, and what has been erased
+cannot show. Only ``consistency=eventual`` shows what the index holds, for it does without PostgreSQL.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -11,8 +15,8 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Hits, Inexact, Page, PageRequest, Scope
-from eventsvc.log.read.page import Rows, Slice
+from eventsvc.index.hits import Hits, Inexact, PageRequest, Positions, Scope
+from eventsvc.log.read.page import PAGE_BYTES, Merged, Position, Rows, Slice, fit
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Filter, Moment
 from eventsvc.query import ast
@@ -82,21 +86,26 @@ class Answer:
     """A page of events.
 
     Attributes:
-        more: whether there are more past the last one.
+        end: where the next page begins; None if there is none.
         total: how many there are in all, if that was asked for.
     """
 
     events: tuple[Event, ...]
-    more: bool
+    end: Position | None
     total: int | None
     provenance: Provenance
+
+    @property
+    def more(self) -> bool:
+        """Whether there is another page."""
+        return self.end is not None
 
 
 class Search:
     """Finds events; strong answers hold every event that was acknowledged before the question."""
 
-    def __init__(self, reader: Reader, joined: Joined) -> None:
-        self._reader, self._joined = reader, joined
+    def __init__(self, reader: Reader, joined: Joined, *, page_bytes: int = PAGE_BYTES) -> None:
+        self._reader, self._joined, self._page_bytes = reader, joined, page_bytes
 
     async def by_id(self, event_id: str, query: Compiled) -> Event:
         """Give one event, from the log.
@@ -111,7 +120,7 @@ class Search:
         return await self._reader.moment()
 
     async def find(self, query: Compiled, wanted: Slice, *, strong: bool = True, keep: bool = True) -> Answer:
-        """Give a page of events.
+        """Give a page of events: at most ``wanted.limit``, and no more than fit into a page's bytes.
 
         Args:
             query: which events.
@@ -123,9 +132,11 @@ class Search:
             LogUnavailable: PostgreSQL is away, and it was needed.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
-        answer = await self._find(query, replace(wanted, limit=wanted.limit + 1), strong=strong, keep=keep)
+        # One event more tells whether there is another page.
+        more = replace(wanted, limit=wanted.limit + 1, size=min(wanted.size, self._page_bytes))
+        answer = await self._find(query, more, strong=strong, keep=keep)
         SEARCHES.labels(answer.provenance.source).inc()
-        return replace(answer, events=answer.events[: wanted.limit], more=len(answer.events) > wanted.limit)
+        return answer
 
     async def _find(self, query: Compiled, wanted: Slice, *, strong: bool, keep: bool) -> Answer:
         reason = self._joined.obstacle or ("" if query.index is not None else "not expressible")
@@ -139,35 +150,66 @@ class Search:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "not expressible"
         rows = await self._reader.whole(query.log, wanted, strong=strong)
-        return _answer(rows.events, rows.total, Provenance(Source.SQL, reason, rows.moment, rows.settled))
-
-    async def _eventual(self, query: Compiled, wanted: Slice) -> Answer:
-        page = await self._joined.index_only(lambda hits, scope: _ask(hits, scope, query, wanted))
-        return _answer(page.events, page.total, Provenance(Source.INDEX))
+        return _page(rows.events, wanted, rows.total, Provenance(Source.SQL, reason, rows.moment, rows.settled))
 
     async def _merged(self, query: Compiled, wanted: Slice, *, keep: bool) -> Answer:
-        both: Both[Page, Rows] = await self._joined.both(
-            ("page", query.text, wanted) if keep else None,
-            lambda floor: self._reader.tail(query.log, wanted, floor=floor),
-            lambda hits, scope: _ask(hits, scope, query, wanted),
-        )
-        return _merge(both, wanted)
+        async def ask(hits: Hits, scope: Scope) -> Positions:
+            return await hits.positions(scope, query.index or {}, _request(wanted))
+
+        async def read(base: Moment, found: Positions) -> Rows:
+            return await self._reader.tail(query.log, Merged(wanted, found.found), base)
+
+        both: Both[Positions, Rows] = await self._joined.both(("page", query.text, wanted) if keep else None, read, ask)
+        found, rows = both.index, both.tail
+        source = Source.CACHE_AND_TAIL if both.cached else Source.INDEX_AND_TAIL
+        total = None if found.total is None or rows.total is None else found.total + rows.total
+        provenance = Provenance(source, "", rows.moment, rows.settled)
+        return _page(rows.events, wanted, total, provenance, found.found)
+
+    async def _eventual(self, query: Compiled, wanted: Slice) -> Answer:
+        request = replace(_request(wanted), size=min(wanted.limit, _AT_ONCE))
+
+        async def ask(hits: Hits, scope: Scope) -> tuple[list[Event], int | None]:
+            found, total = await hits.events(scope, query.index or {}, request)
+            events = [*found]
+            # How much the index sends is known only when it is here: a large page comes piece by piece.
+            while len(found) == request.size and len(events) < wanted.limit and fit(events, wanted.size) == (*events,):
+                following = replace(request, after=events[-1].position, count=False)
+                found, _ = await hits.events(scope, query.index or {}, following)
+                events += found
+            return events[: wanted.limit], total
+
+        events, total = await self._joined.index_only(ask)
+        return _page(events, wanted, total, Provenance(Source.INDEX))
 
 
-async def _ask(hits: Hits, scope: Scope, query: Compiled, wanted: Slice) -> Page:
-    request = PageRequest(wanted.limit, wanted.after, wanted.newest_first, wanted.count, wanted.upto)
-    return await hits.page(scope, query.index or {}, request)
+_AT_ONCE = 128  # documents
 
 
-def _merge(both: Both[Page, Rows], wanted: Slice) -> Answer:
-    page, rows = both.index, both.tail
-    # By seq: an event that the index refused and took later may be on both sides for a moment.
-    found = {event.seq: event for event in (*page.events, *rows.events)}
-    events = sorted(found.values(), key=lambda event: event.position, reverse=wanted.newest_first)
-    total = None if page.total is None or rows.total is None else page.total + rows.total
-    source = Source.CACHE_AND_TAIL if both.cached else Source.INDEX_AND_TAIL
-    return _answer(events[: wanted.limit], total, Provenance(source, "", rows.moment, rows.settled))
+def _request(wanted: Slice) -> PageRequest:
+    return PageRequest(wanted.limit, wanted.after, wanted.newest_first, wanted.count, wanted.upto)
 
 
-def _answer(events: Iterable[Event], total: int | None, provenance: Provenance) -> Answer:
-    return Answer(tuple(events), more=False, total=total, provenance=provenance)
+def _page(
+    events: Sequence[Event],
+    wanted: Slice,
+    total: int | None,
+    provenance: Provenance,
+    positions: Sequence[Position] = (),
+) -> Answer:
+    """Make a page of what was found, one event more than the page may have.
+
+    Args:
+        events: in order.
+        wanted: what was asked for, one event more than the page may have.
+        total: see ``Answer``.
+        provenance: see ``Answer``.
+        positions: what the index has found. The log may lack some of these: the index is older than a log that was
+            restored. Past the last of them nobody knows what else the index has, unless it has found less than asked.
+    """
+    cut = positions[-1] if len(positions) == wanted.limit else None
+    if cut is not None:
+        events = [one for one in events if (one.position >= cut if wanted.newest_first else one.position <= cut)]
+    page = fit(events[: wanted.limit - 1], wanted.size)
+    end = page[-1].position if len(page) < len(events) else cut
+    return Answer(page, end, total, provenance)

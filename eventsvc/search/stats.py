@@ -86,7 +86,7 @@ class Stats:
         grouping = wanted.grouping(_TAIL)
         both: Both[_Indexed, Tally] = await self._joined.both(
             ("stats", query.text, replace(wanted, top=0)),
-            lambda floor: self._reader.tail(query.log, grouping, floor=floor),
+            lambda base, _: self._reader.tail(query.log, grouping, base),
             lambda hits, scope: _gather(hits, scope, query, wanted),
         )
         index, tail = both.index, both.tail

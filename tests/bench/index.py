@@ -216,7 +216,8 @@ def _measure_lag(settings: Settings, seconds: int) -> list[tuple[str, str, str]]
 
 async def _lags(settings: Settings, seconds: int) -> list[float]:
     client, pool = connect_async(settings), Pool(settings.database_url.get_secret_value(), size=2)
-    search = Search(Reader(pool), Joined(Hits(client), alias=settings.index_prefix, cache_size=0))
+    reader = Reader(pool)
+    search = Search(reader, Joined(Hits(client), reader, alias=settings.index_prefix, cache_size=0))
     over = threading.Event()
     with ThreadPoolExecutor(max_workers=4) as writers:
         for _ in range(4):

@@ -271,8 +271,9 @@ class Watcher(threading.Thread):
     async def _search(self) -> None:
         client = connect_async(self.settings)
         pool = Pool(self.settings.database_url.get_secret_value(), size=2)
-        joined = Joined(Hits(client, 10.0), alias=self.settings.index_prefix, cache_size=2**20)
-        search = Search(Reader(pool), joined)
+        reader = Reader(pool)
+        joined = Joined(Hits(client, 10.0), reader, alias=self.settings.index_prefix, cache_size=2**20)
+        search = Search(reader, joined)
         try:
             while not self.over.is_set():
                 await self._search_once(search)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsvc.search.cache import Cache, Kept
-from eventsvc.search.premise import Premise
+from eventsvc.log.read.state import Moment
+from eventsvc.search.cache import Cache
+
+MOMENT = Moment(watermark=1, fence=1, epoch=0, erased=(), failed=(), indexes=(), drawn=1, layout="")
 
 
 @dataclass(frozen=True)
@@ -19,31 +21,29 @@ class Stone:
         return self.weight
 
 
-def kept(weight: int) -> Kept:
-    return Kept(Premise(watermark=1, fence=1, epoch=0, indexes=(), failed=frozenset(), excluded=()), Stone(weight))
+def put(cache: Cache, name: str, weight: int) -> None:
+    cache.put((name,), MOMENT, Stone(weight))
 
 
 def test_the_latest_answer_to_a_question_is_kept() -> None:
     cache = Cache(1000)
-    cache.put(("a",), kept(10))
-    cache.put(("a",), kept(20))
-    found = cache.get(("a",))
-    assert found is not None
-    assert found.answer == Stone(20)
+    put(cache, "a", 10)
+    put(cache, "a", 20)
+    assert cache.get(("a",)) == (MOMENT, Stone(20))
 
 
 def test_the_least_recently_used_goes_first() -> None:
     cache = Cache(1000)
     for name in "ab":
-        cache.put((name,), kept(400))
+        put(cache, name, 400)
     cache.get(("a",))
-    cache.put(("c",), kept(400))
+    put(cache, "c", 400)
     assert [cache.get((name,)) is not None for name in "abc"] == [True, False, True]
 
 
 def test_what_is_too_large_is_not_kept() -> None:
     cache = Cache(1000)
-    cache.put(("a",), kept(5000))
+    put(cache, "a", 5000)
     assert (cache.get(("a",)), cache.used) == (None, 0)
 
 
@@ -51,7 +51,7 @@ def test_what_is_too_large_is_not_kept() -> None:
 def test_it_never_holds_more_than_it_may(puts: list[tuple[str, int]]) -> None:
     cache = Cache(1000)
     for name, weight in puts:
-        cache.put((name,), kept(weight))
+        put(cache, name, weight)
         assert 0 <= cache.used <= 1000
     for name in "abcdef":
         cache.drop((name,))

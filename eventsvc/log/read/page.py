@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -13,17 +13,34 @@ from eventsvc.log.read.state import COLUMNS, Filter, Moment, Part, Row
 
 Position = tuple[int, int]  # (created_at in ms, seq): what events are ordered by
 
+PAGE_BYTES = 4 * 1024 * 1024
+_OTHERS = 300  # bytes of an event beside message and data
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PART_COUNT, _PART_EVENT = 1, 2
 
 _COUNT = sql.SQL("SELECT 1, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM event WHERE {where}")
-_EVENTS = sql.SQL("(SELECT 2, {columns} FROM event WHERE {where} ORDER BY {order} LIMIT %s)")
+# One event more than ``fit``, so that whoever reads the rows knows that there are more.
+_EVENTS = sql.SQL(
+    "SELECT 2, {columns} FROM ("
+    "SELECT *, coalesce(sum(octet_length(message) + octet_length(data::text) + 300)"
+    " OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before,"
+    " row_number() OVER (ORDER BY {order}) AS place"
+    " FROM ({page}) AS page) AS sized WHERE before <= %s OR place <= 2"
+)
+_MATCHING = sql.SQL("SELECT * FROM event WHERE {where} ORDER BY {order} LIMIT %s")
+# PERF: the bounds let PostgreSQL leave out the other months when it plans.
+_MATCHING_AND_FOUND = sql.SQL(
+    "SELECT * FROM (({matching}) UNION ALL"
+    " SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s)) AS found"
+    " ORDER BY {order} LIMIT %s"
+)
 _NEWEST_FIRST, _OLDEST_FIRST = sql.SQL("created_at DESC, seq DESC"), sql.SQL("created_at, seq")
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Events, in the order asked for; ``total`` only if that was asked for. See ``question.Answered``."""
+    """Events, in the order asked for; ``total`` only if that was asked for. See ``state.Answered``."""
 
     moment: Moment
     events: tuple[Event, ...]
@@ -41,6 +58,7 @@ class Slice:
         newest_first: the direction of reading.
         upto: only events with at most this seq; None for no such bound.
         count: whether to count all matching events as well, whatever ``after`` and ``limit`` say.
+        size: no more events than ``fit`` into so many bytes, and one.
     """
 
     limit: int
@@ -48,9 +66,14 @@ class Slice:
     newest_first: bool = True
     upto: int | None = None
     count: bool = False
+    size: int = PAGE_BYTES
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
+        return self.compose_with(matching, ())
+
+    def compose_with(self, matching: Filter, positions: Sequence[Position]) -> list[Part]:
+        """Ask for the events at these positions as well, all of which lie within the slice, as one page."""
         found = matching if self.upto is None else matching & Filter("seq <= %s", (self.upto,))
         parts: list[Part] = []
         if self.count:
@@ -58,8 +81,15 @@ class Slice:
         if self.after is not None:
             found &= self._past(self.after)
         order = _NEWEST_FIRST if self.newest_first else _OLDEST_FIRST
-        events = _EVENTS.format(columns=COLUMNS, where=sql.SQL(found.text), order=order)
-        return [*parts, (events, [*found.parameters, self.limit])]
+        page = _MATCHING.format(where=sql.SQL(found.text), order=order)
+        parameters = [*found.parameters, self.limit]
+        if positions:
+            page = _MATCHING_AND_FOUND.format(matching=page, order=order)
+            times = [created_at for created_at, _ in positions]
+            bounds = (_moment(min(times)), _moment(max(times)))
+            parameters += [*bounds, [seq for _, seq in positions], self.limit]
+        events = _EVENTS.format(columns=COLUMNS, order=order, page=page)
+        return [*parts, (events, [*parameters, self.size])]
 
     def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Rows:
         """See ``Question``."""
@@ -71,4 +101,39 @@ class Slice:
     def _past(self, position: Position) -> Filter:
         created_at, seq = position
         sign = "<" if self.newest_first else ">"
-        return Filter(f"(created_at, seq) {sign} (%s, %s)", (_EPOCH + timedelta(milliseconds=created_at), seq))
+        return Filter(f"(created_at, seq) {sign} (%s, %s)", (_moment(created_at), seq))
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A slice of the matching events and of those at some positions, which the index has found, as one page."""
+
+    wanted: Slice
+    positions: tuple[Position, ...]
+
+    def compose(self, matching: Filter) -> list[Part]:
+        """See ``Question``."""
+        return self.wanted.compose_with(matching, self.positions)
+
+    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Rows:
+        """See ``Question``."""
+        return self.wanted.decode(rows, moment, settled=settled)
+
+
+def fit(events: Iterable[Event], size: int) -> tuple[Event, ...]:
+    """Give the first events, as many as fit into so many bytes, but one at least."""
+    fitting: list[Event] = []
+    for event in events:
+        size -= _length(event.message) + _length(event.data) + _OTHERS
+        if size < 0 and fitting:
+            break
+        fitting.append(event)
+    return tuple(fitting)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _moment(created_at: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=created_at)

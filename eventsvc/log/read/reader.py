@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from psycopg2 import sql
 
-from eventsvc.errors import EventNotFound, LogError
+from eventsvc.errors import EventNotFound
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, DRAWN, HEADER, PART_HEADER, AnswerT_co, Filter, Moment, Question, Row
-
-_ATTEMPTS = 5
 
 _BY_ID = sql.SQL("SELECT {columns} FROM event WHERE id = %s AND ({where})")
 _SPAN = sql.SQL(
@@ -43,7 +40,7 @@ class Reader:
 
     def __init__(self, pool: Pool, replicas: Replicas | None = None) -> None:
         self._pool, self._replicas = pool, replicas
-        self._seen = _Seen()
+        self._settled = -1  # the last drawn seq for which no writer was under way
 
     async def by_id(self, event_id: str, matching: Filter) -> Event:
         """Give one event.
@@ -58,19 +55,28 @@ class Reader:
             raise EventNotFound(event_id)
         return Event(*rows[0])
 
-    async def tail(self, matching: Filter, question: Question[AnswerT_co], *, floor: int | None = None) -> AnswerT_co:
-        """Ask about the matching events that are not in the index: those past the watermark, and those it refused.
+    async def tail(self, matching: Filter, question: Question[AnswerT_co], base: Moment) -> AnswerT_co:
+        """Ask about the matching events that an index which is asked about an earlier moment does not tell of.
 
-        Args:
-            matching: the query.
-            question: what to know about them.
-            floor: start here rather than at the watermark, because an answer of the index at this older
-                watermark is at hand; ``moment.watermark`` below it means that the index lost documents.
+        These are the events past its watermark, and those it had refused. Whether the rest of them still is what
+        it was at that moment, ``Moment.extends`` tells.
+
+        Raises:
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: it took too long.
         """
-        return await self._pool.run(lambda connection: self._tail(connection, matching, question, floor))
+        past = Filter("seq > %s", (base.watermark,))
+        if base.failed:
+            past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.failed)))
+        return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
 
     async def whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool = True) -> AnswerT_co:
-        """Ask about all matching events; a replica if one has replayed far enough."""
+        """Ask about all matching events; a replica if one has replayed far enough.
+
+        Raises:
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: it took too long.
+        """
         if self._replicas:
             # The primary is asked for a position only: the search itself is the heavy part.
             replayed = await self._pool.run(needed_position) if strong else None
@@ -95,61 +101,16 @@ class Reader:
         whole = not rows or (len(rows) == rows[0][-1] < limit)
         return Batch(events, upto if whole else events[-1].seq, 0)
 
-    def _tail(
-        self, connection: Connection, matching: Filter, question: Question[AnswerT_co], floor: int | None
-    ) -> AnswerT_co:
-        for _ in range(_ATTEMPTS):
-            seen = self._seen
-            past = _past_watermark(seen) if floor is None else _past_floor(floor, seen)
-            answer = self._read(connection, past & matching, question)
-            moment = answer.moment
-            self._seen = replace(self._seen, watermark=moment.watermark, failed=moment.failed)
-            # What was only assumed must hold: the watermark grew (unless the index lost documents), and the
-            # refused events are still the same.
-            if moment.failed == seen.failed and (floor is not None or moment.watermark >= seen.watermark):
-                return answer
-        raise LogError("the watermark does not stand still: try again")
-
     def _read(self, connection: Connection, matching: Filter, question: Question[AnswerT_co]) -> AnswerT_co:
         quiet, drawn = self._look_for_writers(connection)
         return _ask(connection, matching, question, settled_at=drawn if quiet else None)
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
         """Tell whether every seq drawn by now is committed or given up; the snapshot must come after this."""
-        ((drawn, quiet),) = _fetch(connection, _WRITERS, (self._seen.settled,))
+        ((drawn, quiet),) = _fetch(connection, _WRITERS, (self._settled,))
         if quiet:
-            self._seen = replace(self._seen, settled=drawn)
+            self._settled = drawn
         return quiet, drawn
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the last statements saw: assumed by the next ones, and checked.
-
-    Attributes:
-        settled: the last drawn seq for which no writer was under way.
-    """
-
-    watermark: int = 0
-    failed: tuple[int, ...] = ()
-    settled: int = -1
-
-
-def _past_watermark(seen: _Seen) -> Filter:
-    # The planner cannot know a watermark that is read in the statement itself, and would expect a third of the
-    # table beyond it. The last one seen says the same, as long as it grows, and can be estimated.
-    past = Filter("seq > %s AND seq > (SELECT mark.seq FROM watermark AS mark)", (seen.watermark,))
-    return _or_failed(past, seen)
-
-
-def _past_floor(floor: int, seen: _Seen) -> Filter:
-    return _or_failed(Filter("seq > %s", (floor,)), seen)
-
-
-def _or_failed(past: Filter, seen: _Seen) -> Filter:
-    if not seen.failed:
-        return past
-    return Filter(f"({past.text}) OR seq = ANY (%s)", (*past.parameters, list(seen.failed)))
 
 
 def _ask(

@@ -55,6 +55,24 @@ class Moment(msgspec.Struct, frozen=True):
         """How many seqs the index is behind."""
         return max(0, self.drawn - self.watermark)
 
+    def extends(self, base: Moment, *, most: int) -> bool:
+        """Tell whether what the index says about ``base``, and the tail past its watermark, are what the log holds now.
+
+        Args:
+            base: an earlier moment.
+            most: with more seqs between the two watermarks, it is better to ask the index anew.
+        """
+        return (
+            (self.fence, self.epoch) == (base.fence, base.epoch)
+            and 0 <= self.watermark - base.watermark <= most
+            and set(base.indexes) <= set(self.indexes)
+            and _refused(base, base.watermark) == _refused(self, base.watermark)
+        )
+
+
+def _refused(moment: Moment, watermark: int) -> frozenset[int]:
+    return frozenset(seq for seq in moment.failed if seq <= watermark)
+
 
 class Answered(Protocol):
     """What every answer says beside itself."""

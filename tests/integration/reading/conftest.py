@@ -22,7 +22,7 @@ from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log.connection import Connection, Pool, connect
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import PAGE_BYTES, Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
@@ -83,21 +83,33 @@ class World:
     def reader(self, dsn: str = "", **options: Any) -> Reader:
         return Reader(self.pool(dsn, **options))
 
-    def joined(self, *, cache: int = 0, elasticsearch: str = "", timeout: float = 10.0, index: bool = True) -> Joined:
+    def joined(
+        self,
+        reader: Reader | None = None,
+        *,
+        cache: int = 0,
+        elasticsearch: str = "",
+        timeout: float = 10.0,
+        index: bool = True,
+    ) -> Joined:
         settings = self.settings
         if elasticsearch:
             settings = settings.model_copy(update={"elasticsearch_url": elasticsearch})
         client = connect_async(settings)
         self.opened.append(client.close)
-        joined = Joined(Hits(client, timeout) if index else None, alias=self.settings.index_prefix, cache_size=cache)
+        hits = Hits(client, timeout) if index else None
+        joined = Joined(hits, reader or self.reader(), alias=self.settings.index_prefix, cache_size=cache)
         self.opened.append(joined.close)
         return joined
 
     def search(self, reader: Reader | None = None, **options: Any) -> Search:
-        return Search(reader or self.reader(), self.joined(**options))
+        reader = reader or self.reader()
+        page_bytes = options.pop("page_bytes", PAGE_BYTES)
+        return Search(reader, self.joined(reader, **options), page_bytes=page_bytes)
 
     def stats(self, **options: Any) -> Stats:
-        return Stats(self.reader(), self.joined(**options))
+        reader = self.reader()
+        return Stats(reader, self.joined(reader, **options))
 
     def find(self, search: Search, text: str = "", limit: int = 1000, **options: Any) -> Answer:
         strong = options.pop("strong", True)

@@ -11,10 +11,14 @@ import pytest
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable
 from eventsvc.log.connection import connect
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import Merged, Slice
 from eventsvc.log.read.state import Filter
 
 ALL = Filter()
+
+_POSITIONS = (
+    "SELECT (extract(epoch FROM created_at) * 1000)::bigint, seq FROM event WHERE seq % 199 = 0 ORDER BY seq LIMIT 100"
+)
 
 
 def move_watermark(world: Any, seq: int) -> None:
@@ -37,8 +41,12 @@ def test_an_unknown_id_is_an_error_of_its_own(world: Any) -> None:
 def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> None:
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[3])
-    rows = world.run(world.reader().tail(ALL, Slice(10, count=True)))
+    rows = tail(world, world.reader(), Slice(10, count=True))
     assert ([event.message for event in rows.events], rows.total) == (["f", "e"], 2)
+
+
+def tail(world: Any, reader: Any, question: Any) -> Any:
+    return world.run(reader.tail(ALL, question, world.run(reader.moment())))
 
 
 def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
@@ -46,28 +54,38 @@ def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
     move_watermark(world, seqs[4])
     world.execute("INSERT INTO index_failure VALUES (%s, '2026-11-01', 'test')", (seqs[1],))
     reader = world.reader()
-    for _ in range(2):  # the first statement did not know of it yet
-        rows = world.run(reader.tail(ALL, Slice(10, count=True)))
-        assert ([event.message for event in rows.events], rows.total) == (["f", "b"], 2)
+    rows = tail(world, reader, Slice(10, count=True))
+    assert ([event.message for event in rows.events], rows.total) == (["f", "b"], 2)
     world.execute("DELETE FROM index_failure")
-    assert [event.message for event in world.run(reader.tail(ALL, Slice(10))).events] == ["f"]
+    assert [event.message for event in tail(world, reader, Slice(10)).events] == ["f"]
 
 
-def test_a_watermark_that_falls_back_hides_nothing(world: Any) -> None:
-    """An index was lost: the reader must forget the higher watermark that it has seen."""
+def test_events_at_positions_and_the_tail_are_one_page(world: Any) -> None:
     seqs = world.store(*"abcdef")
-    move_watermark(world, seqs[5])
+    move_watermark(world, seqs[3])
+    positions = [event.position for event in world.run(world.reader().whole(ALL, Slice(10))).events]
+    wanted = Merged(Slice(4), (positions[5], positions[3]))
+    assert [event.message for event in tail(world, world.reader(), wanted).events] == ["f", "e", "c", "a"]
+
+
+def test_a_moment_extends_an_earlier_one_while_the_index_says_the_same_of_it(world: Any) -> None:
+    world.store(*"abcdef")
+    move_watermark(world, 3)
     reader = world.reader()
-    assert world.run(reader.tail(ALL, Slice(10))).events == ()
-    move_watermark(world, seqs[0])
-    assert len(world.run(reader.tail(ALL, Slice(10))).events) == 5
-
-
-def test_a_floor_below_the_watermark_is_where_the_tail_begins(world: Any) -> None:
-    seqs = world.store(*"abcdef")
-    move_watermark(world, seqs[5])
-    rows = world.run(world.reader().tail(ALL, Slice(10), floor=seqs[2]))
-    assert (["f", "e", "d"], seqs[5]) == ([event.message for event in rows.events], rows.moment.watermark)
+    base = world.run(reader.moment())
+    for statement, extends in [
+        ("UPDATE watermark SET seq = 5, checkpoint = 5", True),
+        ("INSERT INTO index_failure VALUES (4, '2026-11-01', 'past the base')", True),
+        ("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-11-01', 'b', 'x')", True),
+        ("INSERT INTO index_failure VALUES (2, '2026-11-01', 'of the base')", False),
+        ("DELETE FROM index_failure", True),
+        ("UPDATE watermark SET seq = 2, checkpoint = 5", False),
+        ("UPDATE watermark SET seq = 5, fence = 9", False),
+        ("UPDATE watermark SET fence = 0; UPDATE erasure_epoch SET epoch = epoch + 1", False),
+    ]:
+        world.execute(statement)
+        assert world.run(reader.moment()).extends(base, most=10) is extends, statement
+    assert not world.run(reader.moment()).extends(base, most=1)
 
 
 def test_pages_go_on_after_a_position_also_among_equal_times(world: Any) -> None:
@@ -176,7 +194,10 @@ def explain(world: Any, reader: Any, ask: str) -> Any:
         connection.cursor_factory = Recorder
         try:
             if ask == "tail":
-                reader._tail(connection, Filter("message = %s", ("m7",)), Slice(100), None)
+                reader._read(connection, Filter("seq > 19900") & Filter("message = %s", ("m7",)), Slice(100))
+            elif ask == "merged":
+                positions = tuple(tuple(row) for row in world.execute(_POSITIONS))
+                reader._read(connection, Filter("seq > 19900"), Merged(Slice(100), positions))
             else:
                 reader._read(connection, ALL, Slice(100))
         finally:
@@ -209,14 +230,13 @@ def fill(world: Any) -> None:
 def test_the_tail_is_read_by_the_index_on_seq_and_estimated_right(world: Any) -> None:
     fill(world)
     move_watermark(world, 19_900)
-    reader = world.reader()
-    world.run(reader.tail(ALL, Slice(1)))  # the reader gets to know the watermark
-    found = nodes(explain(world, reader, "tail")[0]["Plan"])
-    scans = [node for node in found if node.get("Relation Name") == month(world)]
-    assert scans
-    for node in scans:
-        assert node["Node Type"] in ("Index Scan", "Bitmap Heap Scan"), node
-    assert max(node["Plan Rows"] for node in scans) < 1000
+    for ask in ("tail", "merged"):
+        found = nodes(explain(world, world.reader(), ask)[0]["Plan"])
+        scans = [node for node in found if node.get("Relation Name") == month(world)]
+        assert scans
+        for node in scans:
+            assert node["Node Type"] in ("Index Scan", "Bitmap Heap Scan"), node
+        assert max(node["Plan Rows"] for node in scans) < 1000
 
 
 def test_the_newest_page_is_read_backwards_along_the_index_on_time(world: Any) -> None:

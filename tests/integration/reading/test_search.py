@@ -73,7 +73,7 @@ def test_pages_hold_each_event_once_across_both_sides(world: Any) -> None:
         while more:
             page = world.find(search, "message eq 'm'", 7, after=after, newest_first=newest_first)
             seen += [event.position for event in page.events]
-            after, more = seen[-1], page.more
+            after, more = page.end, page.end is not None
         assert sorted(seen, reverse=newest_first) == seen
         assert 60 == len(set(seen)) == len(seen)
 
@@ -140,7 +140,7 @@ def test_tail_and_index_joined_in_one_snapshot_lose_and_double_no_rows_while_the
                 sources.add(answer.provenance.source)
                 found = messages(answer)
                 assert len(found) == len(set(found))
-                if not answer.more:
+                if answer.end is None:
                     assert set(expected) <= set(found)
         finally:
             stop.set()
@@ -171,7 +171,7 @@ def test_a_kept_answer_with_a_fresh_tail_equals_the_answer_without_a_cache(world
             ours, theirs = world.find(kept, text, limit, **wanted), world.find(plain, text, limit, **wanted)
             sql = world.run(reader.whole(world.compiled(text).log, Slice(limit, **wanted)))
             used.add(ours.provenance.source)
-            assert (theirs.events, theirs.more, theirs.total) == (ours.events, ours.more, ours.total)
+            assert (theirs.events, theirs.end, theirs.total) == (ours.events, ours.end, ours.total)
             assert (sql.events, sql.total) == (ours.events, ours.total)
     assert {Source.INDEX_AND_TAIL, Source.CACHE_AND_TAIL} <= used
 
@@ -293,8 +293,97 @@ def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
     name = index_of(world)
     wanted = PageRequest(10)
     everything = {"match_all": {}}
-    page = world.run(joined._hits.page(Scope((name,) * 400, 10), everything, wanted))
-    assert len(page.events) == 1
+    positions = world.run(joined._hits.positions(Scope((name,) * 400, 10), everything, wanted))
+    assert len(positions.found) == 1
     missing = tuple(f"{name}-{number}" for number in range(400))
     with pytest.raises(IndexUnavailable, match="404"):
-        world.run(joined._hits.page(Scope((name, *missing), 10), everything, wanted))
+        world.run(joined._hits.positions(Scope((name, *missing), 10), everything, wanted))
+
+
+class Spy:
+    """A reader that notes at which watermarks tails begin, and may fail once."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self.begun: list[int] = []
+        self.failure: Exception | None = None
+
+    async def tail(self, matching: Any, question: Any, base: Any) -> Any:
+        self.begun.append(base.watermark)
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        return await self._reader.tail(matching, question, base)
+
+    async def moment(self) -> Any:
+        return await self._reader.moment()
+
+
+def test_a_kept_answer_that_is_too_old_is_dropped_before_its_tail_is_read(world: Any) -> None:
+    """It once was read first: a rare question stayed slow, or timed out, for as long as the answer was kept."""
+    world.store("a")
+    world.index_all()
+    spy = Spy(world.reader())
+    search = world.search(spy, cache=1_000_000)
+    assert messages(world.find(search, "message eq 'a'")) == ["a"]
+    world.store(*("b" for _ in range(3_000)))
+    world.index_all()
+    world.find(search, "message eq 'x'")  # what the worker sees of the log while others ask
+    spy.begun.clear()
+    for source in (Source.INDEX_AND_TAIL, Source.CACHE_AND_TAIL):
+        answer = world.find(search, "message eq 'a'")
+        assert (messages(answer), answer.provenance.source) == (["a"], source)
+    assert min(spy.begun) == world.watermark()
+
+
+def test_a_kept_answer_whose_tail_times_out_is_dropped(world: Any) -> None:
+    world.store("a")
+    world.index_all()
+    spy = Spy(world.reader())
+    search = world.search(spy, cache=1_000_000)
+    world.find(search, "message eq 'a'")
+    spy.failure = LogTimeout("too slow")
+    with pytest.raises(LogTimeout):
+        world.find(search, "message eq 'a'")
+    assert world.find(search, "message eq 'a'").provenance.source == Source.INDEX_AND_TAIL
+
+
+def test_what_the_log_lacks_is_left_out_and_the_next_page_begins_where_it_should(world: Any) -> None:
+    """As after the log was restored to an older state, which nobody told the index."""
+    seqs = world.store(*"abcdefgh")
+    world.index_all()
+    world.execute("DELETE FROM event WHERE seq = ANY (%s)", ([seqs[6], seqs[5], seqs[4], seqs[3], seqs[1]],))
+    search, seen, after = world.search(), [], None
+    for _ in range(9):
+        page = world.find(search, "environment eq 'test'", 2, after=after)
+        seen += messages(page)
+        after = page.end
+        if after is None:
+            break
+    assert seen == ["h", "c", "a"]
+
+
+@pytest.mark.parametrize("how", [{}, {"index": False}, {"strong": False}])
+def test_a_page_ends_at_a_number_of_bytes(world: Any, how: dict[str, Any]) -> None:
+    world.store(*(f"m{number}" for number in range(30)), data=json.dumps({"x": "y" * 10_000}))
+    world.index_all()
+    if how.get("strong", True):
+        world.store(*(f"m{number}" for number in range(30, 60)), data=json.dumps({"x": "y" * 10_000}))
+    search = world.search(page_bytes=100_000, index=how.get("index", True))
+    seen, sizes, after = [], [], None
+    while True:
+        page = world.find(search, "environment eq 'test'", 40, after=after, count=True, strong=how.get("strong", True))
+        seen += messages(page)
+        sizes.append(len(page.events))
+        after = page.end
+        if after is None:
+            break
+    assert seen == [f"m{number}" for number in range(page.total)][::-1]
+    assert max(sizes) == 9
+
+
+def test_one_event_larger_than_a_page_is_a_page(world: Any) -> None:
+    world.store(*"ab", data=json.dumps({"x": "y" * 60_000}))
+    world.index_all()
+    page = world.find(world.search(page_bytes=1000), "environment eq 'test'")
+    assert (messages(page), page.end) == (["b"], page.events[0].position)
