@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import queue
 import select
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, TypeVar
 
 import psycopg2
 import psycopg2.extensions
@@ -144,12 +145,17 @@ class Pool:
             self._idle.put(connection)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work(connection)`` in one of the pool's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_connection, work)
+        """Run ``work(connection)`` in one of the pool's threads; if the caller is cancelled, so is its statement."""
+        job = _Job(work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, job)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(job.cancel)
+            raise
 
-    def _with_connection(self, work: Callable[[Connection], T]) -> T:
+    def _do(self, job: _Job[T]) -> T:
         with self.connection() as connection:
-            return work(connection)
+            return job.do(connection)
 
     def close(self) -> None:
         """Wait for work under way and close every connection."""
@@ -161,6 +167,37 @@ class Pool:
                 return
             if connection is not None:
                 connection.close()
+
+
+class _Job(Generic[T]):
+    """What one caller has run on a connection, and can take back.
+
+    The lock is held while the server is told to cancel: the connection is not lent to anybody else before that.
+    """
+
+    def __init__(self, work: Callable[[Connection], T]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._cancelled = False
+
+    def do(self, connection: Connection) -> T:
+        with self._lock:
+            if self._cancelled:
+                raise LogError("nobody waits for this any more")
+            self._connection = connection
+        try:
+            return self._work(connection)
+        finally:
+            with self._lock:
+                self._connection = None
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._connection is not None:
+                with suppress(psycopg2.Error):
+                    self._connection.cancel()
 
 
 def _is_stale(connection: Connection) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -77,3 +78,40 @@ def _execute(connection: Connection, *statements: str) -> None:
     with translate_errors(), connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+
+
+def test_the_statement_of_a_caller_that_gives_up_is_cancelled(database: str) -> None:
+    """And one that has not begun never begins; the pool goes on."""
+
+    async def scenario() -> None:
+        pool = Pool(database, size=1)
+        watcher = connect(database)
+
+        def sleep(connection: Connection) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(60)")
+
+        def sleeping() -> int:
+            with watcher.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND query = 'SELECT pg_sleep(60)' AND state = 'active'"
+                )
+                return int(cursor.fetchall()[0][0])
+
+        async def wait_for(count: int) -> None:
+            async with asyncio.timeout(30):
+                while await asyncio.to_thread(sleeping) != count:  # noqa: ASYNC110  (the server tells nobody)
+                    await asyncio.sleep(0.02)
+
+        running, waiting = (asyncio.create_task(pool.run(sleep)) for _ in range(2))
+        await wait_for(1)
+        for task in (waiting, running):
+            task.cancel()
+        await asyncio.wait({running, waiting})
+        await wait_for(0)
+        assert await asyncio.wait_for(pool.run(lambda connection: connection.closed), 30) == 0
+        watcher.close()
+        await asyncio.to_thread(pool.close)
+
+    asyncio.run(scenario())
