@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -59,7 +60,16 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 
 def format_time(milliseconds: int) -> str:
     """RFC 3339 in UTC with milliseconds and Z."""
-    return (_EPOCH + milliseconds * _MILLISECOND).isoformat(timespec="milliseconds")[:-6] + "Z"
+    # PERF: documents and answers are full of times; datetime takes ten times as long.
+    day, rest = divmod(milliseconds, 86_400_000)
+    seconds, fraction = divmod(rest, 1000)
+    minutes, second = divmod(seconds, 60)
+    return f"{_format_day(day)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}.{fraction:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _format_day(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def parse_time(text: str) -> int:
