@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     metrics_key: SecretStr = Field(
         SecretStr(""), description="a key for /metrics alone, which `eventsvc admin migrate` stores"
     )
+    exports: int = Field(4, ge=1, description="exports that one key may have under way, per process")
+    tls_cert: Path | None = Field(None, description="PEM file of the certificate: serve HTTPS; read again on SIGHUP")
+    tls_key: Path | None = Field(None, description="PEM file of its private key")
     open: bool = Field(False, description="let everybody in, also from other machines, as long as no key was ever made")
     workers: int = Field(2, ge=1, le=256, description="API processes")
     connections: int = Field(1000, ge=16, description="connections of clients at a time, per process; more get a 503")

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import msgspec
 
-from eventsvc.access.rights import Grant
+from eventsvc.access.rights import AUDIT_COMPONENT, Grant
 from eventsvc.errors import Forbidden
 from eventsvc.event import Event, NewEvent
-from eventsvc.query.to_predicate import Candidate, to_predicate
+from eventsvc.query.to_predicate import Candidate
 
 
 class Parser(Protocol):
@@ -26,8 +26,7 @@ class Gate:
     def __init__(self, parser: Parser, grant: Grant) -> None:
         self._parse, self._defaults = parser.parse, grant.defaults
         self._now = round(time.time() * 1000)
-        node = grant.restriction(self._now)
-        self._inside = None if node is None else to_predicate(node)
+        self._hides_audit, self._inside = grant.restriction.hides_audit, grant.restriction.test(self._now)
 
     def parse(self, raw: bytes) -> NewEvent:
         """Read and check one JSON object.
@@ -37,7 +36,9 @@ class Gate:
             Forbidden: it lies outside of what the key may see.
         """
         new = self._parse(self._complete(raw) if self._defaults else raw)
-        if self._inside is not None and not self._inside(Candidate(as_stored(new, self._now))):
+        if (self._hides_audit and new.component == AUDIT_COMPONENT) or (
+            self._inside is not None and not self._inside(Candidate(as_stored(new, self._now)))
+        ):
             raise Forbidden("this key may not store such an event: it would not see the event itself")
         return new
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from eventsvc.errors import InvalidParameter
 from eventsvc.query import ast
 from eventsvc.query.parse import parse
+from eventsvc.query.to_predicate import Predicate, to_predicate
 
 AUDIT_COMPONENT = "eventsvc.audit"  # the service's own notes on who did what
 DEFAULTS = ("email", "environment", "component")  # what a key can fill in
@@ -52,6 +53,41 @@ def read_rate(text: str) -> Rate | None:
     return Rate(int(match[1]), _SECONDS[match[2]])
 
 
+_DAY = 86_400_000  # ms
+_NOT_AUDIT = ast.negation(ast.Equal(ast.Name("component"), ast.Text(AUDIT_COMPONENT)))
+
+
+class Restriction:
+    """What a key may see: ``where``, and for most keys nothing of the audit; prepared once where no time is in it."""
+
+    def __init__(self, where: str, rights: Collection[str]) -> None:
+        """Read ``where``.
+
+        Raises:
+            QueryError: it cannot be understood.
+        """
+        self._where, self.hides_audit = where, Right.AUDIT not in rights
+        now = round(time.time() * 1000)
+        self._moves = bool(where) and parse(where, now=now) != parse(where, now=now + _DAY)
+        self._node, self._test = self._make_node(now), self._make_test(now)
+
+    def node(self, now: int) -> ast.Node | None:
+        """Give the tree at a moment in ms; None for everything."""
+        return self._make_node(now) if self._moves else self._node
+
+    def test(self, now: int) -> Predicate | None:
+        """Give a test for ``where`` alone; None for everything."""
+        return self._make_test(now) if self._moves else self._test
+
+    def _make_node(self, now: int) -> ast.Node | None:
+        parts = [parse(self._where, now=now)] if self._where else []
+        parts += [_NOT_AUDIT] if self.hides_audit else []
+        return ast.conjunction(parts) if parts else None
+
+    def _make_test(self, now: int) -> Predicate | None:
+        return to_predicate(parse(self._where, now=now)) if self._where else None
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What one key allows.
@@ -62,17 +98,16 @@ class Grant:
         digest: SHA-256 of the key.
         where: a query; only events that match it exist for this key. "" for all.
         defaults: the values of fields that an event was sent without.
-        restriction: the tree of ``where``, at a moment in ms; see ``restrict``.
     """
 
     id: str
     name: str
     digest: bytes
     rights: frozenset[Right]
-    where: str = ""
-    defaults: Mapping[str, str] = field(default_factory=dict)
-    rate: Rate | None = None
-    restriction: Callable[[int], ast.Node | None] = lambda _now: None
+    where: str
+    defaults: Mapping[str, str]
+    rate: Rate | None
+    restriction: Restriction
 
     def allows(self, right: Right) -> bool:
         """Tell whether this right is among those of the key."""
@@ -81,34 +116,13 @@ class Grant:
     @property
     def touches_events(self) -> bool:
         """Whether an event that is sent with this key may be changed, or refused."""
-        return bool(self.where or self.defaults) or Right.AUDIT not in self.rights
+        return bool(self.where or self.defaults) or self.restriction.hides_audit
 
     @property
     def scope(self) -> str:
         """Name the part of the log that this key sees; equal scopes see the same."""
-        return f"{self.where}\0{Right.AUDIT in self.rights}"
+        return f"{self.where}\0{self.restriction.hides_audit}"
 
 
 # What everybody may do where no key is needed.
-EVERYTHING = Grant("", "", b"", frozenset(Right))
-
-
-def restrict(where: str, rights: Iterable[Right]) -> Callable[[int], ast.Node | None]:
-    """Prepare a key's restriction: ``where``, and for most keys nothing of the audit.
-
-    Raises:
-        QueryError: ``where`` cannot be understood.
-    """
-    parts = [] if Right.AUDIT in rights else [_NOT_AUDIT]
-    if not where:
-        node = ast.conjunction(parts) if parts else None
-        return lambda _now: node
-    now = round(time.time() * 1000)
-    early, late = (ast.conjunction([parse(where, now=moment), *parts]) for moment in (now, now + _DAY))
-    if early == late:
-        return lambda _now: early
-    return lambda moment: ast.conjunction([parse(where, now=moment), *parts])  # it speaks of "now"
-
-
-_DAY = 86_400_000  # ms
-_NOT_AUDIT = ast.negation(ast.Equal(ast.Name("component"), ast.Text(AUDIT_COMPONENT)))
+EVERYTHING = Grant("", "", b"", frozenset(Right), "", {}, None, Restriction("", frozenset(Right)))

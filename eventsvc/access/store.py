@@ -13,7 +13,7 @@ from psycopg2 import sql
 from psycopg2.extras import Json
 
 from eventsvc.access.key import digest, is_whole, key_id, make_key
-from eventsvc.access.rights import DEFAULTS, Grant, Right, read_rate, restrict
+from eventsvc.access.rights import DEFAULTS, Grant, Restriction, Right, read_rate
 from eventsvc.errors import InvalidInput, InvalidParameter, SetupError
 from eventsvc.incoming.parser import EventParser
 from eventsvc.log.connection import Connection, transaction
@@ -185,7 +185,7 @@ def _grant(row: tuple[Any, ...]) -> Grant:
     hashed, identity, name, names, where, defaults, rate = row
     rights = frozenset(map(Right, names))
     kept = msgspec.json.decode(defaults, type=dict[str, str])
-    return Grant(identity, name, bytes(hashed), rights, where, kept, read_rate(rate), restrict(where, rights))
+    return Grant(identity, name, bytes(hashed), rights, where, kept, read_rate(rate), Restriction(where, rights))
 
 
 def note_use(connection: Connection, used: Mapping[str, int]) -> None:
@@ -226,7 +226,7 @@ def _check(wanted: Wanted) -> None:
     if not wanted.rights:
         raise InvalidParameter("--right", f"name at least one of {', '.join(Right)}")
     read_rate(wanted.rate)
-    restrict(wanted.where, ())
+    Restriction(wanted.where, ())
     _check_defaults(wanted.defaults)
 
 

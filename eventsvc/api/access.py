@@ -12,6 +12,8 @@ import math
 import time
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,7 +26,7 @@ from eventsvc.search.search import Compiled, compile_query
 from eventsvc.telemetry import DENIED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from falcon.asgi import Request, Response
 
@@ -65,20 +67,41 @@ _CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
 class Access:
     """Middleware."""
 
-    def __init__(self, keys: Keys, limiter: Limiter) -> None:
-        self._keys, self._limiter = keys, limiter
+    def __init__(self, keys: Keys, limiter: Limiter, *, exports: int) -> None:
+        self._keys, self._limiter, self._most_exports = keys, limiter, exports
+        self._exports: Counter[str] = Counter()
 
     async def process_resource(self, req: Request, resp: Response, resource: object, _params: dict[str, Any]) -> None:
         """Let the request in, or answer 401, 403 or 429."""
         need = needed(req, resource)
         if need is PUBLIC:
             return
-        req.context.grant = self._admit(req, resp, need)
+        grant = self._admit(req, resp, need)
+        if grant.id and _is_export(req):
+            self._begin_export(req, resp, grant)
+        req.context.grant = grant
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
-        """Make an answer that takes its time end with its key."""
+        """Make an answer that takes its time end with its key, and let no browser guess what an answer is."""
+        resp.set_header("X-Content-Type-Options", "nosniff")
         if resp.stream is not None and (grant := getattr(req.context, "grant", None)) is not None:
-            resp.stream = _UnderWay(resp.stream, self._keys, grant)
+            resp.stream = _UnderWay(resp.stream, self._keys, grant, getattr(req.context, "end_export", _nothing))
+        elif (end := getattr(req.context, "end_export", None)) is not None:
+            end()
+
+    def _begin_export(self, req: Request, resp: Response, grant: Grant) -> None:
+        """Count it, so that one client's exports leave the others room; whoever sends the answer counts its end."""
+        if self._exports[grant.id] >= self._most_exports:
+            DENIED.labels("exports").inc()
+            resp.set_header("Retry-After", "1")
+            raise TooManyRequests(f"the key {grant.name} has {self._most_exports} exports under way already")
+        self._exports[grant.id] += 1
+        req.context.end_export = partial(self._end_export, grant.id)
+
+    def _end_export(self, identity: str) -> None:
+        self._exports[identity] -= 1
+        if not self._exports[identity]:
+            del self._exports[identity]
 
     def _admit(self, req: Request, resp: Response, need: Right) -> Grant:
         try:
@@ -152,7 +175,7 @@ def visible(req: Request, node: ast.Node | None = None) -> Compiled:
 
 def within(req: Request, node: ast.Node | None) -> ast.Node | None:
     """Add what the key of this request may see to a tree that something else than a search is done with."""
-    restriction = req.context.grant.restriction(round(time.time() * 1000))
+    restriction = req.context.grant.restriction.node(round(time.time() * 1000))
     parts = [part for part in (node, restriction) if part is not None]
     return ast.conjunction(parts) if parts else None
 
@@ -177,6 +200,17 @@ def read_key(header: str | None) -> str | None:
     return None if header is None else ""
 
 
+def _is_export(req: Request) -> bool:
+    if req.uri_template != "/event" or req.method not in {"GET", "QUERY"}:
+        return False
+    accepted = req.get_header("Accept") or ""
+    return "ndjson" in accepted or "csv" in accepted
+
+
+def _nothing() -> None:
+    """End nothing."""
+
+
 def _network(address: str) -> str:
     """Give the address; of IPv6 the part that one customer of a provider has."""
     if ":" not in address:
@@ -190,8 +224,8 @@ def _network(address: str) -> str:
 class _UnderWay:
     """The body of an answer that is being sent; it is broken off when its key is taken back."""
 
-    def __init__(self, stream: Any, keys: Keys, grant: Grant) -> None:
-        self._stream, self._keys, self._grant = stream, keys, grant
+    def __init__(self, stream: Any, keys: Keys, grant: Grant, on_end: Callable[[], None]) -> None:
+        self._stream, self._keys, self._grant, self._on_end = stream, keys, grant, on_end
         self._chunks = aiter(stream)
         self._task: asyncio.Task[Any] | None = None
 
@@ -205,6 +239,7 @@ class _UnderWay:
         return await anext(self._chunks)
 
     async def close(self) -> None:
+        self._on_end()
         if self._task is not None:
             self._keys.end(self._grant, self._task)
         await (self._stream.close() if hasattr(self._stream, "close") else self._stream.aclose())

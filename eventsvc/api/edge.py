@@ -32,7 +32,8 @@ _SENT_HEADERS = (
 )
 _READ_HEADERS = (
     "Accept-Query, ETag, Eventsvc-Lag, Eventsvc-Reason, Eventsvc-Source, Eventsvc-Watermark, Idempotency-Replayed,"
-    " Link, Location, Preference-Applied, Retry-After, X-Request-Id, X-Total-Count"
+    " Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id,"
+    " X-Total-Count"
 )
 
 

@@ -88,6 +88,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         return {
             "bind": f"{host}:{self.settings.port}",
             "workers": self.settings.workers,
+            "certfile": str(self.settings.tls_cert) if self.settings.tls_cert else None,
+            "keyfile": str(self.settings.tls_key) if self.settings.tls_key else None,
             "worker_class": "eventsvc.serve.worker.Worker",
             "worker_tmp_dir": str(_MEMORY_FOLDER) if _MEMORY_FOLDER.is_dir() else None,
             "preload_app": False,

@@ -22,7 +22,7 @@ _INDEXER_TURNS = (
 
 def api_is_ready(port: int) -> bool:
     """Whether GET /readyz answers 200: events can be stored."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    connection = _connect(port)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.HTTPStatus.OK
@@ -30,6 +30,16 @@ def api_is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _connect(port: int) -> http.client.HTTPConnection:
+    if not os.environ.get("EVENTSVC_TLS_CERT"):
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    import ssl
+
+    # The certificate names the service, not this address; nothing secret is sent, and it is our own process.
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=_PATIENCE, context=context)
 
 
 def indexer_turns(dsn: str) -> bool:

@@ -210,3 +210,8 @@ def _drop_indexes(url: str, prefix: str) -> None:
 def make_bare() -> Callable[..., Service]:
     """A factory of services that are yet to be started."""
     return Service
+
+
+@pytest.fixture
+def unused_port() -> int:
+    return free_port()

@@ -16,6 +16,7 @@ from eventsvc.api.access import PUBLIC, ROUTES
 
 EVENT = {"email": "a@b.c", "environment": "test", "component": "orders", "message": "hello", "data": {"n": 1}}
 BODIES = {"/event": EVENT, "/erasure": {"q": "message eq 'no such'", "reason": "test", "dryRun": True}}
+NDJSON, NDJSON_BODY = {"Accept": "application/x-ndjson"}, {"Content-Type": "application/x-ndjson"}
 CALLS = [(route, method) for route, methods in ROUTES.items() for method in methods]
 
 
@@ -175,3 +176,24 @@ def test_many_wrong_keys_from_one_address_are_not_looked_at_any_more_and_a_good_
     assert statuses[0] == 401
     assert (last.status, "retry-after" in last.headers) == (429, True)
     assert service.ask("GET", "/event", key=key).status == 200
+
+
+def test_one_key_has_a_few_exports_at_a_time_and_the_others_are_not_held_up(world: Any) -> None:
+    writer = world.make_key("write")
+    greedy, other = world.make_key("read"), world.make_key("read")
+    lines = b"\n".join([json.dumps(EVENT | {"message": "x" * 8000}).encode()] * 4000)
+    assert world.service.ask("POST", "/event", lines, key=writer, headers=NDJSON_BODY).status == 201
+    service = world.serve(EVENTSVC_EXPORTS="2")
+    with (
+        service.stream("/event", key=greedy, headers=NDJSON) as first,  # 32 MB, which nobody takes
+        service.stream("/event", key=greedy, headers=NDJSON) as second,
+    ):
+        third = service.ask("GET", "/event", key=greedy, headers=NDJSON)
+        assert [200, 200, 429] == [first.status, second.status, third.status]
+        assert third.headers["retry-after"] == "1"
+        assert service.ask("GET", "/event", key=greedy).status == 200  # a page is no export
+        assert service.ask("GET", "/event", key=other, headers=NDJSON, limit="1").status == 200
+    deadline = time.monotonic() + 60
+    while service.ask("GET", "/event", key=greedy, headers=NDJSON, limit="1").status == 429:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -36,8 +36,9 @@ def serve(database: str, make_bare: Callable[..., Any], tmp_path: Path) -> Itera
         yield make
 
 
-def test_others_can_reach_it_and_there_is_no_key_so_it_does_not_start(database: str) -> None:
-    environment = os.environ | {"EVENTSVC_DATABASE_URL": database, "EVENTSVC_HOST": "0.0.0.0"}
+@pytest.mark.parametrize("reach", [{"EVENTSVC_HOST": "0.0.0.0"}, {"EVENTSVC_TRUSTED_PROXIES": "127.0.0.1"}])
+def test_others_can_reach_it_and_there_is_no_key_so_it_does_not_start(database: str, reach: dict[str, str]) -> None:
+    environment = os.environ | {"EVENTSVC_DATABASE_URL": database} | reach
 
     done = subprocess.run(SERVE, env=environment, capture_output=True, text=True, timeout=60, check=False)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventsvc.access.gate import Gate
-from eventsvc.access.rights import AUDIT_COMPONENT, Grant, Rate, Right, read_rate, restrict
+from eventsvc.access.rights import AUDIT_COMPONENT, Grant, Rate, Restriction, Right, read_rate
 from eventsvc.errors import Forbidden, InvalidEvents, InvalidParameter, QueryError
 from eventsvc.incoming.parser import EventParser
 from eventsvc.query.render import render
@@ -18,7 +18,7 @@ ALL = frozenset(Right)
 
 
 def gate(where: str = "", defaults: dict[str, str] | None = None, rights: frozenset[Right] = ALL) -> Gate:
-    grant = Grant("i", "n", b"", rights, where, defaults or {}, restriction=restrict(where, rights))
+    grant = Grant("i", "n", b"", rights, where, defaults or {}, None, Restriction(where, rights))
     return Gate(EventParser(), grant)
 
 
@@ -38,22 +38,22 @@ def test_a_wrong_rate_is_refused(text: str) -> None:
 
 
 def test_a_key_without_the_right_sees_nothing_of_the_audit() -> None:
-    node = restrict("component eq 'orders'", {Right.READ})(0)
+    node = Restriction("component eq 'orders'", {Right.READ}).node(0)
 
     assert node is not None
     assert render(node) == f"component eq 'orders' AND component ne '{AUDIT_COMPONENT}'"
-    assert restrict("", ALL)(0) is None
+    assert Restriction("", ALL).node(0) is None
 
 
 def test_a_restriction_that_speaks_of_now_moves_with_the_clock() -> None:
-    restriction = restrict("createdAt gte 'now-1h'", ALL)
+    restriction = Restriction("createdAt gte 'now-1h'", ALL)
 
-    assert restriction(7_200_000) != restriction(7_200_001)
+    assert restriction.node(7_200_000) != restriction.node(7_200_001)
 
 
 def test_a_restriction_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(QueryError):
-        restrict("component is 'x'", ALL)
+        Restriction("component is 'x'", ALL)
 
 
 @pytest.mark.parametrize(
