@@ -115,7 +115,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    access = Access(service.keys, limiter or Limiter(), exports=settings.exports)
+    access = Access(service.keys, limiter or Limiter(), settings)
     middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True

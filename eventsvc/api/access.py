@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from eventsvc.access.opening import MAKE_ONE
 from eventsvc.access.rights import Rate, Right
 from eventsvc.access.ticket import LIFETIME, make_ticket, redeem
 from eventsvc.errors import Forbidden, TooManyRequests, Unauthenticated
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from eventsvc.access.keys import Keys
     from eventsvc.access.limiter import Limiter
     from eventsvc.access.rights import Grant
+    from eventsvc.settings import Settings
 
 PUBLIC = None
 _STREAM = "/event/stream"
@@ -67,8 +69,9 @@ _CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
 class Access:
     """Middleware."""
 
-    def __init__(self, keys: Keys, limiter: Limiter, *, exports: int) -> None:
-        self._keys, self._limiter, self._most_exports = keys, limiter, exports
+    def __init__(self, keys: Keys, limiter: Limiter, settings: Settings) -> None:
+        self._keys, self._limiter = keys, limiter
+        self._most_exports, self._for_all = settings.exports, settings.open
         self._exports: Counter[str] = Counter()
 
     async def process_resource(self, req: Request, resp: Response, resource: object, _params: dict[str, Any]) -> None:
@@ -117,6 +120,8 @@ class Access:
         return grant
 
     def _find(self, req: Request) -> Grant:
+        if self._keys.is_open and not self._for_all and not _is_here(req):
+            raise Unauthenticated(f"this came through a proxy to a service without keys: make one with `{MAKE_ONE}`")
         text = read_key(req.get_header("Authorization"))
         if text is None and req.uri_template == _STREAM and (ticket := req.get_param("ticket")):
             return self._keys.find(None) if self._keys.is_open else redeem(self._keys, ticket)
@@ -205,6 +210,12 @@ def _is_export(req: Request) -> bool:
         return False
     accepted = req.get_header("Accept") or ""
     return "ndjson" in accepted or "csv" in accepted
+
+
+def _is_here(req: Request) -> bool:
+    """Tell whether the client is on this machine, as far as a trusted proxy tells."""
+    client = (req.scope.get("client") or ("",))[0]
+    return not client or client.startswith("127.") or client in {"::1", "::ffff:127.0.0.1"}
 
 
 def _nothing() -> None:
