@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: page browser run test test-containers docs requirements lint check format setup clean chaos chaos-reading fuzz nightly bench-query bench-index bench-ingest
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading fuzz nightly bench-query bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -27,6 +27,10 @@ test-containers: setup ## image and compose file, for real, then the tests of th
 page: ## bundle the page anew, after its sources have changed (Node.js 20 and npm)
 	@.ci/node
 	cd eventsvc/page && npm run --silent check && npm run --silent build
+
+pictures: setup browser ## the pictures of the page in docs/pictures, anew
+	mkdir -p docs/pictures
+	PICTURES=docs/pictures $(BIN)/python -m pytest tests/page/test_pictures.py -p no:randomly $(PYTEST)
 
 browser: ## Chromium, for the tests of the page
 	@.ci/browser

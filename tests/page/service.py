@@ -82,11 +82,12 @@ class Service:
                 (os.killpg if how == signal.SIGKILL else os.kill)(process.pid, how)
                 process.wait(30)
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, key: str = "") -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             payload = None if body is None else json.dumps(body)
-            connection.request(method, path, payload, {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+            connection.request(method, path, payload, headers)
             answer = connection.getresponse()
             text = answer.read()
             return answer.status, json.loads(text) if text[:1] in (b"{", b"[") else text
@@ -101,6 +102,17 @@ class Service:
         status, stored = self.ask("POST", "/event", event | changes)
         assert status == 201, stored
         return dict(stored)
+
+    def admin(self, *arguments: str) -> str:
+        """Run `eventsvc admin`; returns what it prints."""
+        line = [sys.executable, "-m", "eventsvc", "admin", *arguments]
+        return subprocess.run(line, env=self._environment, check=True, capture_output=True, text=True).stdout
+
+    def key(self, name: str, *options: str) -> str:
+        """Make a key that every process knows."""
+        made = json.loads(self.admin("keys", "create", name, *options, "--json"))["key"]
+        wait_until(lambda: self.ask("GET", "/event?limit=1", key=made)[0] in (200, 403), "the key is known")
+        return str(made)
 
     def fill(self, events: list[dict[str, Any]]) -> None:
         """Put events into the log at the times that they bring along, oldest first."""

@@ -87,6 +87,30 @@ def test_facets_include_exclude_and_take_back(screen: Any) -> None:
     expect(query).to_have_text("component ne 'web'")
 
 
+def test_paths_in_data_are_completed_counted_and_stacked(screen: Any) -> None:
+    screen.expect_errors("status of 400")
+    page = screen.open()
+    page.get_by_label("Path in data whose values").fill("level")
+    page.get_by_role("button", name="Count").click()
+    level = page.get_by_role("region", name="data.level")
+    expect(level.locator(".name", has_text="error")).to_be_visible()
+    level.get_by_label("Stack the histogram by data.level").click()
+    expect(level.locator(".amount.series-0")).to_have_count(1)
+    level.get_by_role("button", name="error").first.click()
+    expect(page.locator("query-editor .cm-content")).to_have_text("data.level eq 'error'")
+    page.keyboard.press("/")
+    page.keyboard.type(" AND data.ho")
+
+    expect(page.locator("query-editor .cm-tooltip-autocomplete li").first).to_contain_text("data.host")
+
+
+def test_plain_words_are_found_anywhere(screen: Any) -> None:
+    page = screen.open("?q='price' AND 'checkout'")
+
+    expect(page.locator(".pill .v").first).to_have_text("price")
+    expect(page.locator(".row mark").first).to_be_visible()
+
+
 def test_pills_are_the_same_query_as_the_text(screen: Any) -> None:
     page = screen.open("?q=((environment eq 'production') AND (component eq 'orders' OR component eq 'mail'))")
     pills = page.locator(".pill")

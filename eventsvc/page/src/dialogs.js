@@ -16,7 +16,7 @@ export function help() {
   return html`<h2>Shortcuts</h2>
     <dl class="keys">${SHORTCUTS.map(([keys, what]) => html`<dt>${keys.split("  ").map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${what}</dd>`)}</dl>
     <h2>Queries</h2>
-    <p><code>environment eq 'production' AND message ct 'buyer' AND NOT component in ('billing', 'mail')</code></p>
+    <p><code>'buyer'</code> finds it anywhere. More exactly: <code>environment eq 'production' AND message ct 'buyer' AND NOT component in ('billing', 'mail')</code></p>
     <dl class="keys">${Object.entries(OPERATORS).map(([name, what]) => html`<dt><code>${name}</code></dt><dd>${what}</dd>`)}
       <dt><code>data.order.id</code></dt><dd>what lies in the data of an event</dd><dt><code>now-15m</code></dt><dd>a time: s, m, h, d, w before now</dd></dl>
     <p class="muted"><a href="page/licences.txt">Licences</a> of what this page is made from</p>`;

@@ -85,7 +85,7 @@ export class QueryEditor extends HTMLElement {
       ])),
       keymap.of([...closeBracketsKeymap, ...completionKeymap.filter(({ key }) => key !== "Enter"), ...historyKeymap, ...defaultKeymap]),
       EditorView.lineWrapping,
-      placeholder(matchMedia("(max-width: 720px)").matches ? "message ct 'buyer'" : "Search, for example: message ct 'buyer' AND environment eq 'production'"),
+      placeholder(matchMedia("(max-width: 720px)").matches ? "'buyer'" : "Search, for example: 'buyer' AND environment eq 'production'"),
       EditorView.contentAttributes.of({ "aria-label": "Query", "aria-multiline": "false", spellcheck: "false", autocapitalize: "off", enterkeyhint: "search" }),
       this.described.of([]),
       EditorView.updateListener.of((update) => {

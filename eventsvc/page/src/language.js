@@ -6,7 +6,7 @@
 /** @typedef {string|number|boolean|null} Value */
 /** @typedef {{from: number, to: number, text: string, field: string, operator: string, values: string[], negated: boolean}} Condition */
 
-export const FIELDS = ["message", "email", "environment", "component", "createdAt", "id", "data."];
+export const FIELDS = ["any", "message", "email", "environment", "component", "createdAt", "id", "data."];
 
 const TEXT = ["eq", "ne", "ct", "sw", "in", "exists"];
 
@@ -95,6 +95,7 @@ function follows(tokens) {
 
 /** @param {string} field @returns {string[]} */
 export function operatorsOf(field) {
+  if (field === "any") return ["ct", "eq", "ne", "sw", "in"];
   if (field === "id") return ["eq", "ne", "in"];
   if (field === "createdAt" || field === "occurredAt") return ["gte", "lt", "gt", "lte", "eq", "ne", "in"];
   return field.startsWith("data.") ? ["eq", "ne", "ct", "gt", "gte", "lt", "lte", "sw", "in", "exists"] : TEXT;

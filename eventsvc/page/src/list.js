@@ -122,7 +122,7 @@ export class EventList extends HTMLElement {
     const when = event[look.time] ?? event.createdAt;
     return html`<div class=${classes} role="row" id="row-${index}" data-index=${index} aria-rowindex=${index + 2} aria-selected=${chosen}>
       <i class="rail ${colour >= 0 ? `series-${colour}` : ""}" role="presentation"></i>
-      <time role="gridcell" datetime=${when} title=${longTime(when, look.tz)}>${shortTime(when, look.tz)}</time>
+      <time role="gridcell" datetime=${when} title=${longTime(when, look.tz)}>${timeView(when, look.tz)}</time>
       ${look.cols.map((name) => cell(event, name, look))}
       ${model.byPerson ? html`<span class="gap" role="gridcell">${this.gapBefore(index, model, event)}</span>` : nothing}
     </div>`;
@@ -152,6 +152,13 @@ function headView(cols, time, gaps) {
   return html`<div class="columns" role="row" aria-rowindex="1"><i class="rail" role="presentation"></i><time role="columnheader">${time}</time>
     ${cols.map((name) => html`<span class="cell ${kindOf(name)}" role="columnheader" title=${name}>${name}</span>`)}
     ${gaps ? html`<span class="gap" role="columnheader">gap</span>` : nothing}</div>`;
+}
+
+/** The date stands apart: where there is little room, it is left out. @param {string} when @param {string} tz */
+function timeView(when, tz) {
+  const text = shortTime(when, tz);
+  const at = text.lastIndexOf(" ") + 1;
+  return html`<span class="date">${text.slice(0, at)}</span>${text.slice(at)}`;
 }
 
 /** @param {string} name of a column */

@@ -21,6 +21,7 @@ export function pills(model, ui, redraw) {
 /** @param {import("./language.js").Condition} one */
 function label(one) {
   if (!one.field) return html`<code>${one.text}</code>`;
+  if (one.field === "any" && !one.negated && /^['"]/.test(one.text)) return html`<span class="v" dir="auto">${unquote(one.values[0])}</span>`;
   const values = one.values.map(unquote).join(", ");
   return html`${one.negated ? html`<b>not </b>` : nothing}<span class="f">${one.field}</span> <span class="o">${one.operator}</span> <span class="v" dir="auto">${values}</span>`;
 }
