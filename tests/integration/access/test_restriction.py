@@ -167,9 +167,26 @@ def test_a_stream_sends_what_a_filter_finds(world: Any, restricted: Any) -> None
     assert _ids(allowed)[::-1] == found
 
 
+def test_the_paths_of_data_are_those_of_the_events_that_a_filter_finds(world: Any, restricted: Any) -> None:
+    key, allowed = restricted
+    found = world.service.ask("GET", "/event/fields", key=key).json
+    levels = [event for event in allowed if isinstance(event["data"], dict) and "level" in event["data"]]
+
+    assert [len(levels)] * bool(levels) == [one["count"] for one in found if one["path"] == "data.level"]
+    examples = {value for one in found if one["path"] == "data.level" for value in one["examples"]}
+    assert examples <= {event["data"]["level"] for event in levels}
+
+
 def test_every_route_that_shows_events_is_tried_here() -> None:
     """A new one is added to the tests above, and then to this list; what erases is tried in test_writes.py."""
-    tried = {"/event", "/event/{event_id}", "/event/{event_id}/context", "/event/stats", "/event/stream"}
+    tried = {
+        "/event/fields",
+        "/event",
+        "/event/{event_id}",
+        "/event/{event_id}/context",
+        "/event/stats",
+        "/event/stream",
+    }
 
     assert set(ROUTES) - SHOW_NONE - ERASURES == tried
 
