@@ -146,3 +146,8 @@ export function nextCursor(headers) {
 export function isForbidden(problem) {
   return problem.status === 401 || problem.status === 403;
 }
+
+/** @param {unknown} error whether it says that there is no service, or one that is starting */
+export function isAway(error) {
+  return error instanceof Away || (error instanceof Problem && [502, 503, 504].includes(error.status));
+}

@@ -11,7 +11,7 @@ import { facets } from "./facets.js";
 import { fixOf, placeOf } from "./hints.js";
 import { keep } from "./keep.js";
 import { toggled } from "./language.js";
-import { isAway } from "./model.js";
+import { addFacet, awayStrip, faultLine, personLine } from "./lines.js";
 import { columnsMenu, liveStrip, mainMenu, place, viewsMenu } from "./menus.js";
 import { pills } from "./pills.js";
 import { rangeName, rangePicker } from "./range.js";
@@ -68,10 +68,10 @@ export class App {
     const open = state.event !== "";
     return html`<a class="skip" href="#list">To the events</a>
       ${this.header()}
-      <div class="beneath">${this.faultLine()}${pills(model, ui, this.changed)}${this.personLine()}</div>
+      <div class="beneath">${faultLine(model, () => this.fix())}${pills(model, ui, this.changed)}${personLine(model)}</div>
       ${state.live ? liveStrip(model) : nothing}
       <main class=${open ? "with-detail" : ""}>
-        <aside class="facets ${ui.facets ? "shown" : ""}" aria-label="Values of fields">${facets(model, { toggle: this.toggle, colourOf: this.colourOfValue, addFacet: () => this.addFacet() })}</aside>
+        <aside class="facets ${ui.facets ? "shown" : ""}" aria-label="Values of fields">${facets(model, { toggle: this.toggle, colourOf: this.colourOfValue, addFacet: () => addFacet(model) })}</aside>
         <section class="results" aria-label="Results">
           <time-chart></time-chart>
           ${statusLine(model, { toggleFacets: () => { ui.facets = !ui.facets; this.changed(); }, facetsShown: ui.facets, unzoom: this.unzoomed && !state.last ? () => this.unzoom() : null })}
@@ -102,26 +102,6 @@ export class App {
       </div></header>`;
   }
 
-  faultLine() {
-    const { model } = this;
-    const fault = model.fault?.body;
-    if (!fault) return nothing;
-    const fix = fixOf(fault, model.draft);
-    const expected = fault.expected?.length ? html` <span class="muted">Expected: ${fault.expected.slice(0, 6).join(", ")}</span>` : nothing;
-    return html`<p class="fault-line" role="status"><span class="reason">${fault.reason ?? firstLine(fault.detail)}</span>${expected}
-      ${fault.hint ? html`<span class="hint">${fault.hint}</span>` : nothing}
-      ${fix ? html`<button @click=${() => this.fix()}>Correct <kbd>Tab</kbd></button>` : nothing}</p>`;
-  }
-
-  personLine() {
-    const email = this.model.byPerson;
-    if (!email) return nothing;
-    const components = this.model.facets.component?.top.length ?? 0;
-    const { order } = this.model.state;
-    return html`<p class="person">Timeline of <strong dir="auto">${email}</strong>${components > 1 ? html` across ${components} components` : nothing}
-      <button @click=${() => this.model.set({ order: order === "asc" ? "desc" : "asc" })}>${order === "asc" ? "oldest first" : "newest first"}</button></p>`;
-  }
-
   overlays() {
     const { model, ui } = this;
     const close = () => /** @type {HTMLElement|null} */ (this.root.querySelector("[popover]:popover-open"))?.hidePopover();
@@ -134,25 +114,8 @@ export class App {
       <dialog id="explain" aria-label="Explanation" closedby="any">${explanation(this.explained)}${closer("explain")}</dialog>
       <dialog id="key" aria-label="Key" @close=${() => this.answerKey("")}>${keyForm(ui.rejected, (key) => this.answerKey(key))}</dialog>
       ${exporting(this.exporter)}
-      ${this.awayStrip()}
+      ${awayStrip(model)}
       <div class="said ${ui.said ? "shown" : ""}" role="status">${ui.said}</div>`;
-  }
-
-  awayStrip() {
-    const { away, problem } = this.model;
-    if (problem && isAway(problem)) return html`<div class="toast bad" role="alert">The service does not answer. Trying again…</div>`;
-    return away.back && Date.now() - away.back < 4000 ? html`<div class="toast good" role="status">The service is back.</div>` : nothing;
-  }
-
-  addFacet() {
-    const submit = (/** @type {SubmitEvent} */ event) => {
-      event.preventDefault();
-      const form = /** @type {HTMLFormElement} */ (event.target);
-      const given = String(new FormData(form).get("path") ?? "").trim();
-      if (given) this.model.set({ facets: [...this.model.state.facets, given.startsWith("data.") ? given : `data.${given}`] });
-      form.reset();
-    };
-    return html`<form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data whose values are counted" spellcheck="false"><button>Count</button></form>`;
   }
 
   /** What templates cannot say: the parts that keep their own pictures. */
@@ -322,9 +285,4 @@ export class App {
 /** @param {string} id */
 function closer(id) {
   return html`<form method="dialog"><button class="close" autofocus aria-label="Close" value=${id}>×</button></form>`;
-}
-
-/** @param {string|undefined} text */
-function firstLine(text) {
-  return (text ?? "").split("\n")[0];
 }

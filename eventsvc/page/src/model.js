@@ -1,7 +1,7 @@
 // What the page knows: the state that the address holds, and the service's answers to it. Parts of the screen read the
 // model and call its methods; the model calls `changed` and knows nothing of the screen.
 
-import { Away, Problem, nextCursor } from "./api.js";
+import { Problem, isAway, nextCursor } from "./api.js";
 import { apartFrom, personOf } from "./language.js";
 import { Live } from "./live.js";
 import { PAGE, Pages } from "./pages.js";
@@ -130,7 +130,7 @@ export class Model {
     try {
       await work();
       if (signal.aborted) return;
-      if (this.away.tries) this.away = { tries: 0, back: Date.now() };
+      if (this.away.tries) this.cameBack();
       this.problem = null;
     } catch (error) {
       if (signal.aborted) return;
@@ -138,6 +138,12 @@ export class Model {
     }
     this.loading = false;
     this.changed();
+  }
+
+  /** Say so for a moment. */
+  cameBack() {
+    this.away = { tries: 0, back: Date.now() };
+    setTimeout(this.changed, 4100);
   }
 
   /** @param {unknown} error @param {AbortSignal} signal */
@@ -170,9 +176,8 @@ export class Model {
     return ["id", "createdAt", ...(occurred ? ["occurredAt"] : []), "email", "environment", "component", "message", ...(data ? ["data"] : [])].join(",");
   }
 
-  /** @returns {Record<string, string>} */
   orderBy() {
-    return this.state.time === "occurredAt" ? { orderBy: "occurredAt" } : {};
+    return /** @type {Record<string, string>} */ (this.state.time === "occurredAt" ? { orderBy: "occurredAt" } : {});
   }
 
   /** @param {AbortSignal} signal */
@@ -194,9 +199,8 @@ export class Model {
     const query = within(this.state.q, this.range, this.state.time);
     const { from, to } = await this.extent(query, signal);
     const [interval, step] = intervalFor(from, to);
-    const time = this.state.time === "occurredAt" ? { time: "occurredAt" } : {};
     const { body, source } = await this.api.read("event/stats", {
-      q: query, tz: zoneName(this.state.tz), interval, by: this.state.by, top: this.state.by && STACKED, .../** @type {{}} */ (time),
+      q: query, tz: zoneName(this.state.tz), interval, by: this.state.by, top: this.state.by && STACKED, time: this.orderBy().orderBy ?? "",
     }, signal);
     this.counts = { count: body.count, from, to, step, buckets: body.buckets, top: body.top ?? [], other: body.other ?? 0, source };
     this.changed();
@@ -293,9 +297,4 @@ export class Model {
     if (this.state.event && event) this.set({ event: event.id }, true);
     this.changed();
   }
-}
-
-/** @param {unknown} error whether it says that there is no service, or one that is starting */
-export function isAway(error) {
-  return error instanceof Away || (error instanceof Problem && [502, 503, 504].includes(error.status));
 }

@@ -1,9 +1,8 @@
 // What is shown instead of the list: an empty service, no match, an error, a service that is away.
 
 import { html, nothing } from "lit-html";
-import { Problem, isForbidden } from "./api.js";
+import { Problem, isAway, isForbidden } from "./api.js";
 import { conditions, without } from "./language.js";
-import { isAway } from "./model.js";
 import { rangeOf, within } from "./state.js";
 import { count, zoneName } from "./time.js";
 

@@ -1,0 +1,51 @@
+// Lines that stand there only now and then: what is wrong with the query, whose timeline it is, a service that is away.
+
+import { html, nothing } from "lit-html";
+import { isAway } from "./api.js";
+import { fixOf } from "./hints.js";
+
+/** @typedef {import("./model.js").Model} Model */
+
+/** @param {Model} model @param {() => void} correct */
+export function faultLine(model, correct) {
+  const fault = model.fault?.body;
+  if (!fault) return nothing;
+  const fix = fixOf(fault, model.draft);
+  const expected = fault.expected?.length ? html` <span class="muted">Expected: ${fault.expected.slice(0, 6).join(", ")}</span>` : nothing;
+  return html`<p class="fault-line" role="status"><span class="reason">${fault.reason ?? firstLine(fault.detail)}</span>${expected}
+    ${fault.hint ? html`<span class="hint">${fault.hint}</span>` : nothing}
+    ${fix ? html`<button @click=${() => correct()}>Correct <kbd>Tab</kbd></button>` : nothing}</p>`;
+}
+
+/** @param {Model} model */
+export function personLine(model) {
+  const email = model.byPerson;
+  if (!email) return nothing;
+  const components = model.facets.component?.top.length ?? 0;
+  const { order } = model.state;
+  return html`<p class="person">Timeline of <strong dir="auto">${email}</strong>${components > 1 ? html` across ${components} components` : nothing}
+    <button @click=${() => model.set({ order: order === "asc" ? "desc" : "asc" })}>${order === "asc" ? "oldest first" : "newest first"}</button></p>`;
+}
+
+/** @param {Model} model */
+export function awayStrip({ away, problem }) {
+  if (problem && isAway(problem)) return html`<div class="toast bad" role="alert">The service does not answer. Trying again…</div>`;
+  return away.back && Date.now() - away.back < 4000 ? html`<div class="toast good" role="status">The service is back.</div>` : nothing;
+}
+
+/** A field more whose values are counted. @param {Model} model */
+export function addFacet(model) {
+  const submit = (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    const given = String(new FormData(form).get("path") ?? "").trim();
+    if (given) model.set({ facets: [...model.state.facets, given.startsWith("data.") ? given : `data.${given}`] });
+    form.reset();
+  };
+  return html`<form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data whose values are counted" spellcheck="false"><button>Count</button></form>`;
+}
+
+/** @param {string|undefined} text */
+function firstLine(text) {
+  return (text ?? "").split("\n")[0];
+}
