@@ -50,7 +50,7 @@ def sample(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Store lifelike events of the last week, marked by data.sample, or take them away."""
+    """Store lifelike events, marked by data.sample, or take them away; data.at is a time of the last week."""
     with service(url, key, data) as opened:
         if remove:
             body = {"q": f"data.sample eq '{MARK}'", "reason": "sample events are no longer needed"}
@@ -96,6 +96,7 @@ def _event(chance: random.Random, moment: dt.datetime, *, bad: bool) -> dict[str
     person = chance.choice(_PEOPLE)
     data = {
         "sample": MARK,
+        "at": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": level,
         "order": chance.randint(10_000, 99_999),
         "buyer": chance.randint(100_000, 999_999),
@@ -106,12 +107,11 @@ def _event(chance: random.Random, moment: dt.datetime, *, bad: bool) -> dict[str
         "status": chance.choices((200, 201, 304, 404), (80, 8, 8, 4))[0],
         "ms": round(chance.lognormvariate(4, 0.7)),
     }
-    used = {"sample", "level", *(name for name in data if f"{{{name}}}" in text)}
+    used = {"sample", "at", "level", *(name for name in data if f"{{{name}}}" in text)}
     return {
         "email": f"{person}@{chance.choice(_HOSTS)}",
         "environment": chance.choices(("production", "staging"), (9, 1))[0],
         "component": component,
         "message": text.format(**data),
-        "occurredAt": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "data": {name: value for name, value in data.items() if name in used},
     }

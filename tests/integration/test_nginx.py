@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -131,10 +132,12 @@ class Balanced:
 
 
 @contextmanager
-def _nginx(folder: Path, apis: list[Api]) -> Iterator[Balanced]:
+def _nginx(folder: Path, apis: list[Api], *, connections: int = 512) -> Iterator[Balanced]:
     """Start it with the file as it is, but for the folder that it writes to."""
     port, log = free_port(), folder / "nginx.log"
     config = (ROOT / "config" / "nginx.conf").read_text()
+    assert "limit_conn address 512;" in config
+    config = config.replace("limit_conn address 512;", f"limit_conn address {connections};")
     (folder / "nginx.conf").write_text(config.replace(" /tmp/", f" {folder}/"))
     (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n")
     servers = "".join(f"server 127.0.0.1:{api.port} fail_timeout=1s;" for api in apis)
@@ -255,3 +258,24 @@ def test_nobody_answers(balanced: Balanced) -> None:
     assert headers["Content-Type"] == "application/problem+json"
     assert headers["Retry-After"] == "2"
     assert json.loads(body)["status"] == 503
+
+
+def test_one_address_cannot_take_every_connection(database: str, server_folder: Path) -> None:
+    """Uploads that never end are counted; what is beyond the limit gets a problem, and a place is free again later."""
+    folder = server_folder / f"nginx-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(mode=0o711)
+    api = Api({"EVENTSVC_DATABASE_URL": database}, folder / "api.log")
+    head = b"POST /event HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with ExitStack() as stack:
+        stack.callback(lambda: api.process.poll() is None and api.end(signal.SIGKILL))
+        api.wait_ready()
+        balanced = stack.enter_context(_nginx(folder, [api], connections=3))
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", balanced.port))) for _ in range(3)]
+        for one in slow:
+            one.sendall(head)
+        _wait_for(lambda: _status(balanced.port, "/event") == 429, folder / "nginx.log")
+        status, headers, body = balanced.request("GET", "/event")
+        assert (status, headers["Content-Type"], json.loads(body)["status"]) == (429, "application/problem+json", 429)
+        for one in slow:
+            one.close()
+        _wait_for(lambda: _status(balanced.port, "/event") == 200, folder / "nginx.log")

@@ -169,6 +169,17 @@ def test_stats_context_explain(command: Any, terminal: Any) -> None:
     assert command("explain", "message ct").returncode == 3
 
 
+def test_sample_events_can_be_found_and_taken_away(command: Any) -> None:
+    command("log", "mine", *WHO)
+    stored = command("sample", "--events", "300")
+    assert stored.returncode == 0, stored.stderr
+    assert len(lines(command("search", "data.sample exists", "--limit", "0"))) == 300
+
+    removed = command("sample", "--remove")
+    assert removed.returncode == 0, removed.stderr
+    assert lines(command("search", "--fields", "message", "--limit", "0")) == ["mine"]
+
+
 @pytest.mark.parametrize("name", ["log", "search", "tail", "stats", "context", "explain", "fields", "open", "sample"])
 def test_every_command_has_help_with_an_example(name: str, command: Any) -> None:
     shown = command(name, "--help")
