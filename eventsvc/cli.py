@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from eventsvc import settings as settings_module
+from eventsvc import connection_file
 from eventsvc.admin.commands import erasure as erasure_commands
 from eventsvc.admin.commands import index as index_commands
 from eventsvc.admin.commands import keys as key_commands
@@ -24,6 +25,7 @@ app = typer.Typer(
     "Settings come from EVENTSVC_* environment variables; options win over them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help is plain text: it is there at once, and the same where rich is not installed
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (log, search, count, sample):
@@ -36,6 +38,23 @@ erasure_commands.register(admin)
 key_commands.register(admin)
 transfer_commands.register(admin)
 trigram_commands.register(admin)
+
+
+@admin.callback()
+def _server(
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Data folder of the development server to use, when no URL is given.",
+            show_default=f"{connection_file.DATA}, {connection_file.DEFAULT_FOLDER}",
+        ),
+    ] = None,
+) -> None:
+    if data is not None:
+        os.environ[connection_file.DATA] = data
+
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EVENTSVC_HOST, 127.0.0.1")]
 Port = Annotated[
@@ -127,21 +146,19 @@ def serve(
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
     from eventsvc.serve.gunicorn import run
+    from eventsvc.settings import find
 
-    run(
-        settings_module.load(
-            host=host, port=port, workers=workers, database_url=database_url, elasticsearch_url=elasticsearch_url
-        )
-    )
+    run(find(host=host, port=port, workers=workers, database_url=database_url, elasticsearch_url=elasticsearch_url))
 
 
 @app.command(epilog="Example: EVENTSVC_ELASTICSEARCH_URL=http://localhost:9200 eventsvc index")
 def index(database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None) -> None:
     """Follow the log into Elasticsearch; a second one waits and takes over."""
     from eventsvc.indexer.indexer import run
+    from eventsvc.settings import find
     from eventsvc.telemetry import configure_logging
 
-    settings = settings_module.load(database_url=database_url, elasticsearch_url=elasticsearch_url)
+    settings = find(database_url=database_url, elasticsearch_url=elasticsearch_url)
     configure_logging(settings.log_format, settings.log_level)
     run(settings)
 
@@ -151,7 +168,9 @@ def dev(
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
-    data: Annotated[Path, typer.Option(help="Folder for data and logs; kept between runs.")] = Path(".eventsvc"),
+    data: Annotated[
+        Path, typer.Option(help="Folder for data and logs; kept between runs.", envvar=connection_file.DATA)
+    ] = Path(connection_file.DEFAULT_FOLDER),
     servers: Annotated[
         Literal["auto", "containers", "local"] | None,
         typer.Option(help="How to run PostgreSQL and Elasticsearch.", show_default="EVENTSVC_DEV_SERVERS, auto"),
@@ -159,8 +178,9 @@ def dev(
 ) -> None:
     """Run everything on this machine: PostgreSQL, Elasticsearch, API and indexer."""
     from eventsvc.dev.run import run
+    from eventsvc.settings import load
 
-    run(settings_module.load(host=host, port=port, workers=workers, dev_servers=servers), data)
+    run(load(host=host, port=port, workers=workers, dev_servers=servers), data)
 
 
 @admin.command(epilog="Example: eventsvc admin migrate --database-url postgresql://localhost/eventsvc")
@@ -169,8 +189,9 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     from eventsvc.access.store import install_first_keys
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
+    from eventsvc.settings import find
 
-    settings = settings_module.load(database_url=database_url)
+    settings = find(database_url=database_url)
     connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc migrate")
     try:
         applied = schema.migrate(connection)

@@ -15,9 +15,11 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from eventsvc import connection_file
 from eventsvc.errors import SetupError
 
 PREFIX = "EVENTSVC_"
+_OF_COMMANDS = {"url", "key", "data", "email"}  # read by commands for people, no settings of the service
 _MISSPELT = 0.7  # similarity from which on a name is taken for a misspelt setting; others may be somebody else's
 
 
@@ -81,6 +83,12 @@ class Settings(BaseSettings):
     dev_heap: str = Field(
         "512m", pattern=r"^[0-9]+[kmgKMG]$", description="heap of the Elasticsearch that `eventsvc dev` starts"
     )
+    dev_postgres_port: int = Field(
+        0, ge=0, le=65535, description="port of the PostgreSQL that `eventsvc dev` starts; 0: any that is free"
+    )
+    dev_elasticsearch_port: int = Field(
+        0, ge=0, le=65535, description="port of the Elasticsearch that `eventsvc dev` starts; 0: any that is free"
+    )
     body_bytes: int = Field(1024**2, ge=1024, description="largest body of one event")
     bulk_bytes: int = Field(64 * 1024**2, ge=1024, description="largest body of many events, packed or unpacked")
     bulk_events: int = Field(100_000, ge=1, description="most events in one request")
@@ -114,6 +122,22 @@ class Settings(BaseSettings):
         return values
 
 
+def find(data: str | None = None, **overrides: Any) -> Settings:
+    """Read the settings as ``load`` does; a database that nobody names is that of a running development server.
+
+    Args:
+        data: the development server's data folder; None: EVENTSVC_DATA or ``.eventsvc``.
+        overrides: from the command line; they win, and so does the environment.
+
+    Raises:
+        SetupError: as ``load``; also when the folder was named, and no development server runs with it.
+    """
+    variable = f"{PREFIX}DATABASE_URL"
+    if overrides.get("database_url") is not None or variable in os.environ or f"{variable}_FILE" in os.environ:
+        return load(**overrides)
+    return load(connection_file.read(data) | os.environ, **overrides)
+
+
 def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Read the settings; ``overrides`` (from the command line) win over the environment.
 
@@ -127,6 +151,8 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
+        if name in _OF_COMMANDS:
+            continue
         if name not in Settings.model_fields and name.removesuffix("_file") in Settings.model_fields:
             name = name.removesuffix("_file")
             try:

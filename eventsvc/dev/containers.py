@@ -145,17 +145,18 @@ def _short(exc: BaseException) -> str:
 class ContainerServer:
     """One container of a recipe; its data lies in a named volume, or nowhere."""
 
-    def __init__(self, recipe: Recipe, *, container: str, volume: str | None) -> None:
+    def __init__(self, recipe: Recipe, *, container: str, volume: str | None, port: int = 0) -> None:
         """Prepare, start nothing.
 
         Args:
             recipe: what to run.
             container: its name; a container that has it already is a left-over of ours.
             volume: keeps the data between runs; None: the data goes with the container.
+            port: to listen on; 0: any that is free.
         """
         self.name, self.way = recipe.name, f"container of {recipe.image}"
         self._recipe, self._name, self._volume = recipe, container, volume
-        self._port = 0
+        self._port = port
         self._container: DockerContainer | None = None
         self._janitor: subprocess.Popen[bytes] | None = None
 

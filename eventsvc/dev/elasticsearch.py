@@ -39,7 +39,9 @@ class LocalElasticsearch:
     name = NAME
     way = "local process"
 
-    def __init__(self, folder: Path, *, log: Path, distribution: Path, java: Path, heap: str = "512m") -> None:
+    def __init__(
+        self, folder: Path, *, log: Path, distribution: Path, java: Path, heap: str = "512m", port: int = 0
+    ) -> None:
         """Prepare, start nothing.
 
         Args:
@@ -48,9 +50,10 @@ class LocalElasticsearch:
             distribution: the unpacked distribution; only read.
             java: the home of a Java.
             heap: as Java writes sizes.
+            port: to listen on; 0: any that is free.
         """
         self._folder, self._distribution, self._java, self._heap = folder.absolute(), distribution, java, heap
-        self._port, self._was_ready = 0, False
+        self._wanted_port, self._port, self._was_ready = port, port, False
         # Its launcher gone, the server ends by itself: it notices that its standard input is closed.
         self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0)
 
@@ -67,7 +70,7 @@ class LocalElasticsearch:
     def start(self) -> None:
         """Write the configuration and start the server."""
         if not self._was_ready:
-            self._port = free_port()
+            self._port = self._wanted_port or free_port()
         uid = server_uid()
         for name in ("config/jvm.options.d", "data", "logs", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)

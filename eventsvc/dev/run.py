@@ -16,6 +16,7 @@ from types import FrameType
 
 from pydantic import SecretStr
 
+from eventsvc import connection_file
 from eventsvc.access.opening import check_start, has_key
 from eventsvc.dev import elasticsearch
 from eventsvc.dev.find import find_elasticsearch, find_postgres
@@ -51,9 +52,11 @@ def run(settings: Settings, folder: Path) -> None:
             crashed = stack.enter_context(_only_one(folder))
             _wait_for_address(settings, seconds=_PREDECESSOR_SECONDS if crashed else 0.0)
             servers = _start_servers(settings, folder, stack)
-            check_start(_with_urls(settings, servers))
-            children = _start_children(_with_urls(settings, servers), folder, stack)
-            _say(_ready_line(_with_urls(settings, servers), folder))
+            complete = _with_urls(settings, servers)
+            check_start(complete)
+            children = _start_children(complete, folder, stack)
+            stack.enter_context(connection_file.publish(folder, _connection(complete)))
+            _say(_ready_line(complete, folder))
             # Not servers of others; nor PostgreSQL, which gives no answer when its connections are used up.
             asked = [one for one in servers if one.name == elasticsearch.NAME and not isinstance(one, Given)]
             watch([*servers, *children], [LogTail(child.name, child.log) for child in children], _say, asked=asked)
@@ -122,9 +125,12 @@ def _wait_for_address(settings: Settings, *, seconds: float) -> None:
 def _start_servers(settings: Settings, folder: Path, stack: ExitStack) -> tuple[Server, ...]:
     """PostgreSQL, migrated, and Elasticsearch if there is one; both ready, both to be stopped by the stack."""
     way = settings.dev_servers
-    database = find_postgres(folder, say=_say, url=_given(settings, "database_url"), way=way)
+    database = find_postgres(
+        folder, say=_say, url=_given(settings, "database_url"), way=way, port=settings.dev_postgres_port
+    )
     url = _given(settings, "elasticsearch_url")
-    search = find_elasticsearch(folder, say=_say, url=url, way=way, heap=settings.dev_heap)
+    port = settings.dev_elasticsearch_port
+    search = find_elasticsearch(folder, say=_say, url=url, way=way, heap=settings.dev_heap, port=port)
     servers = (database,) if search is None else (database, search)
     for server in servers:
         _say(f"{server.name}: {server.way}")
@@ -149,6 +155,14 @@ def _with_urls(settings: Settings, servers: tuple[Server, ...]) -> Settings:
     database, *search = (server.url for server in servers)
     urls = {"database_url": SecretStr(database), "elasticsearch_url": "".join(search)}
     return settings.model_copy(update=urls)
+
+
+def _connection(settings: Settings) -> dict[str, str]:
+    """What other commands need to reach all this."""
+    names = ["database_url", "elasticsearch_url", *({"index_prefix"} & settings.model_fields_set)]
+    variables = settings.to_environment()
+    shared = {variable: variables[variable] for variable in (PREFIX + name.upper() for name in names)}
+    return shared | {f"{PREFIX}URL": _base_url(settings)}
 
 
 def _migrate(url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Annotated
 
 import typer
@@ -33,9 +33,9 @@ Tz = Annotated[str, typer.Option(help="Time zone of dates without a time in the 
 @contextmanager
 def service(url: str | None, key: str | None, data: str | None = None) -> Iterator[Service]:
     """Talk to the service; its errors end the command with exit code 3 and its own words."""
-    opened = Service(find_target(url, key, data))
     try:
-        yield opened
+        with closing(Service(find_target(url, key, data))) as opened:
+            yield opened
     except ServiceError as exc:
         print(f"eventsvc: {exc}", file=sys.stderr)
         raise typer.Exit(SERVICE) from exc
@@ -45,8 +45,6 @@ def service(url: str | None, key: str | None, data: str | None = None) -> Iterat
         raise typer.Exit(0) from exc
     except KeyboardInterrupt as exc:
         raise typer.Exit(INTERRUPTED) from exc
-    finally:
-        opened.close()
 
 
 def restrict(query: str, since: str | None) -> str:

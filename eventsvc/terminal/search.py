@@ -194,9 +194,8 @@ def open_page(query: Query = "", *, url: Url = None, data: Data = None) -> None:
     """Open the page of the service in a browser."""
     from urllib.parse import urlencode
 
-    from eventsvc.terminal.service import find_target
-
-    address = find_target(url, None, data).url + "/" + (f"?{urlencode({'q': query})}" if query else "")
+    with service(url, None, data) as opened:
+        address = opened.url + "/" + (f"?{urlencode({'q': query})}" if query else "")
     print(address)
     with suppress(webbrowser.Error):
         webbrowser.open(address)

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
 
-from eventsvc.errors import EventsvcError
+from eventsvc import connection_file
+from eventsvc.errors import EventsvcError, SetupError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT, _READ = 5.0, 60.0  # seconds
@@ -42,21 +42,18 @@ class Target:
 
 
 def find_target(url: str | None, key: str | None, data: str | None) -> Target:
-    """Find the service: an option, EVENTSVC_URL, a development server's connection file, the default port here."""
-    environment = os.environ
-    folder = Path(data or environment.get("EVENTSVC_DATA", ".eventsvc"))
-    found = url or environment.get("EVENTSVC_URL") or _read_connection(folder) or DEFAULT_URL
-    return Target(found.rstrip("/"), key or environment.get("EVENTSVC_KEY", ""))
+    """Find the service: an option, EVENTSVC_URL, a development server's connection file, the default port here.
 
-
-def _read_connection(folder: Path) -> str:
-    """Give the address that ``eventsvc dev`` has written down; "" if there is none."""
-    try:
-        lines = (folder / "connection").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    values = dict(line.partition("=")[::2] for line in lines if "=" in line)
-    return values.get("EVENTSVC_URL", "")
+    Raises:
+        ServiceError: a data folder was named, and no development server runs with it.
+    """
+    found = url or os.environ.get("EVENTSVC_URL")
+    if not found:
+        try:
+            found = connection_file.read(data).get("EVENTSVC_URL", DEFAULT_URL)
+        except SetupError as exc:
+            raise ServiceError(str(exc)) from exc
+    return Target(found.rstrip("/"), key or os.environ.get("EVENTSVC_KEY", ""))
 
 
 class Service:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -81,6 +82,37 @@ def test_what_was_stored_is_there_at_the_next_start(
 
     dev.start()
     assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+
+
+def test_commands_beside_it_need_no_settings(make_dev: Any, elasticsearch_url: str, index_prefix: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    dev = make_dev(
+        EVENTSVC_DEV_SERVERS="local",
+        EVENTSVC_DEV_POSTGRES_PORT=str(port),
+        EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url,
+        EVENTSVC_INDEX_PREFIX=index_prefix,
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"EVENTSVC_DATA": str(dev.folder)}
+        command = [sys.executable, "-m", "eventsvc", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    dev.start()
+    dev.ask("POST", "/event", EVENT)
+    written = (dev.folder / "connection").read_text()
+    assert f"@127.0.0.1:{port}/postgres\n" in written
+    assert f"EVENTSVC_INDEX_PREFIX={index_prefix}\n" in written
+    found = run("search", QUERY)
+    assert (found.returncode, found.stderr) == (0, f"eventsvc: using the development server of {dev.folder}\n")
+    assert "the buyer #123456" in found.stdout
+    exported = run("admin", "export")
+    assert (exported.returncode, exported.stdout.count("buyer #123456")) == (0, 1)
+    assert dev.stop() == 0
+    assert not (dev.folder / "connection").exists()
+    assert run("search", QUERY).returncode == 3
+    assert "no development server runs" in run("admin", "export").stderr
 
 
 def test_a_second_one_on_the_same_folder_or_port_says_so_in_one_line(make_dev: Any) -> None:

@@ -29,6 +29,12 @@ def _commands(
     return [found for name, command in group.commands.items() for found in _commands(command, (*words, name))]
 
 
+def test_the_command_line_starts_without_what_only_the_service_needs() -> None:
+    heavy = "{'falcon', 'psycopg2', 'elasticsearch', 'lark', 'pydantic', 'rich', 'gunicorn', 'structlog', 'orjson'}"
+    program = f"import sys, eventsvc.cli; print(*{heavy} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
+
+
 def test_the_version_goes_to_stdout() -> None:
     result = _run("--version")
     assert (result.returncode, result.stdout) == (0, f"eventsvc {metadata.version('eventsvc')}\n")

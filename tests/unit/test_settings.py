@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from eventsvc.connection_file import publish
 from eventsvc.errors import SetupError
-from eventsvc.settings import Settings, load
+from eventsvc.settings import Settings, find, load
 
 
 def test_what_is_not_set_has_its_default() -> None:
@@ -57,6 +58,25 @@ def test_a_variable_of_somebody_else_is_only_warned_about(variable: str, capsys:
     assert load({variable: "1", "EVENTSVC_PORT": "9000"}).port == 9000
     said = capsys.readouterr().err
     assert said.startswith(f"eventsvc: {variable} is no setting and is left alone; the nearest one is EVENTSVC_")
+
+
+@pytest.mark.parametrize("variable", ["EVENTSVC_URL", "EVENTSVC_KEY", "EVENTSVC_DATA", "EVENTSVC_EMAIL"])
+def test_a_variable_of_the_commands_for_people_is_known(variable: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load({variable: "1"}) == Settings()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_database_that_nobody_names_is_that_of_the_development_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = {"EVENTSVC_DATABASE_URL": "postgresql://dev/x", "EVENTSVC_INDEX_PREFIX": "dev", "EVENTSVC_URL": "http://d"}
+    monkeypatch.setenv("EVENTSVC_INDEX_PREFIX", "mine")
+    with publish(tmp_path, theirs):
+        found = find(str(tmp_path))
+        assert (found.database_url.get_secret_value(), found.index_prefix) == ("postgresql://dev/x", "mine")
+        assert find(str(tmp_path), database_url="postgresql://option/x").index_prefix == "mine"
+        monkeypatch.setenv("EVENTSVC_DATABASE_URL", "postgresql://mine/x")
+        assert find(str(tmp_path)).database_url.get_secret_value() == "postgresql://mine/x"
 
 
 def test_a_child_process_gets_the_very_same_settings() -> None:

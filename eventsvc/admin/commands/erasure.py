@@ -55,13 +55,13 @@ def erase(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Erase the events of a person, or those that match a query. There is no way back."""
-    from eventsvc import settings as settings_module
     from eventsvc.admin.commands import output
     from eventsvc.admin.stores import open_stores
     from eventsvc.erasure import erase as engine
+    from eventsvc.settings import find
 
     node = _which(email, q)
-    with open_stores(settings_module.load(database_url=database_url, elasticsearch_url=elasticsearch_url)) as stores:
+    with open_stores(find(database_url=database_url, elasticsearch_url=elasticsearch_url)) as stores:
         found = engine.preview(stores.connection, node)
         rows = [{"month": f"{month:%Y-%m}", "events": count} for month, count in found.months]
         if not yes:
@@ -230,11 +230,11 @@ def release(name: Annotated[str, typer.Argument(help="What it is called.")], dat
 
 
 def _connect(database_url: str | None) -> Any:
-    from eventsvc import settings as settings_module
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
+    from eventsvc.settings import find
 
-    settings = settings_module.load(database_url=database_url)
+    settings = find(database_url=database_url)
     connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc retention")
     schema.check(connection)
     return connection

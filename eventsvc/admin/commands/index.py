@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventsvc import settings as settings_module
-
 if TYPE_CHECKING:
     from eventsvc.admin.compare import Range
     from eventsvc.admin.stores import Stores
     from eventsvc.admin.verify import MonthReport
+    from eventsvc.settings import Settings
 
 DatabaseUrl = Annotated[
     str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
@@ -239,10 +238,11 @@ def retry_failures(
         raise typer.Exit(NOT_EQUAL)
 
 
-def _settings(database_url: str | None, elasticsearch_url: str | None) -> settings_module.Settings:
+def _settings(database_url: str | None, elasticsearch_url: str | None) -> Settings:
+    from eventsvc.settings import find
     from eventsvc.telemetry import configure_logging
 
-    settings = settings_module.load(database_url=database_url, elasticsearch_url=elasticsearch_url)
+    settings = find(database_url=database_url, elasticsearch_url=elasticsearch_url)
     configure_logging(settings.log_format, settings.log_level)
     return settings
 

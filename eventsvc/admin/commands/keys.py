@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventsvc import settings as settings_module
 from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -123,8 +122,9 @@ def rotate(
 def _connect(database_url: str | None) -> Iterator[Connection]:
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
+    from eventsvc.settings import find
 
-    settings = settings_module.load(database_url=database_url)
+    settings = find(database_url=database_url)
     with closing(connect(settings.database_url.get_secret_value(), application_name="eventsvc keys")) as connection:
         schema.check(connection)
         yield connection

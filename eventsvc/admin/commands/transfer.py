@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from eventsvc import settings as settings_module
 from eventsvc.errors import SetupError
 
 if TYPE_CHECKING:
@@ -99,6 +96,9 @@ def _open_input(stack: ExitStack, file: str) -> IO[bytes]:
 @contextmanager
 def _show(label: str, file: IO[bytes] | None) -> Iterator[Callable[[int], None]]:
     """Show how many events are done and, of a file, which part of it was read; only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[events]:,} events"), BarColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
@@ -116,8 +116,9 @@ def _show(label: str, file: IO[bytes] | None) -> Iterator[Callable[[int], None]]
 def _connect(database_url: str | None) -> Connection:
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
+    from eventsvc.settings import find
 
-    settings = settings_module.load(database_url=database_url)
+    settings = find(database_url=database_url)
     dsn = settings.database_url.get_secret_value()
     # Who reads an export may pause.
     connection = connect(dsn, application_name="eventsvc transfer", idle_in_transaction=3600.0)

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from eventsvc import settings as settings_module
-
 
 def register(admin: typer.Typer) -> None:
     """Add the command."""
@@ -30,8 +28,9 @@ def trigrams(
     """
     from eventsvc.log import trigram_index
     from eventsvc.log.connection import connect
+    from eventsvc.settings import find
 
-    settings = settings_module.load(database_url=database_url)
+    settings = find(database_url=database_url)
     connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc trigrams")
     try:
         if on is True:
