@@ -37,7 +37,7 @@ browser: ## Chromium, for the tests of the page
 
 requirements: setup ## pin anew what the image is built from
 	$(BIN)/python -m pip install -q uv
-	{ head -1 config/requirements.txt; $(BIN)/uv pip compile setup.cfg --python-version 3.13 --python-platform linux \
+	{ head -1 config/requirements.txt; $(BIN)/uv pip compile setup.cfg --extra server --python-version 3.13 --python-platform linux \
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q; } >config/requirements.new
 	mv config/requirements.new config/requirements.txt
 

@@ -73,6 +73,12 @@ def main() -> None:
     """Run the command line; an expected error is one clear message, never a traceback."""
     try:
         app(prog_name="eventsvc")
+    except ModuleNotFoundError as exc:
+        if (exc.name or "eventsvc").partition(".")[0] == "eventsvc":
+            raise
+        hint = "pip install 'eventsvc[server]' (with servers for `eventsvc dev`: 'eventsvc[local]')"
+        print(f"eventsvc: this command needs the service, which is not installed here: {hint}", file=sys.stderr)
+        sys.exit(1)
     except Exception as exc:
         if not _is_expected(exc):
             raise
