@@ -18,7 +18,7 @@ RUN pip --python /opt/venv/bin/python install --no-deps --no-compile /build \
  && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM ${PYTHON}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="eventsvc" \
       org.opencontainers.image.description="A logging service: POST events, find them again, exactly and fast" \

@@ -52,6 +52,8 @@ class _Service:
         self.pool = Pool(dsn, size=size, statement_timeout=patience)
         # A connection of its own: readiness must not wait behind searches.
         self.probe = Pool(dsn, size=1, statement_timeout=2.0)
+        # Searches that the index cannot answer: a few at a time, and nobody waits behind them.
+        self.whole = Pool(dsn, size=max(2, size // 2), statement_timeout=patience)
         # Erasing may read a whole month; searches do not wait for it.
         self.erasing = Pool(dsn, size=1, statement_timeout=120.0)
         replicas = settings.replica_urls.replace(",", " ").split()
@@ -60,7 +62,7 @@ class _Service:
         self.bulk_writer = BulkWriter(dsn, concurrency=settings.bulk_concurrency)
         self.index = client.connect_async(settings) if settings.elasticsearch_url else None
         self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
-        self.reader = Reader(self.pool, self.replicas)
+        self.reader = Reader(self.pool, self.replicas, whole=self.whole)
         cache_size = settings.search_cache * 2**20
         self.joined = Joined(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
         self.search = Search(self.reader, self.joined, page_bytes=settings.page_bytes)
@@ -83,7 +85,8 @@ class _Service:
         if self.index is not None:
             await self.index.close()
         await self.replicas.close()
-        await asyncio.gather(*(asyncio.to_thread(pool.close) for pool in (self.pool, self.probe, self.erasing)))
+        pools = (self.pool, self.whole, self.probe, self.erasing)
+        await asyncio.gather(*(asyncio.to_thread(pool.close) for pool in pools))
 
 
 class Api(App[Request, Response]):

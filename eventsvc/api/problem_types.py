@@ -157,6 +157,14 @@ PROBLEMS: dict[type[Exception], Problem] = {
         f"The service is at its limit, or stopping. {_NOT_STORED}",
         1,
     ),
+    errors.SearchesQueued: Problem(
+        "searches-queued",
+        503,
+        "Too many searches wait for PostgreSQL",
+        "Searches that the index cannot answer run in PostgreSQL, a few at a time. Send the same again after"
+        " Retry-After seconds, or narrow the query so that the index can answer it.",
+        2,
+    ),
     errors.LogTimeout: Problem(
         "log-timeout",
         503,

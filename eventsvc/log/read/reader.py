@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from psycopg2 import sql
 
-from eventsvc.errors import EventNotFound
+from eventsvc.errors import EventNotFound, SearchesQueued
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.read.batches import Batch
@@ -34,12 +34,19 @@ _WRITERS = sql.SQL(
     ") END FROM ({} OFFSET 0) AS sequence"
 ).format(DRAWN)
 
+MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
+
 
 class Reader:
-    """Reads through a pool; one statement is one snapshot."""
+    """Reads through pools; one statement is one snapshot.
 
-    def __init__(self, pool: Pool, replicas: Replicas | None = None) -> None:
-        self._pool, self._replicas = pool, replicas
+    Searches of the whole log may take seconds. They have a pool of their own, so that tails and single events never
+    wait behind them, and no more than ``MOST_WAITING`` of them wait.
+    """
+
+    def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
+        self._pool, self._replicas, self._whole_pool = pool, replicas, whole or pool
+        self._waiting = 0
         self._settled = -1  # the last drawn seq for which no writer was under way
 
     async def by_id(self, event_id: str, matching: Filter) -> Event:
@@ -74,15 +81,25 @@ class Reader:
         """Ask about all matching events; a replica if one has replayed far enough.
 
         Raises:
+            SearchesQueued: too many searches of the whole log wait already.
             LogUnavailable: PostgreSQL is away.
             LogTimeout: it took too long.
         """
+        if self._waiting >= MOST_WAITING:
+            raise SearchesQueued(f"{self._waiting} searches run in PostgreSQL or wait for it")
+        self._waiting += 1
+        try:
+            return await self._ask_whole(matching, question, strong=strong)
+        finally:
+            self._waiting -= 1
+
+    async def _ask_whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool) -> AnswerT_co:
         if self._replicas:
             # The primary is asked for a position only: the search itself is the heavy part.
             replayed = await self._pool.run(needed_position) if strong else None
             with suppress(NoReplica):
                 return await self._replicas.run(lambda c: _ask(c, matching, question), replayed=replayed)
-        return await self._pool.run(lambda connection: self._read(connection, matching, question))
+        return await self._whole_pool.run(lambda connection: self._read(connection, matching, question))
 
     async def moment(self) -> Moment:
         """Give the state of the log alone."""

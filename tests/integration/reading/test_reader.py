@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable
+from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SearchesQueued
 from eventsvc.log.connection import connect
-from eventsvc.log.read.page import Merged, Slice
+from eventsvc.log.read.page import Merged, Rows, Slice
+from eventsvc.log.read.reader import MOST_WAITING, Reader
 from eventsvc.log.read.state import Filter
 
 ALL = Filter()
@@ -251,3 +253,29 @@ def test_another_start_of_the_server_is_another_layout(world: Any, database: str
     """After a restore or a failover equal seqs may stand for other events: no ETag may outlive it."""
     ((started,),) = world.execute("SELECT extract(epoch FROM pg_postmaster_start_time())::text")
     assert world.run(world.reader(database).moment()).layout.endswith(f".{started}")
+
+
+def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without_end(world: Any) -> None:
+    """Two places, thirty that wait; the next one is refused, and a tail is read at once all the while."""
+    reader = Reader(world.pool(size=1), whole=world.pool(size=2, statement_timeout=60.0))
+    world.store("m")
+    slow = Filter("pg_sleep(0.5) IS NOT NULL")
+
+    async def crowd() -> tuple[int, Rows]:
+        base = await reader.moment()
+        crowd = [asyncio.create_task(reader.whole(slow, Slice(1))) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(SearchesQueued):
+            await reader.whole(Filter(), Slice(1))
+        tail = await reader.tail(Filter(), Slice(1), base)
+        unfinished = sum(not task.done() for task in crowd)
+        for task in crowd:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        return unfinished, tail
+
+    unfinished, tail = world.run(crowd())
+
+    assert unfinished >= MOST_WAITING - 4
+    assert len(tail.events) == 1
+    assert len(world.run(reader.whole(Filter(), Slice(1))).events) == 1
