@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from eventsvc.log.write.writer import Writer
     from eventsvc.settings import Settings
 
+PARAMETERS = ("partial", "sanitize", "dryRun")
+
 _LONGEST_KEY = 255
 _AT_ONCE = 16 * 1024  # bytes of an event that is read in the event loop
 _SPARE = 1024 * 1024
@@ -194,7 +196,7 @@ def _read_wishes(req: Request) -> Wishes:
     prefer = req.get_header("Prefer")
     if key is None and prefer is None and not req.query_string:
         return _NONE
-    unknown = sorted(set(req.params) - {"partial", "sanitize", "dryRun"})
+    unknown = sorted(set(req.params) - set(PARAMETERS))
     if unknown:
         raise InvalidParameter(unknown[0], "no such parameter; there are partial, sanitize and dryRun")
     partial = _read_flag(req, "partial")

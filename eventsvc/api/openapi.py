@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import orjson
 
-from eventsvc.api import context, fields, media, page, query, stats, stream
+from eventsvc.api import context, fields, ingest, media, page, query, stats, stream
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_parts import EVENT, HEADERS, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
@@ -62,7 +62,7 @@ OPERATIONS: dict[tuple[str, str], Op] = {
             201: ("stored; the event, or the count of many", {media.JSON: "StoredOne"}),
             200: ("dryRun, partial, or nothing to store", {media.JSON: "Stored"}),
         },
-        ("partial", "dryRun"),
+        ingest.PARAMETERS,
         ("Location",),
         {media.JSON: "Sent", media.NDJSON[0]: ""},
     ),

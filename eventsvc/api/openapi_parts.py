@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventsvc import limits
-from eventsvc.api import context, page
+from eventsvc.api import context, page, stats
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS, Kind
 from eventsvc.search.counts import STEPS, UNITS
@@ -45,7 +45,6 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "tz": ("time zone of dates in q, and of days", {"type": "string", "default": "UTC", "examples": ["Europe/Berlin"]}),
     "limit": ("at most so many", number(1, page.MOST, page.LIMIT)),
     "order": ("newest or oldest first", word("desc", "asc")),
-    "orderBy": ("which time decides the order", word("createdAt", "occurredAt")),
     "cursor": ("where the last page ended; take it from the header Link, unchanged", _TEXT),
     "fields": (
         f"only these fields, separated by commas: {', '.join(FIELDS)}",
@@ -56,7 +55,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "trailer": ("end a stream of lines with one that holds the count", _FLAG),
     "download": ("give the answer as a file, in this form whatever Accept says", word("true", "json", "ndjson", "csv")),
     "interval": ("count by stretches of time of this length", {"type": "string", "enum": ["", *STEPS, *UNITS]}),
-    "time": ("which time is counted by", word("createdAt", "occurredAt")),
+    "time": ("which time is counted by", word(*stats.TIMES)),
     "by": ("count the values of this field", {"type": "string", "examples": ["component"]}),
     "top": ("so many of the most frequent values", number(1, 1000, 10)),
     "distinct": ("count the different values of these fields", {"type": "string", "examples": ["email"]}),
@@ -152,9 +151,10 @@ SCHEMAS: Json = {
             "count": _COUNT,
             "firstId": {"type": ["string", "null"], "format": "uuid"},
             "lastId": {"type": ["string", "null"], "format": "uuid"},
-            "createdAt": _TIME,
+            "createdAt": _TIME | {"type": ["string", "null"]},
             "dryRun": {"type": "boolean"},
             "rejected": _COUNT,
+            "sanitized": _COUNT,
             "errors": _list(_ref("Fault")),
         },
         needs=("count",),

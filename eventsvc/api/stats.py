@@ -31,7 +31,7 @@ PARAMETERS = (
 _TOP, _MOST_TOP = 10, 1000
 _MOST_SUBJECTS = 4
 _PERCENTILES, _MOST_PERCENTILES = "50,95,99", 20
-_TIMES = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TIME)
+TIMES = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TIME)
 
 
 class StatsResource:
@@ -55,7 +55,7 @@ class StatsResource:
             zone=given.get("tz", "UTC"),
             by=tuple(by.values()),
             top=_read_top(given),
-            time=choice(given, "time", _TIMES),
+            time=choice(given, "time", TIMES),
             distinct=tuple(distinct.values()),
             numbers=tuple(numbers.values()),
             percentiles=tuple(percentiles.values()) if numbers else (),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from eventsvc.api.openapi_parts import SCHEMAS
+
 NDJSON = "application/x-ndjson"
 GOOD = {"email": "ops@example.com", "environment": "test", "component": "partial", "message": "good"}
 
@@ -38,6 +40,8 @@ def test_a_bad_event_is_named_and_costs_its_neighbours_nothing(service: Any, for
     report = answer.json()
     assert (answer.status, report["count"], report["rejected"], report["sanitized"]) == (200, expected, 1, 0)
     assert {error["line"] for error in report["errors"]} == {2 if expected else 1}
+    assert report.keys() <= SCHEMAS["Stored"]["properties"].keys()
+    assert report["createdAt"] or "null" in SCHEMAS["Stored"]["properties"]["createdAt"]["type"]
     assert service.count() == expected
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
+from eventsvc.api import stats
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi import OPERATIONS, build, render_html
 from eventsvc.api.openapi_parts import PARAMETERS, SCHEMAS
@@ -32,6 +33,14 @@ def test_every_parameter_is_described(name: str) -> None:
     """A new parameter gets its sentence and schema in PARAMETERS."""
     assert name in PARAMETERS
     assert PARAMETERS[name][0]
+
+
+def test_no_parameter_is_described_that_no_route_has() -> None:
+    assert set(PARAMETERS) - {name for op in OPERATIONS.values() for name in op.parameters} == set()
+
+
+def test_the_times_to_count_by_are_those_that_are_taken() -> None:
+    assert PARAMETERS["time"][1]["enum"] == list(stats.TIMES)
 
 
 def test_what_can_be_sent_are_the_fields_of_a_new_event() -> None:
