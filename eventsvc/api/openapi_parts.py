@@ -53,7 +53,10 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "count": ("say in X-Total-Count how many events match", _FLAG),
     "consistency": ("strong: with everything stored before the request", word("strong", "eventual")),
     "trailer": ("end a stream of lines with one that holds the count", _FLAG),
-    "download": ("give the answer as a file, in this form whatever Accept says", word("true", "json", "ndjson", "csv")),
+    "download": (
+        "give the answer as a file, in this form whatever Accept says",
+        word("false", "true", "json", "ndjson", "csv"),
+    ),
     "interval": ("count by stretches of time of this length", {"type": "string", "enum": ["", *STEPS, *UNITS]}),
     "time": ("which time is counted by", word(*stats.TIMES)),
     "by": ("count the values of this field", {"type": "string", "examples": ["component"]}),

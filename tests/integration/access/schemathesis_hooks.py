@@ -9,6 +9,7 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    """With partial=true a bad event is no reason to refuse the request, so it is not sent."""
-    if str((case.query or {}).get("partial", "")).lower() == "true":
-        del case.query["partial"]
+    """With partial or sanitize a bad event is no reason to refuse the request, so neither is sent."""
+    for name in ("partial", "sanitize"):
+        if str((case.query or {}).get(name, "")).lower() == "true":
+            del case.query[name]
