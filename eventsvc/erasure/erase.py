@@ -87,8 +87,9 @@ def begin(connection: Connection, wanted: Wanted) -> Erasure:
 
     Raises:
         EventsHeld: a hold keeps some of the events; nothing was erased.
+        QueryError: the canonical query is too long to be read again when the erasure goes on.
     """
-    which = condition(wanted.node)
+    which = condition(parse_canonical(wanted.text))
     erasure_id = str(uuid.uuid4())
     with transaction(connection) as cursor:
         holds = erasures.read_holds(cursor, keep=True)
