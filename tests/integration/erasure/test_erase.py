@@ -9,7 +9,7 @@ import pytest
 
 from eventsvc.erasure import erase
 from eventsvc.errors import EventsHeld
-from eventsvc.log.progress import erasures
+from eventsvc.log.progress import erasures, watermark
 from eventsvc.query.parse import parse
 
 ORDER = {"email": "diego@chefhero.com", "environment": "production", "component": "orders"}
@@ -216,3 +216,14 @@ def test_a_query_with_every_kind_of_value_can_be_kept_and_read_again(log: Any, m
 
     assert sum(erase.run_all(log.connection)) == 1
     assert json.dumps(log.fetch("SELECT data FROM event")) == json.dumps([['{"a": 1}']])
+
+
+def test_an_event_whose_month_has_no_index_yet_is_remembered_while_a_leader_runs(log: Any, stores: Any) -> None:
+    """The leader may have read the event before it was erased, and write its document afterwards."""
+    log.insert(1)
+    assert watermark.try_lead(stores.connection)
+    assert log.fetch("SELECT count(*) FROM index_month") == [(0,)]
+
+    erase.begin(log.connection, wanted("component eq 'orders'"))
+
+    assert log.fetch("SELECT count(*) FROM erased") == [(1,)]
