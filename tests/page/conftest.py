@@ -93,8 +93,9 @@ def service(make_service: Callable[..., Any], world: ModuleType) -> Any:
     return service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium, for one module: while Playwright is open, an event loop runs, and other modules start their own."""
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     assert path, "these tests need Chromium: run .ci/browser"
     with sync_playwright() as playwright:
