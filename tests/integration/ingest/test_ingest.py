@@ -134,7 +134,7 @@ def test_a_dry_run_stores_nothing(service: Any) -> None:
     assert service.count() == 0
 
 
-@pytest.mark.parametrize("query", ["?dryrun=true", "?partial=yes", "?dryRun=", "?q=x"])
+@pytest.mark.parametrize("query", ["?dryrun=true", "?partial=maybe", "?dryRun=", "?q=x"])
 def test_a_parameter_that_is_not_understood_stores_nothing(service: Any, query: str) -> None:
     answer = service.post(GOOD, query)
     assert (answer.status, answer.json()["type"]) == (400, "/problems#invalid-parameter")

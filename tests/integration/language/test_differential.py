@@ -128,7 +128,8 @@ def _value(raw: Any) -> ast.Value:
         case bool():
             return ast.Boolean(raw)
         case int() | float() | Decimal():
-            return ast.Number(numbers.read(str(raw)))
+            # The neighbour of 0 is nearer to it than a query can say.
+            return ast.Number(numbers.read_number(str(raw)) or Decimal(0))
         case _:
             return ast.Text(raw)
 
