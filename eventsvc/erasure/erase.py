@@ -72,14 +72,19 @@ def preview(connection: Connection, node: ast.Node | None) -> Preview:
     """Count what an erasure would take, without erasing anything."""
     which = condition(node)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, count(*) FROM event"  # noqa: S608
-            f" WHERE {which.text} GROUP BY 1 ORDER BY 1",
-            which.values,
-        )
-        months = tuple((month, int(count)) for month, count in cursor.fetchall())
+        months = count_by_month(cursor, which)
         held = tuple(_count_held(cursor, which, erasures.read_holds(cursor)))
     return Preview(months, held)
+
+
+def count_by_month(cursor: Any, which: Condition) -> tuple[tuple[date, int], ...]:
+    """Count the matching events of each month, oldest month first."""
+    cursor.execute(
+        "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, count(*) FROM event"  # noqa: S608
+        f" WHERE {which.text} GROUP BY 1 ORDER BY 1",
+        which.values,
+    )
+    return tuple((month, int(count)) for month, count in cursor.fetchall())
 
 
 def begin(connection: Connection, wanted: Wanted) -> Erasure:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 
-from eventsvc.erasure.erase import Batches, condition, except_held, holds_keep, parse_canonical
+from eventsvc.erasure.erase import Batches, condition, count_by_month, except_held, holds_keep, parse_canonical
 from eventsvc.log import months
 from eventsvc.log.connection import Connection
 from eventsvc.log.progress import erasures, retention_rules
@@ -62,12 +62,7 @@ def preview(connection: Connection, rule: Rule) -> tuple[tuple[date, int], ...]:
     """Count by month what a rule would remove now."""
     which = except_held(_too_old(rule), erasures.list_holds(connection))
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, count(*) FROM event"  # noqa: S608
-            f" WHERE {which.text} GROUP BY 1 ORDER BY 1",
-            which.values,
-        )
-        return tuple((month, int(count)) for month, count in cursor.fetchall())
+        return count_by_month(cursor, which)
 
 
 def _too_old(rule: Rule) -> Condition:
