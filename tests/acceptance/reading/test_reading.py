@@ -129,22 +129,37 @@ def followers(connection: Any) -> int:
 
 def test_a_client_that_does_not_read_is_cut_off_with_a_message(service: Any, connection: Any) -> None:
     service.start("serve")
-    slow = socket.socket()
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    slow.connect(("127.0.0.1", service.port))
-    slow.sendall(b"GET /event/stream HTTP/1.0\r\nHost: x\r\n\r\n")
+    with connect_to_stream(service) as slow, connect_to_stream(service) as quick:
+        assert read_until(slow, b": live")
+        assert read_until(quick, b": live")
+        # More than the service and the kernel hold for one client.
+        for _ in range(16):
+            fill(connection, 300, size=5000)
+        post(service, "the last one")
+        assert read_until(quick, b"the last one")  # by now, all has been offered to the slow one too
+        text = read_until(slow, b"event: error")
+        assert b"came faster" in text + slow.recv(65536)
+
+
+def connect_to_stream(service: Any) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(60)
+    client.connect(("127.0.0.1", service.port))
+    client.sendall(b"GET /event/stream HTTP/1.0\r\nHost: x\r\n\r\n")
+    return client
+
+
+def read_until(client: socket.socket, wanted: bytes) -> bytes:
+    """Read until the bytes are there; what is given begins with them."""
     text = b""
-    while b": live" not in text:
-        text += slow.recv(1000)
-    for _ in range(8):
-        fill(connection, 300, size=5000)
-        time.sleep(0.1)  # so that the server sees several batches
-    slow.settimeout(30)
-    while chunk := slow.recv(65536):
-        text += chunk
-    slow.close()
-    assert b"event: error" in text
-    assert b"came faster" in text
+    deadline = time.monotonic() + 120
+    while wanted not in text:
+        assert time.monotonic() < deadline, text
+        chunk = client.recv(65536)
+        assert chunk, f"the service closed the connection before {wanted!r}"
+        text = text[-len(wanted) :] + chunk
+    return text[text.index(wanted) :]
 
 
 def test_streams_end_when_the_service_stops(service: Any) -> None:

@@ -229,6 +229,7 @@ def test_a_server_that_is_no_replica_is_not_trusted(world: Any, servers: Pair) -
 def test_query_values_stay_out_of_the_log_of_postgresql(world: Any, servers: Pair, reading: Reading, role: str) -> None:
     """A role that is no superuser needs the right to say so; the documentation tells how to give it."""
     dsn = servers.primary.url
+    reading.store(f"Sesame{role}")  # or there would be no row to sleep at
     if role:
         with reading.primary.cursor() as cursor:
             cursor.execute(
