@@ -36,6 +36,7 @@ from eventsvc.log.write.writer import Writer
 from eventsvc.search.context import Neighbours
 from eventsvc.search.joined import Joined
 from eventsvc.search.live import Live
+from eventsvc.search.queries import Queries
 from eventsvc.search.search import Search
 from eventsvc.search.stats import Stats
 
@@ -67,6 +68,7 @@ class _Service:
         self.joined = Joined(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
         self.search = Search(self.reader, self.joined, page_bytes=settings.page_bytes)
         self.live = Live(dsn, render)
+        self.queries = Queries()
         self.keys = Keys(self.probe, open_without=may_be_open(settings))
 
     async def start(self) -> None:
@@ -81,6 +83,7 @@ class _Service:
         """Let the writer drain first: what it has accepted matters most."""
         await asyncio.gather(self.writer.close(), self.bulk_writer.close())
         await self.keys.close()
+        self.queries.close()
         await self.joined.close()
         if self.index is not None:
             await self.index.close()
@@ -118,7 +121,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    access = Access(service.keys, limiter or Limiter(), settings)
+    access = Access(service.keys, limiter or Limiter(), service.queries, settings)
     middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
@@ -139,7 +142,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/erasure", erasures)
     app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
     app.add_route("/ticket", Ticket())
-    app.add_route("/query", Query())
+    app.add_route("/query", Query(service.queries))
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))
     app.add_route("/metrics", ops.Metrics())

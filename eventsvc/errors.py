@@ -11,6 +11,7 @@ EventsvcError
 ├── Unauthenticated          no key, or none that is good
 ├── Forbidden                the key does not allow this
 ├── TooManyRequests          more than the key, or the address, may ask
+├── QueriesQueued            more long queries wait to be read than is allowed
 ├── EventNotFound            no event of that id
 ├── EventGone                it was stored once, and has been erased since
 ├── EventsHeld               a hold keeps some of the events that were to be erased
@@ -137,6 +138,10 @@ class Forbidden(EventsvcError):
 
 class TooManyRequests(EventsvcError):
     """More than the key, or the address, may ask; try again later."""
+
+
+class QueriesQueued(EventsvcError):
+    """More long queries wait to be read than is allowed; try again in a moment."""
 
 
 class EventGone(EventsvcError):

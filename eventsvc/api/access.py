@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from eventsvc.access.keys import Keys
     from eventsvc.access.limiter import Limiter
     from eventsvc.access.rights import Grant
+    from eventsvc.search.queries import Queries
     from eventsvc.settings import Settings
 
 PUBLIC = None
@@ -69,8 +70,8 @@ _CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
 class Access:
     """Middleware."""
 
-    def __init__(self, keys: Keys, limiter: Limiter, settings: Settings) -> None:
-        self._keys, self._limiter = keys, limiter
+    def __init__(self, keys: Keys, limiter: Limiter, queries: Queries, settings: Settings) -> None:
+        self._keys, self._limiter, self._queries = keys, limiter, queries
         self._most_exports, self._for_all = settings.exports, settings.open
         self._exports: Counter[str] = Counter()
 
@@ -82,7 +83,7 @@ class Access:
         grant = self._admit(req, resp, need)
         if grant.id and _is_export(req):
             self._begin_export(req, resp, grant)
-        req.context.grant = grant
+        req.context.grant, req.context.queries = grant, self._queries
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
         """Make an answer that takes its time end with its key, and let no browser guess what an answer is."""
@@ -176,6 +177,19 @@ def visible(req: Request, node: ast.Node | None = None) -> Compiled:
     The restriction takes its "now" from the clock, never from what the client sends.
     """
     return compile_query(within(req, node))
+
+
+async def compile_text(req: Request, text: str, *, now: int, tz: str) -> Compiled:
+    """Read and compile a query as ``visible`` does; blanks are the query for every event.
+
+    Raises:
+        QueryError: the query cannot be understood.
+        QueriesQueued: too many long queries wait already.
+    """
+    if not text.strip():
+        return visible(req)
+    queries: Queries = req.context.queries
+    return await queries.run(text, lambda: visible(req, queries.parse(text, now=now, tz=tz)))
 
 
 def within(req: Request, node: ast.Node | None) -> ast.Node | None:

@@ -16,7 +16,6 @@ from eventsvc.erasure import erase
 from eventsvc.errors import ErasureNotFound, InvalidBody, InvalidParameter, UnsupportedMediaType
 from eventsvc.event import format_time
 from eventsvc.log.progress import erasures
-from eventsvc.query.parse import parse
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,7 +53,8 @@ class Erasures:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Erase what matches, or say what would be erased: 200 when it is done, 202 while it goes on."""
         asked = await _read(req)
-        node = within(req, parse(asked.q, now=round(time.time() * 1000), tz=asked.tz))
+        queries, now = req.context.queries, round(time.time() * 1000)
+        node = await queries.run(asked.q, lambda: within(req, queries.parse(asked.q, now=now, tz=asked.tz)))
         if asked.dry_run:
             found = await self._pool.run(lambda connection: erase.preview(connection, node))
             _answer(resp, _render_preview(found))

@@ -33,7 +33,7 @@ class FieldsResource:
     async def on_get(self, req: Request, resp: Response) -> None:
         """List the paths."""
         given = plain_parameters(req, PARAMETERS)
-        query = read_query(req, given, round(time.time() * 1000))
+        query = await read_query(req, given, round(time.time() * 1000))
         newest = whole_number(given, "newest", _NEWEST, 1, _MOST)
         strong = choice(given, "consistency", ("strong", "eventual")) == "strong"
         paths = await find_paths(self._search, query, newest, strong=strong)

@@ -41,11 +41,11 @@ class Find:
 
     async def list_events(self, req: Request, resp: Response) -> None:
         """Answer GET /event: the events that match, a page at a time."""
-        await self._answer(req, resp, read_parameters(req))
+        await self._answer(req, resp, await read_parameters(req))
 
     async def query_events(self, req: Request, resp: Response) -> None:
         """Answer QUERY /event: the same with the query as the body, for those too long for a URL."""
-        await self._answer(req, resp, read_parameters(req, await _read_query_body(req)))
+        await self._answer(req, resp, await read_parameters(req, await _read_query_body(req)))
 
     async def show_event(self, req: Request, resp: Response, event_id: str) -> None:
         """Answer GET /event/{id}."""

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from eventsvc.api.access import scope, visible
+from eventsvc.api.access import compile_text, scope
 from eventsvc.errors import InvalidParameter
 from eventsvc.fields import FIELDS
 from eventsvc.log.read.page import Position, Slice
-from eventsvc.query.parse import parse
 from eventsvc.query.times import zone
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Reading:
 PARAMETERS = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer", "download")
 
 
-def read_parameters(req: Request, body: str | None = None) -> Reading:
+async def read_parameters(req: Request, body: str | None = None) -> Reading:
     """Check all parameters of a read.
 
     Args:
@@ -102,7 +101,7 @@ def read_parameters(req: Request, body: str | None = None) -> Reading:
     return Reading(
         given=given,
         scope=seen,
-        query=read_query(req, given, now),
+        query=await read_query(req, given, now),
         wanted=Slice(
             limit=whole_number(given, "limit", LIMIT, 1, MOST),
             after=cursor[1] if cursor else None,
@@ -129,12 +128,11 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
     return given
 
 
-def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
+async def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
     """Parse and compile q; none, or nothing but blanks, matches every event that the key may see."""
     tz = given.get("tz", "UTC")
     zone(tz)
-    text = given.get("q", "")
-    return visible(req, parse(text, now=now, tz=tz) if text.strip() else None)
+    return await compile_text(req, given.get("q", ""), now=now, tz=tz)
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -165,6 +165,14 @@ PROBLEMS: dict[type[Exception], Problem] = {
         " Retry-After seconds, or narrow the query so that the index can answer it.",
         2,
     ),
+    errors.QueriesQueued: Problem(
+        "queries-queued",
+        503,
+        "Too many long queries wait to be read",
+        "Queries of more than 256 characters are read one after the other, and 32 may wait. Send the same again after"
+        " Retry-After seconds; in (...) is read faster than many comparisons joined by OR.",
+        1,
+    ),
     errors.LogTimeout: Problem(
         "log-timeout",
         503,

@@ -11,11 +11,11 @@ from falcon.asgi import Request, Response
 
 from eventsvc.api.page import plain_parameters
 from eventsvc.query import ast
-from eventsvc.query.parse import parse
 from eventsvc.query.render import render
 from eventsvc.query.times import format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
+from eventsvc.search.queries import Queries
 
 PARAMETERS = ("q", "tz")
 
@@ -25,14 +25,23 @@ class Query:
 
     types = (falcon.MEDIA_JSON,)
 
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+
     async def on_get(self, req: Request, resp: Response) -> None:
         """Explain q."""
         given = plain_parameters(req, PARAMETERS)
-        now = round(time.time() * 1000)
-        node = parse(given.get("q", ""), now=now, tz=given.get("tz", "UTC"))
+        text, tz, now = given.get("q", ""), given.get("tz", "UTC"), round(time.time() * 1000)
+        queries = self._queries
         resp.set_header("Cache-Control", "no-store")
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps(explain(node, now=now, tz=given.get("tz", "UTC")), default=_digits)
+        resp.data = await queries.run(
+            text, lambda: _write(explain(queries.parse(text, now=now, tz=tz), now=now, tz=tz))
+        )
+
+
+def _write(explained: dict[str, Any]) -> bytes:
+    return orjson.dumps(explained, default=_digits)
 
 
 def _digits(number: Any) -> orjson.Fragment:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.log.read.counts import Key, Measured
+    from eventsvc.query import ast
     from eventsvc.search.stats import Stats
 
 PARAMETERS = (
@@ -45,10 +46,9 @@ class StatsResource:
     async def on_get(self, req: Request, resp: Response) -> None:
         """Count."""
         given = plain_parameters(req, PARAMETERS)
-        query = read_query(req, given, round(time.time() * 1000))
-        by = read_subjects(given, "by", most=_MOST_SUBJECTS)
-        distinct = read_subjects(given, "distinct", most=_MOST_SUBJECTS)
-        numbers = read_paths(given, "numbers", most=_MOST_SUBJECTS)
+        query = await read_query(req, given, round(time.time() * 1000))
+        named = "".join(given.get(name, "") for name in ("by", "distinct", "numbers"))
+        by, distinct, numbers = await req.context.queries.run(named, lambda: _read_named(given))
         percentiles = _read_percentiles(given)
         wanted = Wanted(
             interval=choice(given, "interval", ("", *STEPS, *UNITS)),
@@ -72,6 +72,13 @@ class StatsResource:
         resp.set_header("Cache-Control", "private, no-cache")
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps(result)
+
+
+def _read_named(
+    given: Mapping[str, str],
+) -> tuple[dict[str, ast.Subject], dict[str, ast.Subject], dict[str, ast.Path]]:
+    by, distinct = (read_subjects(given, name, most=_MOST_SUBJECTS) for name in ("by", "distinct"))
+    return by, distinct, read_paths(given, "numbers", most=_MOST_SUBJECTS)
 
 
 def _read_top(given: Mapping[str, str]) -> int:

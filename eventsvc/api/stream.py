@@ -83,7 +83,7 @@ class Stream:
     async def on_get(self, req: Request, resp: Response) -> None:
         """Send events as they are stored, and first those that came since Last-Event-ID."""
         given = plain_parameters(req, PARAMETERS)
-        query = read_query(req, given, round(time.time() * 1000))
+        query = await read_query(req, given, round(time.time() * 1000))
         token = req.get_header("Last-Event-ID") or given.get("lastEventId")
         after = read_token(token) if token else None
         if after is not None and after > (await self._reader.moment()).drawn:

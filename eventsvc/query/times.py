@@ -25,6 +25,7 @@ _TIME = re.compile(
 _MONTH = re.compile(r"([0-9]{4})(?:-([0-9]{1,2}))?", re.ASCII)
 _LAST = re.compile(r"last\s+(?:([0-9]+)\s+)?(second|minute|hour|day|week)s?", re.ASCII)
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_MOVING = re.compile(r"now|last|yesterday|today|tomorrow|\\")  # an escape may stand for a letter
 
 # What people and programs write, and what to write instead; the first that fits is taken.
 _HINTS = (
@@ -84,6 +85,11 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise InvalidParameter("tz", "no such time zone; use an IANA name such as Europe/Berlin or UTC") from exc
+
+
+def may_move(text: str) -> bool:
+    """Tell whether a query may mean something else at another time; False is certain."""
+    return _MOVING.search(text) is not None
 
 
 def read_time(text: str, *, now: int, tz: ZoneInfo) -> Span:

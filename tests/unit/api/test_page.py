@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsvc.access.rights import EVERYTHING
-from eventsvc.api.page import links, read_parameters
+from eventsvc.api.page import Reading, links, read_parameters
 from eventsvc.api.stream import make_token, read_token
 from eventsvc.errors import InvalidParameter
+from eventsvc.search.queries import Queries
 
 TIMES = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 SEQS = st.integers(0, 2**63 - 1)
@@ -21,28 +23,32 @@ SEQS = st.integers(0, 2**63 - 1)
 
 def request(**parameters: Any) -> Request:
     req = testing.create_asgi_req(path="/event")
-    req.context.grant = EVERYTHING
+    req.context.grant, req.context.queries = EVERYTHING, Queries()
     req._params = {name: str(value) for name, value in parameters.items()}
     return req
 
 
+def read(req: Request, body: str | None = None) -> Reading:
+    return asyncio.run(read_parameters(req, body))
+
+
 @given(TIMES, SEQS)
 def test_a_cursor_leads_back_to_its_position(created_at: int, seq: int) -> None:
-    first = read_parameters(request(q="message ct 'x'", order="asc"))
+    first = read(request(q="message ct 'x'", order="asc"))
     cursor = first.next_cursor((created_at, seq), None)
-    second = read_parameters(request(q="message ct 'x'", order="asc", cursor=cursor))
+    second = read(request(q="message ct 'x'", order="asc", cursor=cursor))
     assert (second.wanted.after, second.now) == ((created_at, seq), first.now)
 
 
 @given(st.text(max_size=80))
 def test_whatever_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidParameter):
-        read_parameters(request(cursor=text))
+        read(request(cursor=text))
 
 
 def test_a_cursor_may_be_used_with_another_limit_and_other_fields() -> None:
-    cursor = read_parameters(request(limit=5)).next_cursor((1, 2), None)
-    assert read_parameters(request(limit=9, fields="id", cursor=cursor)).wanted.after == (1, 2)
+    cursor = read(request(limit=5)).next_cursor((1, 2), None)
+    assert read(request(limit=9, fields="id", cursor=cursor)).wanted.after == (1, 2)
 
 
 def test_links_keep_what_was_asked_for() -> None:
@@ -55,11 +61,11 @@ def test_links_keep_what_was_asked_for() -> None:
 
 def test_a_query_in_the_body_and_in_the_url_is_one_too_many() -> None:
     with pytest.raises(InvalidParameter):
-        read_parameters(request(q="message eq 'a'"), "message eq 'b'")
+        read(request(q="message eq 'a'"), "message eq 'b'")
 
 
 def test_a_blank_query_matches_everything() -> None:
-    assert read_parameters(request(q="  ")).query.log.text == "true"
+    assert read(request(q="  ")).query.log.text == "true"
 
 
 @given(SEQS)

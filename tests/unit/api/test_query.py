@@ -11,13 +11,14 @@ from falcon.asgi import App
 from eventsvc.api import problems
 from eventsvc.api.query import Query, tree
 from eventsvc.query import ast
+from eventsvc.search.queries import Queries
 
 
 @pytest.fixture
 def client() -> testing.TestClient:
     app: Any = App()
     problems.install(app)
-    app.add_route("/query", Query())
+    app.add_route("/query", Query(Queries()))
     return testing.TestClient(app)
 
 
