@@ -21,7 +21,7 @@ EventsvcError
 │   ├── LogTimeout           a statement ran into its time limit
 │   ├── CommitUnknown        the connection broke during COMMIT: stored or not, nobody knows
 │   ├── WriteQueueFull       more is waiting to be written than is allowed
-│   ├── SearchesQueued       more searches wait for PostgreSQL alone than is allowed
+│   ├── SearchesQueued       more heavy searches wait than is allowed
 │   ├── Fenced               another leader has drawn the next fence: this one may change nothing any more
 │   └── SchemaError          the database is not what this version needs
 ├── IndexUnavailable         Elasticsearch cannot give a whole answer now
@@ -202,7 +202,7 @@ class WriteQueueFull(LogError):
 
 
 class SearchesQueued(LogError):
-    """More searches wait for PostgreSQL alone than is allowed; try again in a moment."""
+    """More heavy searches wait than is allowed; try again in a moment."""
 
 
 class Fenced(LogError):

@@ -160,9 +160,10 @@ PROBLEMS: dict[type[Exception], Problem] = {
     errors.SearchesQueued: Problem(
         "searches-queued",
         503,
-        "Too many searches wait for PostgreSQL",
-        "Searches that the index cannot answer run in PostgreSQL, a few at a time. Send the same again after"
-        " Retry-After seconds, or narrow the query so that the index can answer it.",
+        "Too many heavy searches wait",
+        "Searches that the index cannot answer run in PostgreSQL, a few at a time; those that look for many substrings"
+        " in data or in short fields run in the index one at a time. Send the same again after Retry-After seconds, or"
+        " make the query lighter.",
         2,
     ),
     errors.QueriesQueued: Problem(
@@ -236,6 +237,7 @@ BY_STATUS: dict[int, Problem] = {
             "Not Implemented",
             "The request uses a part of HTTP that the service lacks; `detail` names it.",
         ),
+        Problem("http-version", 505, "HTTP Version Not Supported", "Send HTTP/1.1, or HTTP/1.0."),
         Problem(
             "too-many-connections",
             503,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from eventsvc.errors import EventsvcError, IndexUnavailable
+from eventsvc.errors import EventsvcError, IndexUnavailable, SearchesQueued
 from eventsvc.event import Event
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
@@ -68,6 +69,10 @@ class PageRequest:
     upto: int | None = None
 
 
+MOST_WILDCARDS = 16  # in one question, before it counts as heavy
+MOST_HEAVY_WAITING = 8  # in one process
+
+
 class Inexact(EventsvcError):
     """Elasticsearch is well, but cannot answer this, or not exactly: no reason to stop asking it other things."""
 
@@ -85,12 +90,37 @@ class Aggregated:
         return buckets
 
 
+class _Turns:
+    """Lets a few in at a time, in order; the others wait, as long as they are not too many."""
+
+    def __init__(self, at_once: int, most_waiting: int) -> None:
+        self._places, self._most, self._waiting = asyncio.Semaphore(at_once), at_once + most_waiting, 0
+
+    async def __aenter__(self) -> None:
+        if self._waiting >= self._most:
+            raise SearchesQueued(f"{self._waiting} heavy searches wait for the index")
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        except BaseException:
+            self._waiting -= 1
+            raise
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._places.release()
+        self._waiting -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Asks through a client that never retries by itself."""
+    """Asks through a client that never retries by itself.
+
+    Questions with many wildcards, which the index may take seconds for, are asked one at a time in each process.
+    """
 
     client: AsyncElasticsearch
     timeout: float = field(default=10.0)
+    _heavy: _Turns = field(default_factory=lambda: _Turns(1, MOST_HEAVY_WAITING), init=False)
 
     async def positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
         """Find where a page of events lies; what they hold is in the log.
@@ -142,6 +172,16 @@ class Hits:
             check_whole(await client.search(index=alias, size=0, terminate_after=1, ignore_unavailable=True))
 
     async def _search(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
+        if _count_wildcards(body["query"]) <= MOST_WILDCARDS:
+            return await self._ask(scope, body)
+        async with self._heavy:
+            try:
+                return await self._ask(scope, body)
+            except IndexUnavailable as exc:
+                # One heavy question that fails says nothing about others.
+                raise Inexact(f"a heavy question was not answered: {exc}") from exc
+
+    async def _ask(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
         # NOTE: _msearch for the sake of its header line: the names of hundreds of months do not fit into the
         # 4,096 bytes that Elasticsearch allows for a request line.
         header = {"index": list(scope.indexes), "allow_partial_search_results": False}
@@ -155,6 +195,18 @@ class Hits:
             raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {_reason(answer)}")
         check_whole(answer)
         return answer
+
+
+def _count_wildcards(query: Any) -> int:
+    match query:
+        case {"wildcard": _}:
+            return 1
+        case dict():
+            return sum(map(_count_wildcards, query.values()))
+        case list():
+            return sum(map(_count_wildcards, query))
+        case _:
+            return 0
 
 
 def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from eventsvc.api.problem_types import BY_STATUS
 from eventsvc.serve.listeners import is_turned_away, let_in
@@ -223,6 +223,8 @@ class Connection(HttpToolsProtocol):
         self._check_head()
         self._awaited, self._waited, self._received = "body", 0.0, 0
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.send = _send_without_chunks(self.cycle)  # type: ignore[method-assign]
         # Who asks first and is refused may send the body or not: the next bytes could be either.
         if self._door.closing or self.expect_100_continue or self.parser.should_upgrade():
             self.cycle.keep_alive = False
@@ -259,6 +261,8 @@ class Connection(HttpToolsProtocol):
         if codings and (codings[1:] or codings[0].strip().lower() != b"chunked"):
             raise self._because(501, "Transfer-Encoding may be chunked alone.")
         version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise self._because(505, "This service speaks HTTP/1.1 and HTTP/1.0.")
         if codings and version != "1.1":
             raise self._because(400, "Transfer-Encoding needs HTTP/1.1.")
         if len(hosts) != 1 and (hosts or version == "1.1"):
@@ -322,6 +326,24 @@ class Connection(HttpToolsProtocol):
 
     def _await_next(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+
+def _send_without_chunks(cycle: RequestResponseCycle) -> Any:
+    """Answer HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
+    send, is_endless = cycle.send, False
+
+    async def send_plainly(message: Any) -> None:
+        nonlocal is_endless
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", [])}
+            is_endless = b"content-length" not in names
+            if is_endless:
+                cycle.chunked_encoding, cycle.keep_alive = False, False
+        elif is_endless:
+            cycle.expected_content_length = len(message.get("body", b"")) + bool(message.get("more_body"))
+        await send(message)
+
+    return send_plainly
 
 
 def _begin_without_body(receive: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -40,8 +40,8 @@ MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one pro
 class Reader:
     """Reads through pools; one statement is one snapshot.
 
-    Searches of the whole log may take seconds. They have a pool of their own, so that tails and single events never
-    wait behind them, and no more than ``MOST_WAITING`` of them wait.
+    Searches of the whole log, and heavy ones of the tail, may take seconds. They have a pool of their own, so that
+    other tails and single events never wait behind them, and no more than ``MOST_WAITING`` of them wait.
     """
 
     def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
@@ -69,13 +69,17 @@ class Reader:
         it was at that moment, ``Moment.extends`` tells.
 
         Raises:
+            SearchesQueued: the query is heavy, and too many others wait already.
             LogUnavailable: PostgreSQL is away.
             LogTimeout: it took too long.
         """
         past = Filter("seq > %s", (base.watermark,))
         if base.failed:
             past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.failed)))
-        return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
+        if not matching.is_heavy:
+            return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
+        with self._turn():
+            return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
     async def whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool = True) -> AnswerT_co:
         """Ask about all matching events; a replica if one has replayed far enough.
@@ -85,11 +89,16 @@ class Reader:
             LogUnavailable: PostgreSQL is away.
             LogTimeout: it took too long.
         """
+        with self._turn():
+            return await self._ask_whole(matching, question, strong=strong)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         if self._waiting >= MOST_WAITING:
             raise SearchesQueued(f"{self._waiting} searches run in PostgreSQL or wait for it")
         self._waiting += 1
         try:
-            return await self._ask_whole(matching, question, strong=strong)
+            yield
         finally:
             self._waiting -= 1
 

@@ -130,6 +130,8 @@ def test_a_request_line_may_have_8190_bytes(wire: Any) -> None:
         (_get(b"/event", b"Transfer-Encoding: secret", method=b"POST"), 501),
         (_get(b"/event", b"Transfer-Encoding: gzip, chunked", method=b"POST"), 501),
         (_get(b"/event", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", method=b"POST"), 400),
+        (b"GET /event HTTP/0.9\r\nHost: x\r\n\r\n", 505),
+        (b"GET /event HTTP/2.0\r\nHost: x\r\n\r\n", 505),
         (b"POST /event HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (_get(b"/event", b"Content-Length: -1", method=b"POST"), 400),
         (_get(b"/event", b"Content-Length: 1", b"Content-Length: 2", method=b"POST"), 400),
@@ -183,4 +185,13 @@ def test_a_websocket_handshake_is_answered_like_any_request(wire: Any) -> None:
 
 def test_a_client_of_http_1_0_is_served(wire: Any) -> None:
     assert wire.send(b"GET /event HTTP/1.0\r\n\r\n").answer().status == 200
+    assert wire.is_closed()
+
+
+def test_a_client_of_http_1_0_gets_a_stream_without_chunks(wire: Any, service: Any) -> None:
+    assert service.post(BODY).status == 201
+    wire.send(b"GET /event?trailer=true HTTP/1.0\r\nAccept: application/x-ndjson\r\nConnection: keep-alive\r\n\r\n")
+    assert b"transfer-encoding" not in wire.read_until(b"\r\n\r\n").lower()
+    assert json.loads(wire.read_until(b"\n"))["message"] == "hello"
+    assert json.loads(wire.read_until(b"\n"))["count"] == 1
     assert wire.is_closed()

@@ -1,0 +1,219 @@
+"""The service is attacked while others use it. ``make attack`` does so for minutes and prints what it has seen."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+LONG = bool(os.environ.get("FULL_RUN"))
+SEED = int(os.environ.get("SEED", "25"))
+SIZE, SECONDS = (6, 40.0) if LONG else (1, 2.0)
+# The machine of the short run may be busy with anything else.
+WORST_CANARY = 0.5 if LONG else 5.0  # seconds
+MEMORY = (64 if LONG else 200) * 2**20  # bytes that a worker may use more afterwards
+POOLS = 40  # descriptors of connections to both stores, which a worker opens when it first needs them
+_DEADLINE = 30.0
+_HERE = Path(__file__).parent
+
+
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"attack_{name}", _HERE / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+attacks = _load("attacks")
+
+
+@dataclass
+class Worker:
+    """What one worker process uses."""
+
+    memory: int
+    descriptors: int
+
+
+class Service:
+    """`eventsvc serve` with two workers, and `eventsvc index`."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.log = folder / "service.log"
+        environment |= {"EVENTSVC_PORT": str(self.port), "EVENTSVC_WORKERS": "2", "EVENTSVC_LOG_FORMAT": "json"}
+        self._environment = os.environ | environment
+        self.processes = [self._launch("serve"), self._launch("index")]
+        _until(self._answers)
+        self.first_workers = self.workers()
+
+    def _launch(self, command: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "eventsvc", command], env=self._environment, stderr=log)
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
+                return answer.status == 200 and len(self.workers()) == 2
+        except OSError:
+            return False
+
+    def workers(self) -> dict[int, Worker]:
+        serve = self.processes[0].pid
+        children = Path(f"/proc/{serve}/task/{serve}/children").read_text(encoding="ascii").split()
+        return {int(pid): _measure(pid) for pid in children}
+
+    def server_errors(self) -> dict[str, int]:
+        """Count answers of 500 and more, but not 503, by status."""
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=_DEADLINE) as answer:
+            text = answer.read().decode()
+        counted = Counter[str]()
+        for status, count in re.findall(r'^eventsvc_requests_total\{.*status="(5\d\d)"\} (\S+)', text, re.MULTILINE):
+            counted[status] += int(float(count))
+        del counted["503"]
+        return dict(counted)
+
+    def complaints(self) -> list[str]:
+        """Give the lines of the log that should not be there."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [
+            line[:2000] for line in lines if re.search(r"Traceback|TIMEOUT|\"log.level\": ?\"(error|critical)", line)
+        ]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            process.wait(60)
+
+
+def _measure(pid: str) -> Worker:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return Worker(int(found[1]) * 1024 if found else 0, len(list(Path(f"/proc/{pid}/fd").iterdir())))
+
+
+def _until(condition: Callable[[], Any], seconds: float = _DEADLINE) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.fixture
+def service(database: str, elasticsearch_url: str, index_prefix: str, tmp_path: Path) -> Iterator[Service]:
+    made = Service(
+        tmp_path,
+        EVENTSVC_DATABASE_URL=database,
+        EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url,
+        EVENTSVC_INDEX_PREFIX=index_prefix,
+        EVENTSVC_SEARCH_TIMEOUT="10" if LONG else "2",
+        EVENTSVC_ELASTICSEARCH_TIMEOUT="10" if LONG else "2",
+    )
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@dataclass
+class Attacked:
+    """One attack, and how the canaries were meanwhile."""
+
+    what: str
+    began: float
+    seconds: float
+    answers: Counter[int]
+    worst: dict[str, float] = field(default_factory=dict)
+
+
+def _attack(attack: Callable[[Any], None], port: int) -> Attacked:
+    target = attacks.Target(port, SIZE, SECONDS, Random(SEED))
+    began = time.time()
+    attack(target)
+    return Attacked((attack.__doc__ or "").strip(), began, time.time() - began, target.answers)
+
+
+def _run(service: Service) -> tuple[list[Attacked], list[Any]]:
+    """Attack in all ways, one after the other, with canaries beside."""
+    canaries = [sys.executable, str(_HERE / "canaries.py"), str(service.port)]
+    with subprocess.Popen(canaries, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as singing:
+        done = [_attack(attack, service.port) for attack in attacks.ATTACKS]
+        seen = json.loads(singing.communicate("\n")[0])
+    for one in done:
+        for kind, began, seconds, _ in seen:
+            if began + seconds >= one.began and began <= one.began + one.seconds:
+                one.worst[kind] = max(one.worst.get(kind, 0.0), seconds)
+    return done, seen
+
+
+def _is_calm(service: Service, before: dict[int, Worker]) -> bool:
+    now = service.workers()
+    return all(
+        pid in now and now[pid].memory - was.memory < MEMORY and now[pid].descriptors - was.descriptors < POOLS
+        for pid, was in before.items()
+    )
+
+
+def _render(done: list[Attacked], seen: list[Any], before: dict[int, Worker], after: dict[int, Worker]) -> str:
+    lines = ["| attack | seconds | answers | worst healthz, POST, search |", "| --- | --- | --- | --- |"]
+    for one in done:
+        answers = _render_answers(one.answers)
+        worst = ", ".join(f"{one.worst.get(kind, 0) * 1000:.0f} ms" for kind in ("healthz", "POST", "search"))
+        lines.append(f"| {one.what} | {one.seconds:.1f} | {answers} | {worst} |")
+    told = _render_answers(Counter(status for *_, status in seen))
+    memory = "; ".join(
+        f"{was.memory >> 20} → {now.memory >> 20} MiB and {was.descriptors} → {now.descriptors} descriptors"
+        for was, now in ((was, after[pid]) for pid, was in before.items() if pid in after)
+    )
+    return "\n".join([*lines, "", f"Canaries were answered {told}. The workers used {memory}."])
+
+
+def _render_answers(answers: Counter[int]) -> str:
+    return ", ".join(f"{status or 'none'}: {count:,}" for status, count in sorted(answers.items()))
+
+
+def _write_report(text: str) -> None:
+    print(text)  # noqa: T201
+    if path := os.environ.get("REPORT"):
+        page = Path(path)
+        block = f"<!-- attack -->\n{text}\n<!-- /attack -->"
+        old = page.read_text(encoding="utf-8")
+        new = re.sub("<!-- attack -->.*<!-- /attack -->", lambda _: block, old, flags=re.DOTALL)
+        page.write_text(new, encoding="utf-8")
+
+
+def test_nobody_stops_the_service_or_starves_others(service: Service) -> None:
+    before = service.workers()
+    done, seen = _run(service)
+    calm = _until(lambda: _is_calm(service, before), seconds=60.0 if LONG else 20.0)
+    text = _render(done, seen, before, service.workers())
+    _write_report(text)
+    assert service.workers().keys() == service.first_workers.keys(), "a worker was killed"
+    assert service.complaints() == []
+    assert service.server_errors() == {}
+    assert not {status for *_, status in seen} - {200, 201, 503}
+    assert calm, text
+    assert max(seconds for _, _, seconds, _ in seen) < WORST_CANARY, text
