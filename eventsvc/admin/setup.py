@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def make_secrets(folder: Path) -> list[str]:
     Under root the files belong to the users of the images, with mode 0400, which Elasticsearch insists on.
 
     Args:
-        folder: has or gets the subfolders ``postgres``, ``elasticsearch``, ``kibana``, ``prometheus`` and ``eventsvc``.
+        folder: has or gets the subfolders ``postgres``, ``elasticsearch``, ``kibana``,
+            ``kibana-objects``, ``prometheus`` and ``eventsvc``.
 
     Returns:
         What was made or renewed, relative to ``folder``; empty when all was there.
@@ -77,7 +79,8 @@ def _make_passwords(store: _Store) -> None:
     store.put("eventsvc/database_url", _EVENTSVC, f"postgresql://eventsvc:{database}@postgres:5432/eventsvc")
     service = store.secret("eventsvc/elasticsearch_password", _EVENTSVC)
     kibana = store.secret("kibana/elasticsearch_password", _ELASTIC)
-    people = store.secret("eventsvc/kibana_password", _EVENTSVC)
+    store.move("eventsvc/kibana_password", "kibana-objects/password", _EVENTSVC)
+    people = store.secret("kibana-objects/password", _EVENTSVC)
     store.put("elasticsearch/kibana_password", _ELASTIC, people)  # where people find it
     store.secret("kibana/encryption_key", _ELASTIC)
     store.secret("elasticsearch/elastic_password", _ELASTIC)
@@ -127,6 +130,12 @@ class _Store:
             self.put(name, owner, make())
         return self.get(name)
 
+    def move(self, old: str, new: str, owner: int) -> None:
+        """Put a secret of an earlier version where it belongs now."""
+        if self.has(old):
+            self.put(new, owner, self.get(old))
+            (self.folder / old).unlink()
+
     def put(self, name: str, owner: int, text: str) -> None:
         """Write a file unless it holds just that; what stands at its name is always whole."""
         path = self.folder / name
@@ -134,8 +143,10 @@ class _Store:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_text(text, encoding="ascii")
-        scratch.chmod(0o400)
+        with suppress(FileNotFoundError):
+            scratch.unlink()
+        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write(text)
         if os.geteuid() == 0:
             os.chown(scratch, owner, 0 if owner == _ELASTIC else owner)
         scratch.rename(path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import falcon
+import structlog
 
 from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType, WriteQueueFull
 from eventsvc.telemetry import SPOOLED
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from falcon.asgi import Request
+
+_log = structlog.get_logger(__name__)
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -145,7 +148,7 @@ class Spool:
 
         Raises:
             BodyTooLarge: beyond the limit.
-            WriteQueueFull: other bodies fill the room.
+            WriteQueueFull: other bodies fill the room, or the disk is full.
         """
         taken = 0
 
@@ -158,14 +161,20 @@ class Spool:
             SPOOLED.inc(len(chunk))
             file.write(chunk)
 
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (closing a full one fails as well)
+        try:
             try:
                 await _copy_body(req, limit, take)
                 file.seek(0)
-                yield file
-            finally:
-                self._room += taken
-                SPOOLED.dec(taken)
+            except OSError as exc:
+                _log.warning("a body cannot be kept in a temporary file", reason=exc.strerror)
+                raise WriteQueueFull("there is no room on the disk for the bodies under way") from exc
+            yield file
+        finally:
+            with suppress(OSError):
+                file.close()
+            self._room += taken
+            SPOOLED.dec(taken)
 
 
 def _check_length(req: Request, limit: int) -> int:

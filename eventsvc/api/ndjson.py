@@ -117,7 +117,7 @@ async def _chunks(
             )
     except EventsvcError as exc:
         _log.warning("a stream broke off", reason=str(exc))
-        yield form.break_off(describe_error(exc))
+        yield form.break_off(describe_error(exc, reading.root))
         return
     if reading.trailer:
         yield form.end(count)
@@ -139,7 +139,7 @@ def _following(reading: Reading, end: Position, upto: int | None, most: int | No
     return replace(reading.wanted, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
 
 
-def describe_error(exc: EventsvcError) -> dict[str, Any]:
-    """Give the problem that this error would have been before the answer began."""
+def describe_error(exc: EventsvcError, root: str) -> dict[str, Any]:
+    """Give the problem that this error would have been before the answer began; ``root`` is the proxy's prefix."""
     problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
-    return {"type": problem.type, "title": problem.title, "status": problem.status, "detail": exc.public}
+    return {"type": root + problem.type, "title": problem.title, "status": problem.status, "detail": exc.public}

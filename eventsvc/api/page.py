@@ -49,6 +49,7 @@ class Reading:
         fields: only these, in this order; None for all.
         strong: with everything acknowledged before the request, at the price of asking PostgreSQL.
         trailer: end a stream with a line that holds the count.
+        root: the prefix of a proxy before the service.
         download: "" or, where the answer is to be saved as a file, the form of that file, or "true".
     """
 
@@ -61,6 +62,7 @@ class Reading:
     strong: bool
     trailer: bool
     download: str
+    root: str
 
     def next_cursor(self, last: Position, moment: Moment | None) -> str:
         """Give the cursor of the page after this position."""
@@ -113,6 +115,7 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
         strong=choice(given, "consistency", ("strong", "eventual")) == "strong",
         trailer=yes_or_no(given, "trailer"),
         download=choice(given, "download", ("", "true", "false", "json", "ndjson", "csv")).replace("false", ""),
+        root=req.scope.get("root_path", ""),
     )
 
 

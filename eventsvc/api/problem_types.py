@@ -154,7 +154,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "write-queue-full",
         503,
         "Too many events wait to be written",
-        f"The service is at its limit, or stopping. {_NOT_STORED}",
+        f"The service is at its limit, or stopping, or its disk is full. {_NOT_STORED}",
         1,
     ),
     errors.SearchesQueued: Problem(

@@ -93,7 +93,9 @@ class Stream:
         req.scope.setdefault("state", {})["endless"] = True  # a client that ends its side has gone away
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
-        resp.stream = Sender(self._live, self._reader, query, after, heartbeat=self._heartbeat, grace=self._grace)
+        root = req.scope.get("root_path", "")
+        options: dict[str, Any] = {"heartbeat": self._heartbeat, "grace": self._grace, "root": root}
+        resp.stream = Sender(self._live, self._reader, query, after, **options)
 
 
 class Sender:
@@ -103,10 +105,18 @@ class Sender:
     """
 
     def __init__(
-        self, live: Live, reader: Reader, query: Compiled, after: int | None, *, heartbeat: float, grace: float
+        self,
+        live: Live,
+        reader: Reader,
+        query: Compiled,
+        after: int | None,
+        *,
+        heartbeat: float,
+        grace: float,
+        root: str = "",
     ) -> None:
         self._live, self._reader, self._query = live, reader, query
-        self._heartbeat, self._grace = heartbeat, grace
+        self._heartbeat, self._grace, self._root = heartbeat, grace, root
         self._topic = Topic(query.text, _everything if query.node is None else to_predicate(query.node))
         self._position = live.position if after is None else after
         self._listener: Listener | None = None
@@ -139,7 +149,7 @@ class Sender:
             while self._listener is not None and not self._live.closing and not self._listener.lost:
                 yield await self._take(self._listener)
         except EventsvcError as exc:
-            yield _message(describe_error(exc))
+            yield _message(describe_error(exc, self._root))
             return
         if self._live.closing:
             yield b": the service stops; come back in a moment\n\n"

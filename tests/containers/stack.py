@@ -208,7 +208,8 @@ class Stack:
         """Every secret that the first start made."""
         files = {
             "postgres": ("password",),
-            "eventsvc": ("database_url", "elasticsearch_password", "kibana_password", "admin_key", "metrics_key"),
+            "eventsvc": ("database_url", "elasticsearch_password", "admin_key", "metrics_key"),
+            "kibana-objects": ("password",),
             "kibana": ("elasticsearch_password", "encryption_key"),
             "elasticsearch": ("elastic_password", "node.key"),
         }

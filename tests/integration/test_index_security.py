@@ -144,7 +144,7 @@ def test_rights_end_at_our_indexes(secured_settings: Callable[..., Settings]) ->
     ("user", "name", "roles"),
     [
         ("kibana_server", "kibana/elasticsearch_password", {"kibana_system"}),
-        ("events", "eventsvc/kibana_password", {"kibana_admin", "events_reader"}),
+        ("events", "kibana-objects/password", {"kibana_admin", "events_reader"}),
     ],
 )
 def test_kibanas_users(
@@ -160,7 +160,7 @@ def test_people_can_read_and_not_write(
     secured: SecuredElasticsearch, secured_settings: Callable[..., Settings]
 ) -> None:
     """Whoever may look at events in Kibana can change none."""
-    password = (secured.secrets / "eventsvc" / "kibana_password").read_text()
+    password = (secured.secrets / "kibana-objects" / "password").read_text()
     settings = secured_settings(elasticsearch_user="events", elasticsearch_password=password)
     with index_client.connect(settings) as client:
         client.search(index="events*", body={"size": 1})

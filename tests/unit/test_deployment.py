@@ -65,3 +65,10 @@ def test_secrets_are_never_in_the_environment() -> None:
     settings = re.findall(r"^\s+(\w*PASSWORD\w*):", COMPOSE, re.MULTILINE)
     assert settings
     assert all(name.endswith("_FILE") for name in settings)
+
+
+def test_kibanas_passwords_are_in_no_volume_of_the_service() -> None:
+    """API replicas and indexers mount their own secrets alone."""
+    mounts = re.findall(r"^ *- (\S+)-secrets:(\S+)$", COMPOSE, re.MULTILINE)
+    at_work = sorted(volume for volume, place in mounts if not place.startswith("/secrets/"))
+    assert at_work.count("kibana-objects") == at_work.count("kibana") == at_work.count("eventsvc") == 1
