@@ -18,6 +18,7 @@ class Event(msgspec.Struct, frozen=True):
         seq: its position in the log.
         id: UUID4, canonical lower-case text.
         created_at: milliseconds since 1970-01-01T00:00:00Z, by the database's clock.
+        occurred_at: nanoseconds since then, by the sender's clock; that of created_at if the sender does not say.
         data: JSON text, as PostgreSQL's jsonb writes it. Kept as text: most readers only pass it on, and a
             round trip through Python objects would cost time and, for large integers, digits.
     """
@@ -25,6 +26,7 @@ class Event(msgspec.Struct, frozen=True):
     seq: int
     id: str
     created_at: int
+    occurred_at: int
     email: str
     environment: str
     component: str
@@ -36,6 +38,11 @@ class Event(msgspec.Struct, frozen=True):
         """What events are ordered by, in both stores."""
         return (self.created_at, self.seq)
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """What events are ordered by on request: when they happened."""
+        return (self.occurred_at, self.seq)
+
     def parsed_data(self) -> Any:
         """Data as Python objects; a number is an int or a Decimal, exact."""
         return _decode_exactly(self.data)
@@ -45,6 +52,7 @@ class Event(msgspec.Struct, frozen=True):
         return {
             "id": self.id,
             "createdAt": format_time(self.created_at),
+            "occurredAt": format_nanoseconds(self.occurred_at),
             "email": self.email,
             "environment": self.environment,
             "component": self.component,
@@ -53,6 +61,8 @@ class Event(msgspec.Struct, frozen=True):
         }
 
 
+NANOSECONDS = 1_000_000  # in a millisecond
+_TO_MILLISECONDS = len("2018-01-31T12:00:00.123")
 _decode_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
@@ -67,6 +77,13 @@ def format_time(milliseconds: int) -> str:
     return f"{_format_day(day)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}.{fraction:03}Z"
 
 
+def format_nanoseconds(nanoseconds: int) -> str:
+    """RFC 3339 in UTC with Z and milliseconds, or as many as are needed of nine digits, by threes."""
+    milliseconds, rest = divmod(nanoseconds, NANOSECONDS)
+    text = format_time(milliseconds)
+    return f"{text[:-1]}{rest:06}".removesuffix("000") + "Z" if rest else text
+
+
 @lru_cache(maxsize=1024)
 def _format_day(day: int) -> str:
     return (_EPOCH + timedelta(days=day)).date().isoformat()
@@ -77,11 +94,27 @@ def parse_time(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
 
 
+def parse_nanoseconds(text: str) -> int:
+    """Nanoseconds since 1970 of what ``format_nanoseconds`` wrote."""
+    milliseconds, rest = text[:_TO_MILLISECONDS], text[_TO_MILLISECONDS:-1]
+    return parse_time(milliseconds + "Z") * NANOSECONDS + int(rest.ljust(6, "0"))
+
+
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as sent, checked, not yet stored; ``data`` is compact JSON in UTF-8."""
+    """One event as sent, checked, not yet stored.
+
+    Attributes:
+        data: compact JSON in UTF-8.
+        occurred_at: nanoseconds since 1970; None for the time at which it is stored.
+    """
 
     email: str
     environment: str
     component: str
     message: str
     data: bytes
+    occurred_at: int | None = None
+
+    def occurred(self, created_at: int) -> int:
+        """When it happened, if it is stored at this time."""
+        return created_at * NANOSECONDS if self.occurred_at is None else self.occurred_at

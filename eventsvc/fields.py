@@ -25,7 +25,7 @@ class Field:
 
     Attributes:
         name: as in queries and in JSON.
-        column: in PostgreSQL.
+        column: in PostgreSQL; an expression over columns where it is computed.
         exact: the index field that holds the value itself (eq, in, ranges).
         folded: the index field that holds what ``ct`` and ``sw`` look at: folded text for short fields,
             triples of characters for the message and for all of data, typed terms for a path in data; "" where
@@ -54,6 +54,7 @@ FIELDS: dict[str, Field] = {
         Field("component", Kind.TEXT, "component", "component", "terms.component", _TEXT),
         Field("message", Kind.TEXT, "message", "message.raw", "terms.message", _TEXT),
         Field("createdAt", Kind.TIME, "created_at", "createdAt", "", _EQUALITY | _ORDER),
+        Field("occurredAt", Kind.TIME, "event_occurred(occurred_at, created_at)", "occurredAt", "", _EQUALITY | _ORDER),
         Field("data", Kind.JSON, "data", "terms.data", "terms.values", _TEXT | _ORDER),
     )
 }

@@ -188,6 +188,7 @@ def make_event() -> Callable[..., Event]:
         }
         if "seq" not in changes:
             values["seq"] = next(seqs)
-        return Event(**(values | changes))
+        values |= changes
+        return Event(**({"occurred_at": values["created_at"] * 1_000_000} | values))
 
     return make

@@ -57,4 +57,5 @@ class Gate:
 
 def as_stored(new: NewEvent, now: int) -> Event:
     """Give the event that this one is about to become; it has no id yet."""
-    return Event(0, "", now, new.email, new.environment, new.component, new.message, new.data.decode())
+    text = (new.email, new.environment, new.component, new.message, new.data.decode())
+    return Event(0, "", now, new.occurred(now), *text)

@@ -23,6 +23,7 @@ from eventsvc.incoming.split import BOM, Item, split_lines
 from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.connection import Connection, transaction, translate_errors
 from eventsvc.log.months import ensure_months, list_months, month_of
+from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write.copy_rows import COPY, CopySource, pack_row
 from eventsvc.query.to_sql import to_sql
 
@@ -57,11 +58,9 @@ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 _ERASED = "SELECT id::text FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _BRING_BACK = "DELETE FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _PRESENT = "SELECT id::text FROM event WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
-_EXPORT = """
-DECLARE export NO SCROLL CURSOR FOR
-SELECT seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data
-FROM event WHERE {} ORDER BY seq
-"""
+_EXPORT = f"""
+DECLARE export NO SCROLL CURSOR FOR SELECT {EVENT_COLUMNS} FROM event WHERE {{}} ORDER BY seq
+"""  # noqa: S608  (constants; what is put in comes from to_sql)
 
 Advance = Callable[[int], None]
 

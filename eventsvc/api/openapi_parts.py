@@ -45,6 +45,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "tz": ("time zone of dates in q, and of days", {"type": "string", "default": "UTC", "examples": ["Europe/Berlin"]}),
     "limit": ("at most so many", number(1, page.MOST, page.LIMIT)),
     "order": ("newest or oldest first", word("desc", "asc")),
+    "orderBy": ("the time that events are ordered by", word("createdAt", "occurredAt")),
     "cursor": ("where the last page ended; take it from the header Link, unchanged", _TEXT),
     "fields": (
         f"only these fields, separated by commas: {', '.join(FIELDS)}",
@@ -137,8 +138,7 @@ def _field(name: str) -> Json:
     )
 
 
-_SAMPLE = Event(**{name: 0 if name in {"seq", "created_at"} else "0" for name in Event.__struct_fields__})  # type: ignore[arg-type]
-_STORED = tuple(_SAMPLE.to_json())
+_STORED = tuple(Event(0, "", 0, 0, "", "", "", "", "0").to_json())
 _SENT = tuple(name for name in _STORED if name not in {"id", "createdAt"})
 _NEEDED = tuple(EVENT)[:4]
 _EVENTS = _list(_ref("Event"))

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 LIMIT, MOST = 100, 1000
 
-_CURSOR = struct.Struct(">Bqqqq")  # version, now, erasure epoch, created_at, seq
+_CURSOR = struct.Struct(">Bqqqq")  # version, now, erasure epoch, time, seq
 _CURSOR_VERSION = 1
 _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
-_TIMES = range(-62_135_596_800_000, 253_402_300_800_000)  # ms: the years 1 to 9999
+# What a position may begin with: ms of the years 1 to 9999, or ns that a column can hold.
+_TIMES = {"createdAt": range(-62_135_596_800_000, 253_402_300_800_000), "occurredAt": range(2**63)}
 _NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
@@ -77,7 +78,7 @@ class Reading:
         return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
 
 
-PARAMETERS = ("q", "tz", "limit", "order", "cursor", "fields", "count", "consistency", "trailer", "download")
+PARAMETERS = ("q", "tz", "limit", "order", "orderBy", "cursor", "fields", "count", "consistency", "trailer", "download")
 
 
 async def read_parameters(req: Request, body: str | None = None) -> Reading:
@@ -109,6 +110,7 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
             after=cursor[1] if cursor else None,
             newest_first=newest_first,
             count=yes_or_no(given, "count"),
+            time=_read_order(given),
         ),
         now=now,
         fields=read_fields(given),
@@ -179,6 +181,11 @@ def read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
     return names
 
 
+def _read_order(given: Mapping[str, str]) -> str:
+    """Read the field that events are ordered by."""
+    return choice(given, "orderBy", tuple(_TIMES))
+
+
 def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | None:
     """Give the first page's now, and the position; the epoch in it is for whoever must tell old cursors."""
     if "cursor" not in given:
@@ -186,19 +193,20 @@ def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | 
     try:
         raw = urlsafe_b64decode(given["cursor"].encode("ascii"))
         content, digest = raw[: _CURSOR.size], raw[_CURSOR.size :]
-        version, now, _epoch, created_at, seq = _CURSOR.unpack(content)
+        version, now, _epoch, moment, seq = _CURSOR.unpack(content)
     except (UnicodeEncodeError, Base64Error, struct.error) as exc:
         raise InvalidParameter("cursor", "it is not one of ours: take it from a Link header, unchanged") from exc
     # The digest is no secret: whoever computes it may put any numbers here.
-    possible = seq >= 0 and created_at in _TIMES and now in _NOWS
+    possible = seq >= 0 and moment in _TIMES[_read_order(given)] and now in _NOWS
     if version != _CURSOR_VERSION or not possible or digest != _digest(content, given, seen):
         raise InvalidParameter("cursor", "it belongs to another query: start again without a cursor")
-    return now, (created_at, seq)
+    return now, (moment, seq)
 
 
 def _digest(content: bytes, given: Mapping[str, str], seen: str) -> bytes:
     """Bind a cursor to what decides which events there are and in which order."""
-    bound = (given.get("q", "").strip(), given.get("tz", "UTC"), given.get("order", "desc"), seen)
+    by_creation = () if _read_order(given) == "createdAt" else (given["orderBy"],)
+    bound = (given.get("q", "").strip(), given.get("tz", "UTC"), given.get("order", "desc"), seen, *by_creation)
     return hashlib.blake2b(content + repr(bound).encode(), digest_size=_DIGEST, person=b"eventsvc cursor").digest()
 
 

@@ -12,7 +12,7 @@ from falcon.asgi import Request, Response
 from eventsvc.api.page import plain_parameters
 from eventsvc.query import ast
 from eventsvc.query.render import render
-from eventsvc.query.times import format_instant
+from eventsvc.query.times import format_exact, format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
 from eventsvc.search.queries import Queries
@@ -78,6 +78,10 @@ def tree(node: ast.Node) -> dict[str, Any]:  # noqa: PLR0911  (one for each node
             bounds = {"from": start, "before": end}
             given = {name: format_instant(bound) for name, bound in bounds.items() if bound is not None}
             return {"field": "createdAt", **given}
+        case ast.Occurred(start, end):
+            bounds = {"from": start, "before": end}
+            given = {name: format_exact(bound) for name, bound in bounds.items() if bound is not None}
+            return {"field": "occurredAt", **given}
         case ast.Equal(subject, value):
             return _comparison(subject, "eq", _plain(value))
         case ast.In(subject, values):

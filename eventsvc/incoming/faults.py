@@ -17,13 +17,17 @@ from email_validator import EmailNotValidError, validate_email
 
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+from eventsvc.incoming.occurred import read_occurred
 from eventsvc.text import numbers
 from eventsvc.text.clean import clean_characters
 
 EmailFault = Callable[[str], "str | None"]
 
-_FIELDS = ("email", "environment", "component", "message", "data")
-_GIVEN = ("id", "createdAt")
+_FIELDS = ("email", "environment", "component", "message", "data", "occurredAt")
+_GIVEN = {
+    "id": "is given by the service; leave it out",
+    "createdAt": "is given by the service, when it stores the event; say in occurredAt when it happened",
+}
 _LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
 _INTERNAL = frozenset({"localhost", "local", "test", "invalid", "onion", "arpa"})
 # PERF: possessive, and a string that does not end is a token of its own: every character is looked at once.
@@ -184,11 +188,20 @@ def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
         reason = email_fault(event["email"])
         if reason is not None:
             yield Fault("/email", reason)
+    if event.get("occurredAt") is not None:
+        yield from _check_occurred(event["occurredAt"])
     unknown = [name for name in event if name not in _FIELDS]
     # PERF: near names cost the most here, so only those that can be in the answer are looked for.
     yield from (_unknown(name, near=number < limits.FAULTS) for number, name in enumerate(unknown))
     if "data" in event:
         yield from _check_data(event["data"])
+
+
+def _check_occurred(value: Any) -> Iterator[Fault]:
+    try:
+        read_occurred(value)
+    except ValueError as exc:
+        yield Fault("/occurredAt", str(exc))
 
 
 def _check_text(pointer: str, value: Any, longest: int) -> Iterator[Fault]:
@@ -253,7 +266,7 @@ def _check_twice(value: Pairs, pointer: str) -> Iterator[Fault]:
 def _unknown(name: str, *, near: bool) -> Fault:
     pointer = _cut(f"/{_escape(name)}")
     if name in _GIVEN:
-        return Fault(pointer, "is given by the service; leave it out")
+        return Fault(pointer, _GIVEN[name])
     close = difflib.get_close_matches(name[:50], _FIELDS, n=1) if near else []
     hint = f"did you mean {close[0]}?" if close else "anything of your own goes into data"
     return Fault(pointer, f"is not a field of an event; {hint}")

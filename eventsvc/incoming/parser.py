@@ -13,6 +13,7 @@ from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
 from eventsvc.event import NewEvent
 from eventsvc.incoming import faults
+from eventsvc.incoming.occurred import read_occurred
 from eventsvc.text import numbers
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class _Sent(msgspec.Struct, forbid_unknown_fields=True):
     component: str
     message: str
     data: Any = None
+    occurred_at: str | None = msgspec.field(default=None, name="occurredAt")
 
 
 class EventParser:
@@ -53,17 +55,25 @@ class EventParser:
             faults.explain(raw, self._email_fault)
         if _HAS_EXPONENT.search(data):
             data = _spell_out(sent.data)
-        return NewEvent(sent.email, sent.environment, sent.component, sent.message, data)
+        occurred_at = None if sent.occurred_at is None else self._occurred(raw, sent.occurred_at)
+        return NewEvent(sent.email, sent.environment, sent.component, sent.message, data, occurred_at)
 
     def _read(self, raw: bytes) -> _Sent:
         if len(raw) > _LONG and len(_EXPONENT.findall(raw)) > _EXPONENTS:
             event = faults.explain(raw, self._email_fault)
-            return _Sent(event["email"], event["environment"], event["component"], event["message"], event.get("data"))
+            return _Sent(*map(event.get, _SENT))
         try:
             return _decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             faults.explain(raw, self._email_fault)
             raise InvalidBody(f"not JSON that can be read: {exc}") from exc
+
+    def _occurred(self, raw: bytes, text: str) -> int:
+        try:
+            return read_occurred(text)
+        except ValueError:
+            faults.explain(raw, self._email_fault)
+            return read_occurred(text)  # a moment later it is not too far ahead any more
 
     def _is_suspicious(self, raw: bytes, sent: _Sent, data: bytes) -> bool:
         """Tell whether a rule may be broken; never False when one is (the tests try to prove otherwise)."""
@@ -82,6 +92,7 @@ class EventParser:
         )
 
 
+_SENT = ("email", "environment", "component", "message", "data", "occurredAt")
 _decode = msgspec.json.Decoder(_Sent, float_hook=numbers.read_float).decode
 encode = msgspec.json.Encoder(decimal_format="number").encode
 _LARGE_INTEGER_DIGITS = 308  # one less than float64's largest number has
@@ -100,10 +111,13 @@ def _has_more_keys(raw: bytes, sent: _Sent, data: bytes) -> bool:
     events are sent the slow way before they come here).
     """
     kept = sent.email.count(":") + sent.environment.count(":") + sent.component.count(":") + sent.message.count(":")
-    return raw.count(b":") - kept - data.count(b":") > (_KEYS_WITHOUT_DATA if data == b"null" else _KEYS)
+    keys = _KEYS + (data != b"null")
+    if sent.occurred_at is not None:
+        keys, kept = keys + 1, kept + sent.occurred_at.count(":")
+    return raw.count(b":") - kept - data.count(b":") > keys
 
 
-_KEYS_WITHOUT_DATA, _KEYS = 4, 5
+_KEYS = 4  # that every event has
 
 
 def _spell_out(data: Any) -> bytes:

@@ -55,6 +55,8 @@ def _change(raw: bytes, refusal: InvalidInput) -> bytes:
     if isinstance(changed.get("message"), str):
         changed["message"] = clean_message(changed["message"], limits.MESSAGE)
     found = refusal.faults if isinstance(refusal, InvalidEvents) else (Fault("", str(refusal)),)
+    if any(one.pointer == "/occurredAt" for one in found):
+        del changed["occurredAt"]
     changed["data"] = _mark(changed.get("data"), found)
     return msgspec.json.encode(changed)
 

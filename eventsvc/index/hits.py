@@ -10,11 +10,13 @@ from elasticsearch import AsyncElasticsearch
 
 from eventsvc.errors import EventsvcError, IndexUnavailable, SearchesQueued
 from eventsvc.event import Event
+from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
 
 _OK, _REFUSED = 200, 400
 _PER_POSITION = 130  # bytes of memory: a tuple and two integers
+_END_OF_TIME = 253_402_300_799_999  # ms since 1970
 MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
 
 
@@ -44,10 +46,19 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Where matching events lie: (created_at, seq), in order; and how many match in all if that was asked for."""
+    """Where matching events lie.
+
+    Attributes:
+        found: (time, seq), in order.
+        total: how many match in all, if that was asked for.
+        first: when the first of them was created, in ms.
+        last: when the last of them was.
+    """
 
     found: tuple[tuple[int, int], ...] = ()
     total: int | None = None
+    first: int = 0
+    last: int = 0
 
     def weigh(self) -> int:
         """Estimate the bytes it takes."""
@@ -59,7 +70,8 @@ class PageRequest:
     """Which of the matching documents.
 
     Attributes:
-        after: only hits past this (created_at, seq).
+        after: only hits past this (time, seq).
+        time: the field that hits are ordered by.
     """
 
     size: int
@@ -67,6 +79,7 @@ class PageRequest:
     newest_first: bool = True
     count: bool = False
     upto: int | None = None
+    time: str = "createdAt"
 
 
 MOST_WILDCARDS = 16  # in one question, before it counts as heavy
@@ -133,7 +146,9 @@ class Hits:
             return Positions(total=0 if wanted.count else None)
         answer = await self._search(scope, _page_body(scope, query, wanted) | {"_source": False})
         total = answer["hits"]["total"]["value"] if wanted.count else None
-        return Positions(tuple((at, seq) for at, seq in (hit["sort"] for hit in answer["hits"]["hits"])), total)
+        keys = [hit["sort"] for hit in answer["hits"]["hits"]]
+        created = [key[-1] for key in keys] or [0]
+        return Positions(tuple((at, seq) for at, seq, _ in keys), total, min(created), max(created))
 
     async def events(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> tuple[list[Event], int | None]:
         """Give a page of events as the index holds them, and how many match in all: for when the log is not asked.
@@ -215,12 +230,13 @@ def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict
     narrowed = Scope(scope.indexes, min(watermarks, default=None), scope.excluded)
     body = {
         "query": narrowed.narrow(query),
-        "sort": [{"createdAt": order}, {"seq": order}],
+        # No two events have the same seq: createdAt is only told, and tells the log in which months they lie.
+        "sort": [{FIELDS[wanted.time].exact: order}, {"seq": order}, {"createdAt": order}],
         "size": wanted.size,
         "track_total_hits": wanted.count,
     }
     if wanted.after is not None:
-        body["search_after"] = list(wanted.after)
+        body["search_after"] = [*wanted.after, 0 if wanted.newest_first else _END_OF_TIME]
     return body
 
 

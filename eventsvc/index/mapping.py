@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from eventsvc.event import Event, format_time, parse_time
+from eventsvc.event import Event, format_nanoseconds, format_time, parse_nanoseconds, parse_time
 from eventsvc.text import terms
 from eventsvc.text.letters import fold
 
@@ -70,6 +70,7 @@ def _mapping() -> dict[str, Any]:
             "seq": {"type": "long"},
             "id": {"type": "keyword", "doc_values": False},
             "createdAt": {"type": "date"},
+            "occurredAt": {"type": "date_nanos"},
             "email": _KEYWORD,
             "environment": _KEYWORD,
             "component": _KEYWORD,
@@ -120,6 +121,7 @@ def to_document(event: Event) -> dict[str, Any]:
         "seq": event.seq,
         "id": event.id,
         "createdAt": format_time(event.created_at),
+        "occurredAt": format_nanoseconds(event.occurred_at),
         "email": event.email,
         "environment": event.environment,
         "component": event.component,
@@ -147,6 +149,7 @@ def from_hit(source: dict[str, Any]) -> Event:
         seq=source["seq"],
         id=source["id"],
         created_at=parse_time(source["createdAt"]),
+        occurred_at=parse_nanoseconds(source["occurredAt"]),
         email=source["email"],
         environment=source["environment"],
         component=source["component"],
@@ -162,6 +165,7 @@ def checksum(event: Event) -> int:
             str(event.seq),
             event.id,
             str(event.created_at),
+            str(event.occurred_at),
             event.email,
             event.environment,
             event.component,
@@ -175,7 +179,8 @@ def checksum(event: Event) -> int:
 # The same over a row of table event, in PostgreSQL.
 CHECKSUM_SQL = (
     "('x' || left(encode(sha256(convert_to(concat_ws(E'\\x1f', seq, id,"
-    " (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data), 'UTF8')),"
+    " (extract(epoch FROM created_at) * 1000)::bigint, event_occurred(occurred_at, created_at), email, environment,"
+    " component, message, data), 'UTF8')),"
     " 'hex'), 8))::bit(32)::bigint"
 )
 

@@ -1,8 +1,8 @@
 """What a query means, as frozen nodes; the parser makes them, the evaluators share nothing else.
 
 Nodes are canonical: ``ne`` is NOT eq, NOT NOT is nothing, AND holds no AND and OR no OR, and everything that is
-asked of createdAt is a half-open span of milliseconds. Build them with ``negation``, ``conjunction`` and
-``disjunction``, which keep it so.
+asked of a time is a half-open span: of milliseconds for createdAt, of nanoseconds for occurredAt. Build them with
+``negation``, ``conjunction`` and ``disjunction``, which keep it so.
 """
 
 from __future__ import annotations
@@ -131,6 +131,14 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
+class Occurred:
+    """The event happened at start or later, and before end: nanoseconds since 1970; None is no bound."""
+
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Exists:
     """The subject has a value."""
 
@@ -158,7 +166,7 @@ class Or:
     operands: tuple[Node, ...]
 
 
-Comparison = Equal | In | Contains | StartsWith | Range | Created | Exists
+Comparison = Equal | In | Contains | StartsWith | Range | Created | Occurred | Exists
 Node = Comparison | Not | And | Or
 
 

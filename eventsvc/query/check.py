@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -47,7 +48,7 @@ class Checker:
                 )
             return ast.Exists(subject)
         if known.kind is Kind.TIME:
-            return self._on_time(operator, values)
+            return self._on_time(known.name, operator, values)
         return self._on_values(subject, known, operator, values)
 
     def _subject(self, field: Token) -> ast.Subject:
@@ -126,7 +127,7 @@ class Checker:
                 return ast.Null()
             case "NOW":
                 raise self._error(
-                    "now is for createdAt; times in data are strings or numbers like any other",
+                    "now is for createdAt and occurredAt; times in data are strings or numbers like any other",
                     literal,
                     expected=("a string in quotes", "a number", "true", "false", "null"),
                 )
@@ -152,19 +153,20 @@ class Checker:
             expected = ("a number such as 10, -0.5 or 1e3", "a string in quotes")
             raise self._wrong(exc, literal, expected) from exc
 
-    def _on_time(self, operator: Token, values: list[Token]) -> ast.Node:
-        spans = [self._span(value) for value in values]
-        start, end = spans[0].start, spans[0].end
+    def _on_time(self, name: str, operator: Token, values: list[Token]) -> ast.Node:
+        spans = [self._span(name, value) for value in values]
+        node, ends = _TIMES[name]
+        start, end = ends(spans[0])
         if operator == "in":
-            return ast.disjunction(dict.fromkeys(ast.Created(span.start, span.end) for span in spans))
+            return ast.disjunction(dict.fromkeys(node(*ends(span)) for span in spans))
         if operator == "ne":
-            return ast.Not(ast.Created(start, end))
+            return ast.Not(node(start, end))
         bounds = {"eq": (start, end), "gt": (end, None), "gte": (start, None), "lt": (None, start), "lte": (None, end)}
-        return ast.Created(*bounds[operator])
+        return node(*bounds[operator])
 
-    def _span(self, literal: Token) -> Span:
+    def _span(self, name: str, literal: Token) -> Span:
         if literal.type not in ("STRING", "NOW"):
-            raise self._error("createdAt is a time", literal, expected=TIMES, hint=_time_hint(literal))
+            raise self._error(f"{name} is a time", literal, expected=TIMES, hint=_time_hint(literal))
         text = self._string(literal) if literal.type == "STRING" else str(literal)
         try:
             return read_time(text, now=self.now, tz=self.zone)
@@ -181,6 +183,13 @@ class Checker:
         return QueryError(
             reason, text=self.text, offset=token.start_pos or 0, width=width or len(token), expected=expected, hint=hint
         )
+
+
+# What is asked of a time, and its start and end in that node's unit.
+_TIMES: dict[str, tuple[Callable[[int | None, int | None], ast.Node], Callable[[Span], tuple[int, int]]]] = {
+    "createdAt": (ast.Created, lambda span: (span.start, span.end)),
+    "occurredAt": (ast.Occurred, lambda span: span.exact),
+}
 
 
 def _nearest(name: str) -> str:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import assert_never
 
 from eventsvc.query import ast
-from eventsvc.query.times import format_instant
+from eventsvc.query.times import NANOSECONDS, format_exact, format_instant
 from eventsvc.text import numbers
 
 _PLAIN_KEY = re.compile(r"[\w@$-]+")
@@ -25,8 +25,8 @@ def render(node: ast.Node) -> str:
             return " AND ".join(_bracketed(operand, ast.Or) for operand in operands)
         case ast.Not(ast.Equal(subject, value)):
             return f"{_subject(subject)} ne {_value(value)}"
-        case ast.Not(ast.Created(int(), int()) as span):
-            return f"createdAt ne {_created_value(span)}"
+        case ast.Not(ast.Created(int(), int()) | ast.Occurred(int(), int()) as span):
+            return _span(span, "ne")
         case ast.Not(operand):
             return f"NOT {_bracketed(operand, ast.Or, ast.And)}"
         case _:
@@ -51,24 +51,23 @@ def _comparison(node: ast.Comparison) -> str:  # noqa: PLR0911  (one for each no
             return f"{_subject(path)} {order} {_value(bound)}"
         case ast.Exists(subject):
             return f"{_subject(subject)} exists"
-        case ast.Created():
-            return _created(node)
+        case ast.Created() | ast.Occurred():
+            return _span(node, "eq")
         case _:
             assert_never(node)
 
 
-def _created(node: ast.Created) -> str:
+def _span(node: ast.Created | ast.Occurred, operator: str) -> str:
+    """Write what is asked of a time; the operator is for a span with both ends."""
+    created = isinstance(node, ast.Created)
+    name, show = ("createdAt", format_instant) if created else ("occurredAt", format_exact)
     if node.end is None:
-        return f"createdAt gte '{format_instant(node.start or 0)}'"
+        return f"{name} gte '{show(node.start or 0)}'"
     if node.start is None:
-        return f"createdAt lt '{format_instant(node.end)}'"
-    return f"createdAt eq {_created_value(node)}"
-
-
-def _created_value(span: ast.Created) -> str:
-    start, end = span.start or 0, span.end or 0
-    first = format_instant(start)
-    return f"'{first}'" if end == start + 1 else f"'{first}/{format_instant(end)}'"
+        return f"{name} lt '{show(node.end)}'"
+    instant = 1 if created or node.start % NANOSECONDS else NANOSECONDS
+    is_instant = node.end == node.start + instant
+    return f"{name} {operator} '{show(node.start)}{'' if is_instant else '/' + show(node.end)}'"
 
 
 def _subject(subject: ast.Subject) -> str:

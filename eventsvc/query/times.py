@@ -1,4 +1,4 @@
-"""Time literals: each is a span of milliseconds, so that days and instants compare alike."""
+"""Time literals: each is a span of time, so that days and instants compare alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from eventsvc.errors import InvalidParameter
 
 _DAY = 86_400_000  # milliseconds
+NANOSECONDS = 1_000_000  # in a millisecond
+_DIGITS = 9  # after the second: a nanosecond
 _EPOCH = date(1970, 1, 1).toordinal()
 EARLIEST = (date.min.toordinal() - _EPOCH) * _DAY
 LATEST = (date.max.toordinal() + 1 - _EPOCH) * _DAY - 1
@@ -69,10 +71,20 @@ class Span:
 
     An instant between two milliseconds is an empty span at the next one: nothing equals it, and what is
     greater than it begins there.
+
+    Attributes:
+        fine: the same in nanoseconds, where it does not follow from the milliseconds: such an instant is one
+            nanosecond, and an empty span if it lies between two of those.
     """
 
     start: int
     end: int
+    fine: tuple[int, int] | None = None
+
+    @property
+    def exact(self) -> tuple[int, int]:
+        """Start and end in nanoseconds since 1970."""
+        return self.fine or (self.start * NANOSECONDS, self.end * NANOSECONDS)
 
 
 def zone(name: str) -> ZoneInfo:
@@ -100,10 +112,11 @@ def read_time(text: str, *, now: int, tz: ZoneInfo) -> Span:
     """
     first, slash, second = text.partition("/")
     if slash and not _SLASHED.match(text):
-        start, end = (_read_one(part.strip(), now, tz).start for part in (first, second))
-        if end < start:
+        begin, end = (_read_one(part.strip(), now, tz) for part in (first, second))
+        fine = (begin.exact[0], end.exact[0])
+        if fine[1] < fine[0]:
             raise NotATime("the span ends before it begins")
-        return Span(start, end)
+        return Span(begin.start, end.start, fine if begin.fine or end.fine else None)
     return _read_one(text.strip(), now, tz)
 
 
@@ -186,7 +199,10 @@ def _read_instant(day: date, match: re.Match[str], tz: ZoneInfo) -> Span:
     offset = _offset(day, clock, tz) if match[8] is None else _read_offset(match[8])
     start = (day.toordinal() - _EPOCH) * _DAY + seconds * 1000 + int(digits[:3]) - offset
     if digits[3:].strip("0"):
-        return Span(_clamp(start + 1), _clamp(start + 1))
+        nanosecond = start * NANOSECONDS + int(digits[3:_DIGITS].ljust(6, "0"))
+        beyond = bool(digits[_DIGITS:].strip("0"))
+        fine = (nanosecond + beyond, nanosecond + 1) if EARLIEST <= start < LATEST else None
+        return Span(_clamp(start + 1), _clamp(start + 1), fine)
     return Span(_clamp(start), _clamp(start + 1))
 
 
@@ -210,3 +226,18 @@ def format_instant(milliseconds: int) -> str:
     days, rest = divmod(milliseconds, _DAY)
     instant = datetime.combine(date.fromordinal(days + _EPOCH), time(), tzinfo=UTC) + timedelta(milliseconds=rest)
     return instant.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+_LAST_NANOSECOND = 2**63 - 1
+
+
+def within(nanoseconds: int) -> int:
+    """Give the nearest moment that the stores can hold; no event happened before the first or at the last."""
+    return min(max(nanoseconds, 0), _LAST_NANOSECOND)
+
+
+def format_exact(nanoseconds: int) -> str:
+    """RFC 3339 in UTC with Z and milliseconds, or as many digits as are needed, up to nine."""
+    milliseconds, rest = divmod(nanoseconds, NANOSECONDS)
+    text = format_instant(milliseconds)
+    return f"{text[:-1]}{rest:06}".removesuffix("000") + "Z" if rest else text

@@ -169,6 +169,11 @@ def to_predicate(node: ast.Node) -> Predicate:
                 (start is None or start <= candidate.event.created_at)
                 and (end is None or candidate.event.created_at < end)
             )
+        case ast.Occurred(start, end):
+            return lambda candidate: (
+                (start is None or start <= candidate.event.occurred_at)
+                and (end is None or candidate.event.occurred_at < end)
+            )
         case _:
             return _comparison(node)
 

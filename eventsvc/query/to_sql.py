@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from eventsvc.fields import ANY, FIELDS, TEXTS, Kind
 from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
-from eventsvc.query.times import format_instant
+from eventsvc.query.times import format_instant, within
 from eventsvc.text.letters import fold
 
 Sql = tuple[str, list[Any]]
@@ -33,6 +33,8 @@ def to_sql(node: ast.Node) -> Sql:
             return f"NOT ({text})", values
         case ast.Created(start, end):
             return _created(start, end)
+        case ast.Occurred(start, end):
+            return _occurred(start, end)
         case _:
             return _on_subject(node.subject, node)
 
@@ -54,6 +56,11 @@ def _created(start: int | None, end: int | None) -> Sql:
     return " AND ".join(f"created_at {sign} %s::timestamptz" for sign, _ in given), [bound for _, bound in given]
 
 
+def _occurred(start: int | None, end: int | None) -> Sql:
+    given = [(sign, within(bound)) for sign, bound in ((">=", start), ("<", end)) if bound is not None]
+    return " AND ".join(f"{FIELDS['occurredAt'].column} {sign} %s" for sign, _ in given), [bound for _, bound in given]
+
+
 def _on_column(name: str, node: ast.Comparison) -> Sql:
     field = FIELDS[name]
     column, cast = field.column, "::uuid" if field.kind is Kind.UUID else ""
@@ -66,8 +73,8 @@ def _on_column(name: str, node: ast.Comparison) -> Sql:
             return f"event_fold({column}) LIKE %s", [_pattern(node)]
         case ast.Exists():
             return "true", []
-        case ast.Range() | ast.Created():
-            raise AssertionError("ranges are for data, spans for createdAt")
+        case ast.Range() | ast.Created() | ast.Occurred():
+            raise AssertionError("ranges are for data, spans for times")
         case _:
             assert_never(node)
 
@@ -144,8 +151,8 @@ def _values_test(node: ast.Comparison, shown: str) -> Sql:
             return _TEXT.format(f'COLLATE "C" {_ORDERS[order]} %s'), [bound.value]
         case ast.Exists():
             return "true", []
-        case ast.Created():
-            raise AssertionError("spans are for createdAt")
+        case ast.Created() | ast.Occurred():
+            raise AssertionError("spans are for times")
         case _:
             assert_never(node)
 

@@ -61,7 +61,7 @@ class Wanted:
             step,
             tuple(map(_values, self.by)),
             most,
-            FIELDS[self.time].column,
+            self.time,
             tuple(map(_values, self.distinct)),
             tuple(map(_inside, self.numbers)),
             tuple(each / 100 for each in self.percentiles),

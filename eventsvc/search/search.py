@@ -16,7 +16,7 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.hits import Hits, Inexact, PageRequest, Positions, Scope
-from eventsvc.log.read.page import PAGE_BYTES, Merged, Position, Rows, Slice, fit
+from eventsvc.log.read.page import PAGE_BYTES, Merged, Places, Position, Rows, Slice, fit
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Filter, Moment
 from eventsvc.query import ast
@@ -157,7 +157,8 @@ class Search:
             return await hits.positions(scope, query.index or {}, _request(wanted))
 
         async def read(base: Moment, found: Positions) -> Rows:
-            return await self._reader.tail(query.log, Merged(wanted, found.found), base)
+            places = Places(tuple(seq for _, seq in found.found), found.first, found.last)
+            return await self._reader.tail(query.log, Merged(wanted, places), base)
 
         both: Both[Positions, Rows] = await self._joined.both(("page", query.text, wanted) if keep else None, read, ask)
         found, rows = both.index, both.tail
@@ -174,7 +175,7 @@ class Search:
             events = [*found]
             # How much the index sends is known only when it is here: a large page comes piece by piece.
             while len(found) == request.size and len(events) < wanted.limit and fit(events, wanted.size) == (*events,):
-                following = replace(request, after=events[-1].position, count=False)
+                following = replace(request, after=wanted.position(events[-1]), count=False)
                 found, _ = await hits.events(scope, query.index or {}, following)
                 events += found
             return events[: wanted.limit], total
@@ -187,7 +188,7 @@ _AT_ONCE = 128  # documents
 
 
 def _request(wanted: Slice) -> PageRequest:
-    return PageRequest(wanted.limit, wanted.after, wanted.newest_first, wanted.count, wanted.upto)
+    return PageRequest(wanted.limit, wanted.after, wanted.newest_first, wanted.count, wanted.upto, wanted.time)
 
 
 def _page(
@@ -209,7 +210,8 @@ def _page(
     """
     cut = positions[-1] if len(positions) == wanted.limit else None
     if cut is not None:
-        events = [one for one in events if (one.position >= cut if wanted.newest_first else one.position <= cut)]
+        places = [(wanted.position(one), one) for one in events]
+        events = [one for place, one in places if (place >= cut if wanted.newest_first else place <= cut)]
     page = fit(events[: wanted.limit - 1], wanted.size)
-    end = page[-1].position if len(page) < len(events) else cut
+    end = wanted.position(page[-1]) if len(page) < len(events) else cut
     return Answer(page, end, total, provenance)

@@ -18,7 +18,7 @@ import stack as stacks
 from load import Load
 from stack import SERVICES, Stack, disconnected, kill_process, wait_for
 
-from eventsvc.event import Event, parse_time
+from eventsvc.event import Event, parse_nanoseconds, parse_time
 from eventsvc.query.parse import parse
 from eventsvc.query.to_predicate import Candidate, to_predicate
 
@@ -121,7 +121,8 @@ def _compare(stack: Stack, query: str, stored: list[dict[str, Any]]) -> None:
 
 def _event(form: dict[str, Any]) -> Event:
     values = {name: form[name] for name in ("id", "email", "environment", "component", "message")}
-    return Event(seq=0, created_at=parse_time(form["createdAt"]), data=json.dumps(form["data"]), **values)
+    times = {"created_at": parse_time(form["createdAt"]), "occurred_at": parse_nanoseconds(form["occurredAt"])}
+    return Event(seq=0, data=json.dumps(form["data"]), **times, **values)
 
 
 def test_requests_are_spread_evenly(stack: Stack) -> None:

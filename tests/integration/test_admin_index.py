@@ -85,11 +85,12 @@ def test_missing_extra_and_different_documents_are_found_and_repaired(
         elasticsearch.delete(index=name, id=str(seq))
     elasticsearch.index(index=name, id=str(FIRST + 17), document=source | {"message": "forged"})
     elasticsearch.update(index=name, id=str(FIRST + 18), doc={"data": {"order_id": 123.5}})
+    elasticsearch.update(index=name, id=str(FIRST + 19), doc={"occurredAt": "2020-01-10T00:00:00.000000001Z"})
     elasticsearch.index(index=name, id="copy", document=source)
     elasticsearch.index(index=name, id="nothing", document={"message": "no seq"})
     elasticsearch.index(index=name, id=str(FIRST + 100), document=source)  # another event's place taken
     elasticsearch.indices.refresh(index=name)
-    assert check(stores) == {"missing": 4, "extra": 3, "different": 2}
+    assert check(stores) == {"missing": 4, "extra": 3, "different": 3}
     for report in list(verify(stores, list_months(stores.connection))):
         repair(stores, report)
     assert check(stores) == EQUAL

@@ -149,6 +149,20 @@ def test_a_file_that_was_renamed_packed_or_has_grown_is_not_stored_twice(databas
     assert report(run(database, "import", str(file)))["stored"] == 4
 
 
+def test_when_an_event_happened_goes_out_and_comes_in_to_its_last_digit(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    times = {"createdAt": "2018-01-31T12:00:00.5Z", "occurredAt": "2018-01-31T11:00:00.000000001Z"}
+    file.write_bytes(lines(1, **times) + lines(1, createdAt=times["createdAt"]) + lines(1, occurredAt="2222-01-01"))
+    done = report(run(database, "import", str(file), code=3))
+    assert (done["stored"], [fault["pointer"] for fault in done["errors"]]) == (2, ["/occurredAt"])
+    exported = run(database, "export").stdout
+    first, second = map(json.loads, exported.splitlines())
+    assert first["occurredAt"] == times["occurredAt"]
+    assert second["occurredAt"] == second["createdAt"] == "2018-01-31T12:00:00.500Z"
+    file.write_bytes(exported if isinstance(exported, bytes) else exported.encode())
+    assert report(run(database, "import", str(file)))["alreadyPresent"] == 2
+
+
 @pytest.mark.parametrize("own_time", [{}, {"createdAt": "2018-01-31T12:00:00Z"}])
 def test_two_imports_of_the_same_ids_at_once_store_each_event_once(
     database: str, connection: Connection, tmp_path: Path, own_time: dict[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsvc.errors import InvalidBody, InvalidEvents
-from eventsvc.event import format_time, parse_time
+from eventsvc.event import format_nanoseconds, format_time, parse_nanoseconds, parse_time
 from eventsvc.incoming import faults
+from eventsvc.incoming.occurred import read_occurred
 from eventsvc.incoming.parser import EventParser
 
 GOOD: dict[str, Any] = {
@@ -78,7 +80,14 @@ def test_data_is_any_json_value(data: object) -> None:
         ({"mesage": "x"}, ("/mesage", "is not a field of an event; did you mean message?")),
         ({"zz/~": 1}, ("/zz~1~0", "is not a field of an event; anything of your own goes into data")),
         ({"id": "x"}, ("/id", "is given by the service; leave it out")),
-        ({"createdAt": "x"}, ("/createdAt", "is given by the service; leave it out")),
+        (
+            {"createdAt": "x"},
+            (
+                "/createdAt",
+                "is given by the service, when it stores the event; say in occurredAt when it happened",
+            ),
+        ),
+        ({"occurredat": "x"}, ("/occurredat", "is not a field of an event; did you mean occurredAt?")),
         ({"data": "x" * 65_535}, ("/data", "is 65,537 bytes of compact JSON; at most 65,536 are allowed")),
         ({"data": {"a": ["x", {"b": "\0"}]}}, ("/data/a/1/b", "")),
     ],
@@ -230,6 +239,66 @@ def test_integers_of_any_size_stay_exact() -> None:
     assert json.loads(parse(with_data("[123456789012345678901234567890]")).data) == [123456789012345678901234567890]
 
 
+_FORM = "must be an RFC 3339 time, such as 2018-01-31T12:00:00.123Z"
+_SECOND = 1_517_400_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2018-01-31T12:00:00Z", _SECOND),
+        ("2018-01-31t12:00:00z", _SECOND),
+        ("2018-01-31 14:00:00+02:00", _SECOND),
+        ("2018-01-31T12:00:00-00:00", _SECOND),
+        ("2018-01-31T12:00:00.1Z", _SECOND + 100_000_000),
+        ("2018-01-31T12:00:00.123456789Z", _SECOND + 123_456_789),
+        ("1970-01-01T01:00:00+01:00", 0),
+        (None, None),
+    ],
+)
+def test_when_it_happened_is_kept_to_the_nanosecond(text: str | None, moment: int | None) -> None:
+    assert parse(event(occurredAt=text)).occurred_at == moment
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        ("yesterday", _FORM),
+        ("", _FORM),
+        ("2018-01-31", _FORM),
+        ("2018-01-31T12:00:60Z", _FORM),
+        ("2018-01-31T12:00:00.Z", _FORM),
+        ("2018-01-31T12:00:00\0Z", _FORM),
+        (1_517_400_000, _FORM),
+        ({"a": 1}, _FORM),
+        ("2018-01-31T12:00:00", "lacks an offset: end it with Z or, for example, +01:00"),
+        ("2018-02-30T12:00:00Z", "names a day that there is not: 2018-02-30"),
+        ("0000-01-01T12:00:00Z", "names a day that there is not: 0000-01-01"),
+        ("2018-01-31T12:00:00.1234567890Z", "has 10 digits after the second; at most 9 are kept"),
+        ("1969-12-31T23:59:59.999999999Z", "lies before 1970"),
+        ("0001-01-01T00:00:00+23:59", "lies before 1970"),
+        ("9999-12-31T23:59:59-23:59", "lies more than a day ahead: the sender's clock or its time zone is wrong"),
+    ],
+)
+def test_when_it_happened_is_refused_with_the_reason(value: Any, detail: str) -> None:
+    assert found(event(occurredAt=value)) == [("/occurredAt", detail)]
+
+
+def test_what_happens_within_a_day_is_taken() -> None:
+    """The sender's clock may be fast, and its hour may be that of another zone."""
+    ahead = [datetime.now(UTC) + timedelta(hours=hours) for hours in (23, 25)]
+    assert parse(event(occurredAt=ahead[0].isoformat())).occurred_at is not None
+    assert [pointer for pointer, _ in found(event(occurredAt=ahead[1].isoformat()))] == ["/occurredAt"]
+
+
+@given(st.integers(0, 2**62))
+def test_what_is_written_is_read_again(moment: int) -> None:
+    text = format_nanoseconds(moment)
+    assert parse_nanoseconds(text) == moment
+    if moment < _SECOND:
+        assert read_occurred(text) == moment
+
+
 def test_times_are_written_with_milliseconds() -> None:
     assert format_time(1_515_715_199_007) == "2018-01-11T23:59:59.007Z"
     assert parse_time("2018-01-11T23:59:59.007Z") == 1_515_715_199_007
@@ -260,15 +329,22 @@ def _write(value: Any, draw: Any) -> str:
     return json.dumps(value)
 
 
+_MOMENTS = (
+    *("", ',"occurredAt":null', ',"occurredAt":"2018-01-31T12:00:00Z"', ',"occurredAt":"2018-01-31T12:00:00.5+01:00"'),
+    *(',"occurredAt":"12:00"', ',"occurredAt":1', ',"occurredAt":null,"occurredAt":"2018-01-31T12:00:00Z"'),
+    ',"occurredAt":"2018-01-31T12:00:00Z","occurred\\u0041t":"2018-01-31T12:00:00Z"',
+)
 _spaces = st.sampled_from(["", " ", "\n"])
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.data(), _values, _texts)
-def test_the_fast_pass_misses_nothing_that_the_slow_pass_finds(data: Any, value: Any, message: str) -> None:
+@given(st.data(), _values, _texts, st.sampled_from(_MOMENTS))
+def test_the_fast_pass_misses_nothing_that_the_slow_pass_finds(
+    data: Any, value: Any, message: str, moment: str
+) -> None:
     value_text, message_text = _write(value, data.draw), _write(message or "m", data.draw)
     raw = (
-        f'{{"email":"a@localhost","environment":"e","component":"c:d","message":{message_text},"data":{value_text}}}'
+        f'{{"email":"a@localhost","environment":"e","component":"c:d","message":{message_text},"data":{value_text}{moment}}}'
     ).encode()
     try:
         faults.explain(raw, faults.email_fault)

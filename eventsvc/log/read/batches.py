@@ -9,12 +9,9 @@ from datetime import date, datetime
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.progress.index_months import bounds
+from eventsvc.log.read.state import EVENT_COLUMNS
 
-COLUMNS = (
-    "seq, id, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data"  # Event's
-)
-
-_READ = f"SELECT {COLUMNS} FROM event WHERE seq > %(after)s AND seq <= %(to)s"  # noqa: S608  (constants only)
+_READ = f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > %(after)s AND seq <= %(to)s"  # noqa: S608  (constants only)
 _READ_MONTH = f"{_READ} AND created_at >= %(start)s AND created_at < %(end)s"
 _ORDER = " ORDER BY seq LIMIT %(limit)s"
 
@@ -60,7 +57,7 @@ def read_batch(
             cursor.execute(f"FETCH {fetch} FROM batch")
             rows = cursor.fetchall()
             events += (Event(*row) for row in rows)
-            size += sum(len(row[6]) + len(row[7]) + 200 for row in rows)
+            size += sum(len(row[-2]) + len(row[-1]) + 200 for row in rows)
             if len(rows) < fetch:
                 return Batch(tuple(events), to if len(events) < most else events[-1].seq, size)
     return Batch(tuple(events), events[-1].seq, size)
@@ -69,7 +66,7 @@ def read_batch(
 def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
     """Read single events; those that do not exist are left out."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {COLUMNS} FROM event WHERE seq = ANY (%s) ORDER BY seq", (list(seqs),))  # noqa: S608
+        cursor.execute(f"SELECT {EVENT_COLUMNS} FROM event WHERE seq = ANY (%s) ORDER BY seq", (list(seqs),))  # noqa: S608
         return [Event(*row) for row in cursor]
 
 

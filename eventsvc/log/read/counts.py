@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from psycopg2 import sql
 
+from eventsvc.fields import FIELDS
 from eventsvc.log.read.state import Filter, Moment, Part, Row
 
 _PART = 10
@@ -31,7 +32,7 @@ _GROUPS = sql.SQL(
     "), valued AS MATERIALIZED (SELECT value, number FROM groups"
     " WHERE any_time = 1 AND any_value = 0 AND array_position(value, NULL) IS NULL"
     "), top AS MATERIALIZED (SELECT value, number FROM valued ORDER BY number DESC, value LIMIT %s)"
-    " SELECT 10, NULL::bigint, NULL::uuid, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
+    " SELECT 10, NULL::bigint, NULL, NULL::bigint, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
     "'total', (SELECT coalesce(sum(events), 0) FROM groups WHERE any_time = 1 AND any_value = 1),"
     " 'missing', (SELECT coalesce(sum(events), 0) FROM groups"
     " WHERE any_time = 1 AND any_value = 0 AND array_position(value, NULL) IS NOT NULL),"
@@ -62,6 +63,11 @@ _NUMBERS = sql.SQL(
 _MILLISECONDS = "(extract(epoch FROM {time}) * 1000)::bigint"
 _BY_STEP = sql.SQL(f"floor({_MILLISECONDS} / %s::numeric)::bigint * %s")
 _BY_CALENDAR = sql.SQL("(extract(epoch FROM date_trunc(%s, {time}, %s)) * 1000)::bigint")
+# Moments of PostgreSQL, in milliseconds.
+_TIMES = {
+    "createdAt": sql.SQL("created_at"),
+    "occurredAt": sql.SQL("to_timestamp({} / 1000000 / 1000.0)").format(sql.SQL(FIELDS["occurredAt"].column)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,7 @@ class Grouping:
         interval: how to cut time; None for no counts over time.
         by: whose values are counted, in all combinations that events have.
         most: the limits.
-        time: the column that is cut.
+        time: the field that is cut.
         distinct: whose distinct values are counted.
         numbers: whose numbers are summed up.
         percentiles: of these, between 0 and 1.
@@ -188,7 +194,7 @@ class Grouping:
     interval: Step | Calendar | None
     by: tuple[Values, ...]
     most: Most
-    time: str = "created_at"
+    time: str = "createdAt"
     distinct: tuple[Values, ...] = ()
     numbers: tuple[Inside, ...] = ()
     percentiles: tuple[float, ...] = ()
@@ -242,7 +248,7 @@ class Grouping:
         )
 
     def _bucket(self) -> tuple[sql.Composable, list[Any]]:
-        time = sql.Identifier(self.time)
+        time = _TIMES[self.time]
         match self.interval:
             case None:
                 return sql.SQL("NULL::bigint"), []

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from psycopg2 import sql
 
 from eventsvc.event import Event
+from eventsvc.fields import FIELDS
 from eventsvc.log.read.state import COLUMNS, Filter, Moment, Part, Row
 
-Position = tuple[int, int]  # (created_at in ms, seq): what events are ordered by
+Position = tuple[int, int]  # what events are ordered by: see ``Event.position`` and ``Event.place``
 
 PAGE_BYTES = 4 * 1024 * 1024
 _OTHERS = 300  # bytes of an event beside message and data
@@ -19,7 +20,7 @@ _OTHERS = 300  # bytes of an event beside message and data
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PART_COUNT, _PART_EVENT = 1, 2
 
-_COUNT = sql.SQL("SELECT 1, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM event WHERE {where}")
+_COUNT = sql.SQL("SELECT 1, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM event WHERE {where}")
 # One event more than ``fit``, so that whoever reads the rows knows that there are more.
 _EVENTS = sql.SQL(
     "SELECT 2, {columns} FROM ("
@@ -35,7 +36,6 @@ _MATCHING_AND_FOUND = sql.SQL(
     " SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s)) AS found"
     " ORDER BY {order} LIMIT %s"
 )
-_NEWEST_FIRST, _OLDEST_FIRST = sql.SQL("created_at DESC, seq DESC"), sql.SQL("created_at, seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,15 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where some events lie in the log: their seqs, and when the first and the last of them were created, in ms."""
+
+    seqs: tuple[int, ...] = ()
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """Which of the matching events are wanted.
 
@@ -59,6 +68,7 @@ class Slice:
         upto: only events with at most this seq; None for no such bound.
         count: whether to count all matching events as well, whatever ``after`` and ``limit`` say.
         size: no more events than ``fit`` into so many bytes, and one.
+        time: the field that events are ordered by, and then by seq.
     """
 
     limit: int
@@ -67,27 +77,36 @@ class Slice:
     upto: int | None = None
     count: bool = False
     size: int = PAGE_BYTES
+    time: str = "createdAt"
+
+    @property
+    def by_creation(self) -> bool:
+        """Whether events are in the order in which the log took them."""
+        return self.time == "createdAt"
+
+    def position(self, event: Event) -> Position:
+        """Give an event's place in this order."""
+        return event.position if self.by_creation else event.place
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
-        return self.compose_with(matching, ())
+        return self.compose_with(matching, Places())
 
-    def compose_with(self, matching: Filter, positions: Sequence[Position]) -> list[Part]:
-        """Ask for the events at these positions as well, all of which lie within the slice, as one page."""
+    def compose_with(self, matching: Filter, places: Places) -> list[Part]:
+        """Ask for the events at these places as well, all of which lie within the slice, as one page."""
         found = matching if self.upto is None else matching & Filter("seq <= %s", (self.upto,))
         parts: list[Part] = []
         if self.count:
             parts.append((_COUNT.format(where=sql.SQL(found.text)), list(found.parameters)))
         if self.after is not None:
             found &= self._past(self.after)
-        order = _NEWEST_FIRST if self.newest_first else _OLDEST_FIRST
+        column, direction = FIELDS[self.time].column, "DESC" if self.newest_first else "ASC"
+        order = sql.SQL(f"{column} {direction}, seq {direction}")
         page = _MATCHING.format(where=sql.SQL(found.text), order=order)
         parameters = [*found.parameters, self.limit]
-        if positions:
+        if places.seqs:
             page = _MATCHING_AND_FOUND.format(matching=page, order=order)
-            times = [created_at for created_at, _ in positions]
-            bounds = (_moment(min(times)), _moment(max(times)))
-            parameters += [*bounds, [seq for _, seq in positions], self.limit]
+            parameters += [_moment(places.first), _moment(places.last), list(places.seqs), self.limit]
         events = _EVENTS.format(columns=COLUMNS, order=order, page=page)
         return [*parts, (events, [*parameters, self.size])]
 
@@ -95,25 +114,26 @@ class Slice:
         """See ``Question``."""
         total = next((int(row[1]) for row in rows if row[0] == _PART_COUNT), None)
         events = [Event(*row[1:]) for row in rows if row[0] == _PART_EVENT]
-        events.sort(key=lambda event: event.position, reverse=self.newest_first)
+        events.sort(key=self.position, reverse=self.newest_first)
         return Rows(moment, tuple(events), total, settled)
 
     def _past(self, position: Position) -> Filter:
-        created_at, seq = position
+        time, seq = position
         sign = "<" if self.newest_first else ">"
-        return Filter(f"(created_at, seq) {sign} (%s, %s)", (_moment(created_at), seq))
+        text = f"({FIELDS[self.time].column}, seq) {sign} (%s, %s)"
+        return Filter(text, (_moment(time) if self.by_creation else time, seq))
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A slice of the matching events and of those at some positions, which the index has found, as one page."""
+    """A slice of the matching events and of those at some places, where the index has found them, as one page."""
 
     wanted: Slice
-    positions: tuple[Position, ...]
+    places: Places
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
-        return self.wanted.compose_with(matching, self.positions)
+        return self.wanted.compose_with(matching, self.places)
 
     def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Rows:
         """See ``Question``."""

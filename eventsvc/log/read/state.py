@@ -111,11 +111,13 @@ class Question(Protocol[AnswerT_co]):
 
 
 DRAWN = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS drawn FROM event_seq_seq")
-COLUMNS = sql.SQL(
-    "seq, id, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data"  # Event's
+EVENT_COLUMNS = (  # those of Event, in its order
+    "seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, event_occurred(occurred_at, created_at),"
+    " email, environment, component, message, data"
 )
+COLUMNS = sql.SQL(EVENT_COLUMNS)
 HEADER = sql.SQL(
-    "SELECT 0 AS part, NULL::bigint, NULL::uuid, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
+    "SELECT 0 AS part, NULL::bigint, NULL, NULL::bigint, NULL::bigint, NULL, NULL, NULL, NULL, jsonb_build_object("
     "'watermark', (SELECT seq FROM watermark), 'fence', (SELECT fence FROM watermark),"
     " 'epoch', (SELECT epoch FROM erasure_epoch),"
     " 'erased', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM erased),"

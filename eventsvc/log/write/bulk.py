@@ -23,6 +23,7 @@ from eventsvc.errors import (
 )
 from eventsvc.event import Event
 from eventsvc.log.connection import Pool
+from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, commit_error
 from eventsvc.log.write.copy_rows import COPY, CopySource, PackedRows
@@ -45,10 +46,10 @@ BEGIN;
 LOCK TABLE event IN ROW EXCLUSIVE MODE;
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
-_READ = """
-SELECT seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data
+_READ = f"""
+SELECT {EVENT_COLUMNS}
 FROM event WHERE id = ANY(%s::uuid[]) AND created_at = to_timestamp(%s / 1000.0)
-"""
+"""  # noqa: S608  (constants only)
 _COUNT = "SELECT count(*) FROM event WHERE id = ANY(%s::uuid[]) AND created_at = to_timestamp(%s / 1000.0)"
 
 
@@ -273,7 +274,7 @@ def _drain(source: EventSource) -> int:
 def _read(connection: Connection, ids: list[str], stored: Stored) -> list[Event]:
     with connection.cursor() as cursor:
         cursor.execute(_READ, (ids, stored.created_at))
-        found = {row[1]: Event(*row) for row in cursor}
+        found = {event.id: event for event in (Event(*row) for row in cursor)}
     return [found[name] for name in ids if name in found]
 
 

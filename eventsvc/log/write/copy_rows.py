@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
     from eventsvc.event import NewEvent
 
-COPY = "COPY event (id, created_at, email, environment, component, message, data) FROM STDIN (FORMAT binary)"
+COPY = (
+    "COPY event (id, created_at, email, environment, component, message, data, occurred_at) FROM STDIN (FORMAT binary)"
+)
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
 _POSTGRES_EPOCH = 946_684_800_000  # 2000-01-01 in milliseconds since 1970
 _FIRST = struct.Struct(">hi16siqi").pack
 _LENGTH = struct.Struct(">i").pack
+_LONG = struct.Struct(">iq").pack
+_NULL = _LENGTH(-1)
 _JSONB_VERSION = b"\x01"
 
 
@@ -34,7 +38,7 @@ def pack_row(event_id: bytes, created_at: int, new: NewEvent) -> bytes:
     microseconds = (created_at - _POSTGRES_EPOCH) * 1000
     return b"".join(
         (
-            _FIRST(7, 16, event_id, 8, microseconds, len(email)),
+            _FIRST(8, 16, event_id, 8, microseconds, len(email)),
             email,
             _LENGTH(len(environment)),
             environment,
@@ -45,6 +49,7 @@ def pack_row(event_id: bytes, created_at: int, new: NewEvent) -> bytes:
             _LENGTH(len(new.data) + 1),
             _JSONB_VERSION,
             new.data,
+            _NULL if new.occurred_at is None else _LONG(8, new.occurred_at),
         )
     )
 

@@ -23,6 +23,7 @@ from eventsvc.errors import (
 )
 from eventsvc.event import Event, NewEvent, format_time
 from eventsvc.log.async_connection import AsyncConnection
+from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, commit_error
 
@@ -38,16 +39,17 @@ _RETRY_CONNECT = 0.5  # seconds in which a database that could not be reached is
 # PERF: prepared, so that it is planned once; one JSON parameter costs a third of quoting six values an event.
 _PREPARE = """
 PREPARE put (json) AS
-INSERT INTO event (id, email, environment, component, message, data)
-SELECT id, email, environment, component, message, coalesce(data, 'null')
-FROM json_to_recordset($1) AS sent (id uuid, email text, environment text, component text, message text, data jsonb)
+INSERT INTO event (id, email, environment, component, message, data, occurred_at)
+SELECT id, email, environment, component, message, coalesce(data, 'null'), occurred_at
+FROM json_to_recordset($1) AS sent
+    (id uuid, email text, environment text, component text, message text, data jsonb, occurred_at bigint)
 RETURNING id::text, seq, (extract(epoch FROM created_at) * 1000)::bigint, data::text
 """
 _PUT = "EXECUTE put (%s)"
-_READ = """
-SELECT id::text, seq, (extract(epoch FROM created_at) * 1000)::bigint, email, environment, component, message, data
+_READ = f"""
+SELECT {EVENT_COLUMNS}
 FROM event WHERE (id, created_at) IN (SELECT * FROM unnest(%s::uuid[], %s::timestamptz[]))
-"""
+"""  # noqa: S608  (constants only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,9 @@ async def _write_missing(
 
 
 async def _insert(connection: AsyncConnection, before: str, named: list[tuple[str, NewEvent]]) -> list[Event]:
-    body = msgspec.json.encode([_Row(name, *_fields(new), msgspec.Raw(new.data)) for name, new in named])
+    body = msgspec.json.encode(
+        [_Row(name, *_fields(new), msgspec.Raw(new.data), new.occurred_at) for name, new in named]
+    )
     rows = await connection.execute(before + _PUT, (body.decode(),))
     stored = {row[0]: row for row in rows}
     return [_event(stored[name], new) for name, new in named]
@@ -234,6 +238,7 @@ class _Row(msgspec.Struct, gc=False):
     component: str
     message: str
     data: msgspec.Raw
+    occurred_at: int | None
 
 
 def _fields(new: NewEvent) -> tuple[str, str, str, str]:
@@ -242,7 +247,7 @@ def _fields(new: NewEvent) -> tuple[str, str, str, str]:
 
 def _event(row: tuple[Any, ...], new: NewEvent) -> Event:
     name, seq, created_at, data = row
-    return Event(seq, name, created_at, new.email, new.environment, new.component, new.message, data)
+    return Event(seq, name, created_at, new.occurred(created_at), *_fields(new), data)
 
 
 def _first_id(seed: bytes) -> str:
@@ -263,4 +268,4 @@ async def _read(connection: AsyncConnection, kept: list[Kept]) -> dict[str, Even
     ids = [_first_id(one.seed) for one in kept]
     times = [format_time(one.created_at) for one in kept]
     rows = await connection.execute(_READ, (ids, times))
-    return {row[0]: Event(row[1], row[0], *row[2:]) for row in rows}
+    return {event.id: event for event in (Event(*row) for row in rows)}

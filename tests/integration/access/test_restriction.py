@@ -14,7 +14,7 @@ import pytest
 from eventsvc.access.rights import AUDIT_COMPONENT
 from eventsvc.api.access import ROUTES
 from eventsvc.api.stream import make_token
-from eventsvc.event import Event, parse_time
+from eventsvc.event import Event, parse_nanoseconds, parse_time
 from eventsvc.query.parse import parse
 from eventsvc.query.to_predicate import Candidate, to_predicate
 
@@ -82,7 +82,11 @@ def _filter(where: str) -> Any:
 
 def _event(event: dict[str, Any]) -> Event:
     text = {name: event[name] for name in ("id", "email", "environment", "component", "message")}
-    return Event(seq=0, created_at=parse_time(event["createdAt"]), data=json.dumps(event["data"]), **text)
+    times = {
+        "created_at": parse_time(event["createdAt"]),
+        "occurred_at": parse_nanoseconds(event["occurredAt"]),
+    }
+    return Event(seq=0, data=json.dumps(event["data"]), **times, **text)
 
 
 def _ids(events: Any) -> list[str]:

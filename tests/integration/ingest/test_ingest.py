@@ -39,11 +39,35 @@ def test_one_event_is_answered_as_every_later_get_gives_it(service: Any) -> None
     assert answer.headers["location"] == f"/event/{stored['id']}"
     assert uuid.UUID(stored["id"]).version == 4
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stored["createdAt"])
-    assert list(stored) == ["id", "createdAt", "email", "environment", "component", "message", "data"]
+    assert list(stored) == ["id", "createdAt", "occurredAt", "email", "environment", "component", "message", "data"]
     got = service.ask("GET", answer.headers["location"])
     assert got.json() == stored
     assert stored["data"]["a"][:3] == [1e300, 0.0, 10**30]
     assert isinstance(stored["data"]["a"][0], float)
+    assert stored["occurredAt"] == stored["createdAt"]
+
+
+@pytest.mark.parametrize("form", ["one", "many"])
+def test_when_it_happened_is_kept_and_given_back_to_its_last_digit(service: Any, form: str) -> None:
+    """Under an Idempotency-Key as well; and createdAt stays the clock of the log."""
+    event = GOOD | {"occurredAt": "2018-01-31T12:00:00.123456789+01:00"}
+    body, content_type = (event, "application/json") if form == "one" else (lines(2, **event), NDJSON)
+    headers = {"Content_Type": content_type, "Idempotency_Key": form, "Prefer": "return=representation"}
+    answers = [service.post(body, **headers) for _ in range(2)]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    first, again = ([answer.json()] if form == "one" else answer.json() for answer in answers)
+    assert first == again
+    for stored in first:
+        assert stored["occurredAt"] == "2018-01-31T11:00:00.123456789Z"
+        assert stored["createdAt"] > "2020"
+        assert service.ask("GET", f"/event/{stored['id']}").json() == stored
+
+
+def test_a_time_of_its_own_is_refused_with_a_hint(service: Any) -> None:
+    answer = service.post(GOOD | {"createdAt": "2018-01-31T12:00:00Z"})
+    assert (answer.status, answer.json()["errors"][0]["pointer"]) == (422, "/createdAt")
+    assert "say in occurredAt when it happened" in answer.json()["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ DIRTY: dict[str, Any] = {
     "an empty message": GOOD | {"message": ""},
     "NUL": GOOD | {"message": "a\0b", "data": {"k\0": ["\0"]}},
     "half a pair": GOOD | {"data": {"f": "x\udcff"}},
+    "a clock that is wrong": GOOD | {"occurredAt": "2222-01-01T00:00:00Z"},
     "long names": GOOD | {"environment": "", "component": "c" * 200},
     "no UTF-8": json.dumps(GOOD | {"message": "caf?"}).encode().replace(b"?", b"\xe9"),
     "numbers": GOOD | {"data": [float("nan"), 10**400]},

@@ -23,12 +23,17 @@ from eventsvc.query.to_sql import to_sql
 Seqs = frozenset[int]
 
 _INSERT = (
-    "INSERT INTO event (id, created_at, email, environment, component, message, data) VALUES %s"
+    "INSERT INTO event (id, created_at, occurred_at, email, environment, component, message, data) VALUES %s"
     " RETURNING seq, data::text"
 )
-_ROW = "(%s::uuid, %s::timestamptz, %s, %s, %s, %s, %s::jsonb)"
+_ROW = "(%s::uuid, %s::timestamptz, %s::bigint, %s, %s, %s, %s, %s::jsonb)"
 _PER_STATEMENT = 25
 _PAGE = 10_000  # hits that Elasticsearch gives at once
+
+
+def _given(draft: Event) -> int | None:
+    """What was sent, if a sender leaves out a time at which an event happened just when it was stored."""
+    return None if draft.occurred_at == draft.created_at * 1_000_000 else draft.occurred_at
 
 
 class World:
@@ -46,8 +51,8 @@ class World:
     def store(self, drafts: Sequence[Event]) -> list[Event]:
         """Store events; gives them back with their seqs, and with data as PostgreSQL tells it."""
         rows = [
-            (draft.id, format_instant(draft.created_at), draft.email, draft.environment, draft.component, draft.message,
-             draft.data)
+            (draft.id, format_instant(draft.created_at), _given(draft), draft.email, draft.environment, draft.component,
+             draft.message, draft.data)
             for draft in drafts
         ]  # fmt: skip
         with self._connection.cursor() as cursor:

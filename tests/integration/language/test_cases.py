@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from eventsvc.event import parse_time
+from eventsvc.event import parse_nanoseconds, parse_time
 from eventsvc.query.parse import parse
 
 ROOT = Path(__file__).parents[3]
@@ -31,6 +31,8 @@ def test_every_case_finds_what_it_says(world: Any, make_draft: Any) -> None:
 
 def _draft(make_draft: Any, values: dict[str, str]) -> Any:
     changes = values | {"created_at": parse_time(values["created_at"]), "data": orjson.Fragment(values["data"])}
+    if "occurred_at" in values:
+        changes["occurred_at"] = parse_nanoseconds(values["occurred_at"])
     return make_draft(**changes)
 
 
@@ -38,7 +40,8 @@ def test_the_reference_is_true(world: Any, make_draft: Any) -> None:
     text = (ROOT / "docs/query-language.md").read_text(encoding="utf-8")
     sample = json.loads(text.split("```json")[1].split("```")[0])
     created_at = parse_time(sample.pop("createdAt"))
-    events = world.store([make_draft(created_at=created_at, **sample)])
+    occurred_at = parse_nanoseconds(sample.pop("occurredAt"))
+    events = world.store([make_draft(created_at=created_at, occurred_at=occurred_at, **sample)])
     table = text.split("<!-- reference -->")[1].split("<!-- end of reference -->")[0]
     rows = [match.groups() for line in table.splitlines() if (match := _ROW.fullmatch(line))]
     assert len(rows) == len(table.strip().splitlines()) - 2

@@ -76,6 +76,12 @@ _DATA = st.dictionaries(_KEYS, _JSON, max_size=4) | st.dictionaries(_KEYS, _JSON
 _MOMENTS = st.sampled_from([0, -1, 1_514_764_800_000, 1_514_764_799_999, 1_514_851_200_000]) | (
     st.integers(1_514_764_799_990, 1_514_764_800_010)
 )
+# Of events that were stored at once, late, and before they happened: to the clock of the log.
+_NANOSECONDS = st.none() | (
+    st.sampled_from([0, 1, 1_514_764_800_123_456_789, 1_514_764_799_999_999_999, 1_514_764_800_000_000_000])
+    | st.integers(1_514_764_799_999_999_990, 1_514_764_800_000_000_010)
+    | st.integers(1_514_764_799_990, 1_514_764_800_010).map(lambda moment: moment * 1_000_000)
+)
 
 
 @dataclass
@@ -104,12 +110,18 @@ class Pool:
                     self._walk((*keys, key), inner)
 
 
+def _event(seq: int, name: str, created_at: int, occurred_at: int | None, *content: str) -> Event:
+    own = max(0, created_at) * 1_000_000 if occurred_at is None else occurred_at
+    return Event(seq, name, created_at, own, *content)
+
+
 _EVENTS = st.lists(
     st.builds(
-        Event,
+        _event,
         st.just(0),
         st.builds(lambda: str(uuid4())),
         _MOMENTS,
+        _NANOSECONDS,
         st.sampled_from(["diego@chefhero.com", "Diego@ChefHero.com", "x@y.z"]) | _TEXTS,
         st.sampled_from(["production", "Production", "prod*"]) | _TEXTS,
         st.sampled_from(["orders", "or?ers", "or_ers", "or%ers"]) | _TEXTS,
@@ -163,11 +175,16 @@ class Recipe:
                 ids = [event.id for event in pool.events]
                 some = tuple(map(ast.Text, ids[self.first % len(ids) :][: 1 + self.second % 3]))
                 return ast.In(ast.Name("id"), some) if self.third % 2 else ast.Equal(ast.Name("id"), some[0])
+            case "occurred":
+                step = (1, 1_000_000)[self.third // 12 % 2]
+                return ast.Occurred(*self._span([event.occurred_at for event in pool.events], step))
             case _:
-                moments = [event.created_at + self.third % 3 - 1 for event in pool.events]
-                start, end = sorted((moments[self.first % len(moments)], moments[self.second % len(moments)]))
-                bounds = [(start, None), (None, start), (start, end), (start, start + 1)]
-                return ast.Created(*bounds[self.third % 4])
+                return ast.Created(*self._span([event.created_at for event in pool.events], 1))
+
+    def _span(self, moments: list[int], step: int) -> tuple[int | None, int | None]:
+        near = [moment + (self.third % 3 - 1) * step for moment in moments]
+        start, end = sorted((near[self.first % len(near)], near[self.second % len(near)]))
+        return [(start, None), (None, start), (start, end), (start, start + step)][self.third // 3 % 4]
 
     def _on_text(self, pool: Pool) -> ast.Node:
         name = ("email", "environment", "component", "message")[self.first % 4]
@@ -225,7 +242,9 @@ def _near_miss(value: Any) -> Any:
             return "null"
 
 
-_KINDS = st.sampled_from(["any", "any", "text", "text", "text", "data", "data", "data", "data", "created", "id"])
+_KINDS = st.sampled_from(
+    ["any", "any", "text", "text", "text", "data", "data", "data", "data", "created", "occurred", "occurred", "id"]
+)
 _RECIPES = st.builds(Recipe, _KINDS, _PICKS, _PICKS, _PICKS, _TEXTS, _SCALARS)
 _TREES = st.recursive(
     _RECIPES,
@@ -285,7 +304,18 @@ def test_three_evaluators_agree_on_random_events_and_queries(world: Any) -> None
 
 _WRITTEN_COMPARISONS = st.tuples(
     st.sampled_from(
-        ["message", "email", "any", "createdAt", "data.a", "data", "data.a.0", "data.b.c", "data.'user id'"]
+        [
+            "message",
+            "email",
+            "any",
+            "createdAt",
+            "occurredAt",
+            "data.a",
+            "data",
+            "data.a.0",
+            "data.b.c",
+            "data.'user id'",
+        ]
     ),
     st.sampled_from(["eq", "ne", "ct", "sw", "gt", "gte", "lt", "lte", "eq", "ct"]),
     st.sampled_from(["'a'", '"A"', "'b '", "'buyer'", "'1970-1-1'", "'2018-01-01T00:00:00+01:00'", "'\\u0069'"])

@@ -115,21 +115,24 @@ class World:
         strong = options.pop("strong", True)
         return self.run(search.find(compiled(text), Slice(limit, **options), strong=strong))
 
-    def store(self, *messages: str, at: int | None = None, **columns: str) -> list[int]:
-        """Store events; ``at`` is their time in ms, now by default."""
+    def store(self, *messages: str, at: int | None = None, occurred: int | None = None, **columns: str) -> list[int]:
+        """Store events; ``at`` is their time in ms, now by default; ``occurred`` when they happened, in ns."""
         values = {"email": "a@b.c", "environment": "test", "component": "orders", "data": "{}"} | columns
         moment = None if at is None else datetime.fromtimestamp(at / 1000, UTC)
         with self.connection.cursor() as cursor:
             found = execute_values(
                 cursor,
-                "INSERT INTO event (id, created_at, email, environment, component, message, data)"
+                "INSERT INTO event (id, created_at, occurred_at, email, environment, component, message, data)"
                 " VALUES %s RETURNING seq",
                 [
-                    (moment, values["email"], values["environment"], values["component"], m, values["data"])
+                    (
+                        *(moment, occurred, values["email"], values["environment"], values["component"]),
+                        *(m, values["data"]),
+                    )
                     for m in messages
                 ],
                 template="(gen_random_uuid(), coalesce(%s, date_trunc('milliseconds', clock_timestamp())),"
-                " %s, %s, %s, %s, %s)",
+                " %s, %s, %s, %s, %s, %s)",
                 fetch=True,
             )
         return [seq for (seq,) in found]

@@ -50,7 +50,7 @@ NAMES = [ast.Name(name) for name in ("email", "environment", "component", "messa
 PATHS = [ast.Path(keys) for keys in [("a",), ("a",), ("b",), ("a", "b"), ("c d",), ("ä", "c d"), ("a", "b", "a")]]
 
 
-Event = tuple[int, str, str, str, str, Any]
+Event = tuple[int, str, str, str, str, Any, int | None]  # the last: when it happened, in ns
 
 
 @dataclass
@@ -76,6 +76,7 @@ class Draw:
             choice(["orders", "ä", "😀"]),
             choice(["m", "n%", "long " * 30]),
             choice([data, data, data, [data, self.value()], self.value()]),
+            choice([None, None, (START - self.numbers.randrange(40) * DAY // 7) * 1_000_000 - 1]),
         )
 
     def subjects(self, most: int) -> tuple[ast.Subject, ...]:
@@ -91,6 +92,7 @@ class Draw:
             distinct=self.subjects(choice([0, 2])),
             numbers=tuple(self.numbers.sample(PATHS, choice([0, 0, 1]))),
             percentiles=(0.0, 50.0, 95.0),
+            time=choice(["createdAt", "occurredAt"]),
         )
 
 
@@ -136,7 +138,8 @@ def keys(event: Event, wanted: Wanted) -> Iterable[tuple[str, ...]]:
 
 def start_of(event: Event, wanted: Wanted) -> int:
     width = STEPS.get(wanted.interval, DAY)
-    return event[0] - event[0] % width
+    moment = event[0] if wanted.time == "createdAt" or event[6] is None else event[6] // 1_000_000
+    return moment - moment % width
 
 
 def expected(events: list[Event], wanted: Wanted) -> dict[str, Any]:
@@ -198,13 +201,13 @@ def exact_all(raws: Any) -> list[Decimal | None] | None:
 
 
 def store(world: Any, events: list[Event]) -> None:
-    rows = [(e[0] / 1000, e[1], e[2], e[3], e[4], json.dumps(e[5])) for e in events]
+    rows = [(e[0] / 1000, e[1], e[2], e[3], e[4], json.dumps(e[5]), e[6]) for e in events]
     with world.connection.cursor() as cursor:
         execute_values(
             cursor,
-            "INSERT INTO event (id, created_at, email, environment, component, message, data) VALUES %s",
+            "INSERT INTO event (id, created_at, email, environment, component, message, data, occurred_at) VALUES %s",
             rows,
-            template="(gen_random_uuid(), to_timestamp(%s), %s, %s, %s, %s, %s)",
+            template="(gen_random_uuid(), to_timestamp(%s), %s, %s, %s, %s, %s, %s)",
         )
 
 

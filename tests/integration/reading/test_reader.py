@@ -12,7 +12,7 @@ import pytest
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SearchesQueued
 from eventsvc.log.connection import connect
-from eventsvc.log.read.page import Merged, Rows, Slice
+from eventsvc.log.read.page import Merged, Places, Rows, Slice
 from eventsvc.log.read.reader import MOST_WAITING, Reader
 from eventsvc.log.read.state import Filter
 
@@ -65,8 +65,9 @@ def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
 def test_events_at_positions_and_the_tail_are_one_page(world: Any) -> None:
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[3])
-    positions = [event.position for event in world.run(world.reader().whole(ALL, Slice(10))).events]
-    wanted = Merged(Slice(4), (positions[5], positions[3]))
+    found = [world.run(world.reader().whole(ALL, Slice(10))).events[place] for place in (5, 3)]
+    times = [event.created_at for event in found]
+    wanted = Merged(Slice(4), Places(tuple(event.seq for event in found), min(times), max(times)))
     assert [event.message for event in tail(world, world.reader(), wanted).events] == ["f", "e", "c", "a"]
 
 
@@ -198,8 +199,9 @@ def explain(world: Any, reader: Any, ask: str) -> Any:
             if ask == "tail":
                 reader._read(connection, Filter("seq > 19900") & Filter("message = %s", ("m7",)), Slice(100))
             elif ask == "merged":
-                positions = tuple(tuple(row) for row in world.execute(_POSITIONS))
-                reader._read(connection, Filter("seq > 19900"), Merged(Slice(100), positions))
+                times, seqs = zip(*world.execute(_POSITIONS), strict=True)
+                places = Places(seqs, min(times), max(times))
+                reader._read(connection, Filter("seq > 19900"), Merged(Slice(100), places))
             else:
                 reader._read(connection, ALL, Slice(100))
         finally:

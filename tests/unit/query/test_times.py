@@ -109,7 +109,34 @@ def test_a_time_without_an_offset_is_in_the_zone() -> None:
 def test_an_instant_between_two_milliseconds_is_an_empty_span(fraction: str) -> None:
     """So that nothing equals it, and what is greater begins at the next millisecond."""
     after = at("2018-01-31T10:00:00.001")
-    assert read(f"2018-01-31T10:00:00.{fraction}Z") == Span(after, after)
+    span = read(f"2018-01-31T10:00:00.{fraction}Z")
+    assert (span.start, span.end) == (after, after)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "start", "end"),
+    [
+        ("", 0, 1_000_000),
+        (".000", 0, 1_000_000),
+        (".001000000", 1_000_000, 2_000_000),
+        (".0005", 500_000, 500_001),
+        (".000000001", 1, 2),
+        (".123456789000", 123_456_789, 123_456_790),
+        (".0000000001", 1, 1),
+        (".0009999999999", 1_000_000, 1_000_000),
+    ],
+)
+def test_an_instant_is_a_millisecond_or_with_more_digits_a_nanosecond(fraction: str, start: int, end: int) -> None:
+    """And an empty span between two nanoseconds."""
+    second = at("2018-01-31T10:00:00") * 1_000_000
+    assert read(f"2018-01-31T10:00:00{fraction}Z").exact == (second + start, second + end)
+
+
+def test_a_span_keeps_the_digits_of_both_ends() -> None:
+    second = at("2018-01-31T10:00:00") * 1_000_000
+    span = read("2018-01-31T10:00:00.000000001Z/2018-01-31T10:00:00.5Z")
+    assert span.exact == (second + 1, second + 500_000_000)
+    assert read("now-1h/now").exact == ((NOW - HOUR) * 1_000_000, NOW * 1_000_000)
 
 
 @pytest.mark.parametrize(
@@ -175,4 +202,6 @@ def test_offsets_are_understood_as_python_understands_them(moment: datetime) -> 
     micros = (expected - datetime(1970, 1, 1, tzinfo=UTC)) // (datetime.resolution)
     start, rest = divmod(micros, 1000)
     if EARLIEST < start < LATEST - 1:
-        assert read(text) == (Span(start + 1, start + 1) if rest else Span(start, start + 1))
+        span = read(text)
+        assert (span.start, span.end) == ((start + 1, start + 1) if rest else (start, start + 1))
+        assert span.exact == (micros * 1000, micros * 1000 + (1 if rest else 1_000_000))

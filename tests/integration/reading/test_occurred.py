@@ -1,0 +1,125 @@
+"""orderBy=occurredAt: the order of what happened, whichever store answers, while late events arrive."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from eventsvc.log.read.page import Slice
+from tests.integration.reading.test_pages import relation
+
+SECOND = 1_000_000_000
+START = 1_790_000_000  # seconds
+
+
+def walk(api: Any, response: Any) -> list[dict[str, Any]]:
+    """Give the events of the pages that follow."""
+    found = []
+    while target := relation(response, "next"):
+        response = api("GET", "/event", **dict(parse_qsl(target.partition("?")[2])))
+        found += response.json
+    return found
+
+
+def store_some(world: Any, chance: random.Random, count: int, name: str) -> None:
+    """Events that happened at about the same time as others, stored over three months, some without saying when."""
+    for number in range(count):
+        at = (START + chance.randrange(90) * 86_400) * 1000
+        occurred = (START + chance.randrange(-20, 20)) * SECOND + chance.choice([0, 0, 1, 999_999_999])
+        world.store(f"{name} {number}", at=at, occurred=chance.choice([None, occurred, occurred]))
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_hold_what_was_there_once_and_in_order_while_late_events_arrive(world: Any, api: Any, order: str) -> None:
+    chance = random.Random(order)
+    store_some(world, chance, 40, "old")
+    world.index_all()
+    store_some(world, chance, 10, "old")
+    response = api("GET", "/event", orderBy="occurredAt", order=order, limit=7)
+    store_some(world, chance, 20, "late")
+    events = response.json + walk(api, response)
+    assert sorted(event["message"] for event in events if event["message"].startswith("old")) == sorted(
+        f"old {number}" for number in (*range(40), *range(10))
+    )
+    assert len({event["id"] for event in events}) == len(events)
+    times = [event["occurredAt"].removesuffix("Z").ljust(29, "0") for event in events]
+    assert times == sorted(times, reverse=order == "desc")
+    late = [event for event in events if event["message"].startswith("late")]
+    stored = [f"late {number}" for number in range(20)]
+    # As the documentation says: those that happened beyond the last event of the first page are met on the way.
+    last = response.json[-1]["occurredAt"]
+    everything = api("GET", "/event", limit=1000).json
+    beyond = [
+        e["message"] for e in everything if (e["occurredAt"] > last) == (order == "asc") and e["message"] in stored
+    ]
+    assert sorted(beyond) == sorted(event["message"] for event in late)
+
+
+def test_all_ways_to_an_answer_have_the_same_order(world: Any) -> None:
+    chance = random.Random(1)
+    store_some(world, chance, 60, "m")
+    world.index_all()
+    searches = [world.search(), world.search(cache=1_000_000), world.search(index=False)]
+    store_some(world, chance, 15, "m")
+    for newest_first in (True, False):
+        after = None
+        while True:
+            options = {"after": after, "newest_first": newest_first, "time": "occurredAt", "count": True}
+            answers = [world.find(search, limit=9, **options) for search in searches]
+            assert {(answer.events, answer.end, answer.total) for answer in answers} == {
+                (answers[0].events, answers[0].end, 75)
+            }
+            after = answers[0].end
+            if after is None:
+                break
+
+
+def test_an_eventual_answer_of_several_pages_is_in_order(world: Any) -> None:
+    store_some(world, random.Random(2), 200, "m")
+    world.index_all()
+    answer = world.find(world.search(), strong=False, time="occurredAt")
+    places = [event.place for event in answer.events]
+    assert len(places) == 200
+    assert places == sorted(places, reverse=True)
+
+
+def test_a_cursor_is_bound_to_its_order(world: Any, api: Any) -> None:
+    world.store("a", "b", "c", occurred=START * SECOND)
+    for own, other in (("occurredAt", "createdAt"), ("createdAt", "occurredAt")):
+        response = api("GET", "/event", limit=1, orderBy=own)
+        cursor = dict(parse_qsl((relation(response, "next") or "").partition("?")[2]))["cursor"]
+        assert api("GET", "/event", limit=1, orderBy=other, cursor=cursor).status_code == 400
+        assert api("GET", "/event", limit=1, orderBy=own, cursor=cursor).status_code == 200
+    assert "createdAt or occurredAt" in api("GET", "/event", orderBy="seq").json["detail"]
+
+
+def test_a_stream_of_lines_is_in_order(world: Any, api: Any) -> None:
+    store_some(world, random.Random(3), 30, "m")
+    answer = api(
+        "GET", "/event", {"Accept": "application/x-ndjson"}, orderBy="occurredAt", order="asc", fields="occurredAt"
+    )
+    times = [line.rstrip("}").rstrip('"').removesuffix("Z").ljust(45, "0") for line in answer.text.splitlines()]
+    assert len(times) == 30
+    assert times == sorted(times)
+
+
+def test_the_newest_are_read_by_an_index_of_the_log(world: Any) -> None:
+    world.execute(
+        "INSERT INTO event (id, email, environment, component, message, data, occurred_at)"
+        " SELECT gen_random_uuid(), 'a@b.c', 'test', 'c', 'm', '{}', 1790000000000000000 + 7919 * n % 100000"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    world.execute("ANALYZE event")
+    for wanted in (Slice(10, time="occurredAt"), Slice(10, (1_790_000_000_000_050_000, 5), time="occurredAt")):
+        ((statement, parameters),) = wanted.compose(world.compiled("").log)
+        text = statement.as_string(world.connection)
+        plan = str(world.execute("EXPLAIN " + text, parameters))
+        assert "Index Scan" in plan
+        assert "Seq Scan on event_20" not in plan
+    condition = world.compiled("occurredAt lt '2026-09-21T14:13:20.000001Z'").log
+    plan = str(world.execute(f"EXPLAIN SELECT * FROM event WHERE {condition.text}", list(condition.parameters)))
+    assert f"Scan on event_{datetime.now(UTC):%Y_%m}_event_occurred_seq_idx" in plan
