@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from eventsvc.event import NewEvent
     from eventsvc.incoming.parser import Parser
 
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _MARK = "sanitized"  # the member of data that says what was wrong
 _MARKS = 5  # faults in it
 _LONGEST_NUMBER = 400  # characters of a number that becomes text
@@ -58,7 +60,7 @@ def _change(raw: bytes, refusal: InvalidInput) -> bytes:
     if any(one.pointer == "/occurredAt" for one in found):
         del changed["occurredAt"]
     changed["data"] = _mark(changed.get("data"), found)
-    return msgspec.json.encode(changed)
+    return _encode(changed)
 
 
 def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
@@ -68,11 +70,11 @@ def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
     while name in members:
         name = f"_{name}"
     mark = {name: [{"pointer": one.pointer, "detail": one.detail} for one in found[:_MARKS]]}
-    if len(msgspec.json.encode(members | mark)) <= limits.DATA_BYTES:
+    if len(_encode(members | mark)) <= limits.DATA_BYTES:
         return members | mark
-    room = limits.DATA_BYTES - len(msgspec.json.encode(mark))
+    room = limits.DATA_BYTES - len(_encode(mark))
     if list(members) == ["value"]:
-        text = members["value"] if isinstance(members["value"], str) else json.dumps(members["value"])
+        text = members["value"] if isinstance(members["value"], str) else _encode(members["value"]).decode()
         return {"value": cut_middle(text, room // 7)} | mark  # JSON writes some characters as six
     return clean_value(members, room) | mark
 
@@ -86,7 +88,14 @@ def _clean(value: Any, depth: int) -> Any:
     if not isinstance(value, dict | list):
         return value
     if depth == limits.DATA_DEPTH:
-        return clean_characters(json.dumps(value, ensure_ascii=False, default=lambda wrong: wrong.text))
+        return clean_characters(json.dumps(value, ensure_ascii=False, default=_write_number))
     if isinstance(value, list):
         return [_clean(item, depth + 1) for item in value]
     return {clean_characters(key): _clean(item, depth + 1) for key, item in value.items()}
+
+
+def _write_number(number: Decimal | faults.Wrong) -> float | str:
+    """Give what JSON can write of a number within text: all its digits, as text if need be."""
+    if isinstance(number, faults.Wrong):
+        return number.text
+    return float(number) if Decimal(repr(float(number))) == number else str(number)

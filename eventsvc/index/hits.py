@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from eventsvc.errors import EventsvcError, IndexUnavailable, SearchesQueued
+from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
+from eventsvc.turns import Turns
 
 _OK, _REFUSED = 200, 400
 _PER_POSITION = 130  # bytes of memory: a tuple and two integers
@@ -103,27 +103,6 @@ class Aggregated:
         return buckets
 
 
-class _Turns:
-    """Lets a few in at a time, in order; the others wait, as long as they are not too many."""
-
-    def __init__(self, at_once: int, most_waiting: int) -> None:
-        self._places, self._most, self._waiting = asyncio.Semaphore(at_once), at_once + most_waiting, 0
-
-    async def __aenter__(self) -> None:
-        if self._waiting >= self._most:
-            raise SearchesQueued(f"{self._waiting} heavy searches wait for the index")
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        except BaseException:
-            self._waiting -= 1
-            raise
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self._places.release()
-        self._waiting -= 1
-
-
 @dataclass(frozen=True, slots=True)
 class Hits:
     """Asks through a client that never retries by itself.
@@ -133,7 +112,7 @@ class Hits:
 
     client: AsyncElasticsearch
     timeout: float = field(default=10.0)
-    _heavy: _Turns = field(default_factory=lambda: _Turns(1, MOST_HEAVY_WAITING), init=False)
+    _heavy: Turns = field(default_factory=lambda: Turns(1, MOST_HEAVY_WAITING), init=False)
 
     async def positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
         """Find where a page of events lies; what they hold is in the log.

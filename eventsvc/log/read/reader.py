@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from psycopg2 import sql
 
-from eventsvc.errors import EventNotFound, SearchesQueued
+from eventsvc.errors import EventNotFound
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, DRAWN, HEADER, PART_HEADER, AnswerT_co, Filter, Moment, Question, Row
+from eventsvc.turns import Turns
 
 _BY_ID = sql.SQL("SELECT {columns} FROM event WHERE id = %s AND ({where})")
 _SPAN = sql.SQL(
@@ -35,18 +36,20 @@ _WRITERS = sql.SQL(
 ).format(DRAWN)
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
+MOST_HEAVY_WAITING = 8  # heavy ones
 
 
 class Reader:
     """Reads through pools; one statement is one snapshot.
 
     Searches of the whole log, and heavy ones of the tail, may take seconds. They have a pool of their own, so that
-    other tails and single events never wait behind them, and no more than ``MOST_WAITING`` of them wait.
+    other tails and single events never wait behind them, and no more than ``MOST_WAITING`` of them wait. A heavy one
+    runs at a time: the others, when the index is away, have the rest of that pool.
     """
 
     def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
         self._pool, self._replicas, self._whole_pool = pool, replicas, whole or pool
-        self._waiting = 0
+        self._heavy, self._light = Turns(1, MOST_HEAVY_WAITING), Turns(MOST_WAITING, 0)
         self._settled = -1  # the last drawn seq for which no writer was under way
 
     async def by_id(self, event_id: str, matching: Filter) -> Event:
@@ -78,7 +81,7 @@ class Reader:
             past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.failed)))
         if not matching.is_heavy:
             return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
-        with self._turn():
+        async with self._heavy:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
     async def whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool = True) -> AnswerT_co:
@@ -89,18 +92,8 @@ class Reader:
             LogUnavailable: PostgreSQL is away.
             LogTimeout: it took too long.
         """
-        with self._turn():
+        async with self._heavy if matching.is_heavy else self._light:
             return await self._ask_whole(matching, question, strong=strong)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._waiting >= MOST_WAITING:
-            raise SearchesQueued(f"{self._waiting} searches run in PostgreSQL or wait for it")
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
 
     async def _ask_whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool) -> AnswerT_co:
         if self._replicas:
