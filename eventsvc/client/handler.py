@@ -118,6 +118,7 @@ class EventHandler(logging.Handler):
 
     def _make_event(self, record: logging.LogRecord) -> dict[str, Any]:
         return {
+            "occurredAt": _format_time(record.created),
             "email": self._email,
             "environment": clean_text(self._environment, limits.NAME),
             "component": clean_text(self._component or record.name, limits.NAME),
@@ -138,7 +139,6 @@ class EventHandler(logging.Handler):
             "level": record.levelname,
             "levelNumber": record.levelno,
             "logger": record.name,
-            "loggedAt": _format_time(record.created),
             "line": f"{record.pathname}:{record.lineno}",
             "process": record.process,
             "thread": record.threadName,
@@ -160,4 +160,6 @@ _FORMATTER = logging.Formatter()
 
 
 def _format_time(seconds: float) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+    microseconds = round(seconds * 1_000_000)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(microseconds // 1_000_000))
+    return f"{moment}.{microseconds % 1_000_000:06d}Z"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from eventsvc.terminal import show
-from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Tz, Url, restrict, service
+from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Time, Tz, Url, restrict, service
 from eventsvc.terminal.search import Json, Query
 
 
@@ -26,6 +26,7 @@ def stats(
     *,
     by: Annotated[str, typer.Option(help="Count by a field: component, email, environment or data.path.")] = "",
     interval: Annotated[str, typer.Option(help="Count by time: 1m, 5m, 15m, 1h, 1d or 1w.")] = "",
+    time: Annotated[Time, typer.Option(help="Count by when events were stored, or when they happened.")] = Time.CREATED,
     since: Annotated[str | None, typer.Option(help="Not older than this: 15m, 1h, 7d, or a date.")] = None,
     top: Annotated[int, typer.Option(min=1, help="So many of the most frequent values.")] = 10,
     as_json: Json = False,
@@ -35,7 +36,8 @@ def stats(
     data: Data = None,
 ) -> None:
     """Count events over time and by value, with bars."""
-    given = {"q": restrict(query, since), "by": by, "interval": interval, "tz": tz, "top": str(top) if by else ""}
+    given = {"q": restrict(query, since, time), "by": by, "interval": interval, "tz": tz}
+    given |= {"time": str(time) if interval else "", "top": str(top) if by else ""}
     with service(url, key, data) as opened:
         found = opened.get("/event/stats", {name: value for name, value in given.items() if value})
         if as_json:

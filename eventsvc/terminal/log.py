@@ -35,6 +35,9 @@ def log(
     component: Annotated[str, typer.Option(help="What it happened in.")] = "shell",
     environment: Annotated[str, typer.Option(help="Where it happened.")] = "production",
     email: Annotated[str, typer.Option(help="Whom it concerns.", show_default="user@host")] = "",
+    at: Annotated[
+        str, typer.Option(help="When it happened, such as 2018-01-31T12:00:00+01:00.", show_default="now")
+    ] = "",
     data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=VALUE", help="More; repeatable.")] = None,
     follow: Annotated[Path | None, typer.Option(help="Send the lines of this file, and those that it gets.")] = None,
     idempotency_key: Annotated[str, typer.Option(help="Sent twice with the same key, it is stored once.")] = "",
@@ -46,7 +49,7 @@ def log(
     server_data: Data = None,
 ) -> None:
     """Send an event, or a line an event. Exit code 4: some lines were refused, and are shown."""
-    defaults = _defaults(component, environment, email, data or [])
+    defaults = _defaults(component, environment, email, data or []) | ({"occurredAt": at} if at else {})
     with service(url, key, server_data) as opened:
         if follow is not None:
             _follow(opened, follow, defaults, as_json=as_json)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -30,6 +31,13 @@ Data = Annotated[
 Tz = Annotated[str, typer.Option(help="Time zone of dates without a time in the query.")]
 
 
+class Time(StrEnum):
+    """The times that an event has."""
+
+    CREATED = "createdAt"
+    OCCURRED = "occurredAt"
+
+
 @contextmanager
 def service(url: str | None, key: str | None, data: str | None = None) -> Iterator[Service]:
     """Talk to the service; its errors end the command with exit code 3 and its own words."""
@@ -47,10 +55,10 @@ def service(url: str | None, key: str | None, data: str | None = None) -> Iterat
         raise typer.Exit(INTERRUPTED) from exc
 
 
-def restrict(query: str, since: str | None) -> str:
-    """AND "not older than" to a query, such as 15m, 1h or 7d, or a date."""
+def restrict(query: str, since: str | None, time: str = "createdAt") -> str:
+    """AND "not older than" to a query, such as 15m, 1h or 7d, or a date; ``time`` is the field that must not be."""
     if since is None:
         return query
     moment = f"now-{since}" if since[:1].isdigit() and since[-1:].isalpha() else since
-    recent = f"createdAt gte '{moment}'"
+    recent = f"{time} gte '{moment}'"
     return f"({query}) AND {recent}" if query.strip() else recent

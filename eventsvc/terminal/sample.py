@@ -50,7 +50,7 @@ def sample(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Store lifelike events, marked by data.sample, or take them away; data.at is a time of the last week."""
+    """Store lifelike events, marked by data.sample, or take them away; they happened within the last week."""
     with service(url, key, data) as opened:
         if remove:
             body = {"q": f"data.sample eq '{MARK}'", "reason": "sample events are no longer needed"}
@@ -96,7 +96,6 @@ def _event(chance: random.Random, moment: dt.datetime, *, bad: bool) -> dict[str
     person = chance.choice(_PEOPLE)
     data = {
         "sample": MARK,
-        "at": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": level,
         "order": chance.randint(10_000, 99_999),
         "buyer": chance.randint(100_000, 999_999),
@@ -107,8 +106,9 @@ def _event(chance: random.Random, moment: dt.datetime, *, bad: bool) -> dict[str
         "status": chance.choices((200, 201, 304, 404), (80, 8, 8, 4))[0],
         "ms": round(chance.lognormvariate(4, 0.7)),
     }
-    used = {"sample", "at", "level", *(name for name in data if f"{{{name}}}" in text)}
+    used = {"sample", "level", *(name for name in data if f"{{{name}}}" in text)}
     return {
+        "occurredAt": moment.isoformat(timespec="milliseconds"),
         "email": f"{person}@{chance.choice(_HOSTS)}",
         "environment": chance.choices(("production", "staging"), (9, 1))[0],
         "component": component,

@@ -14,7 +14,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from eventsvc.terminal import show
-from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Tz, Url, restrict, service
+from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Time, Tz, Url, restrict, service
 from eventsvc.terminal.service import Service, ServiceError, read_lines
 
 _PAGE = 1000  # events in one request
@@ -43,6 +43,9 @@ def search(
     since: Annotated[str | None, typer.Option(help="Not older than this: 15m, 1h, 7d, or a date.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many events; 0: all.")] = 100,
     oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
+    order_by: Annotated[
+        Time, typer.Option(help="Order by when events were stored, or when they happened.")
+    ] = Time.CREATED,
     fields: Fields = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV, with a line of names first.")] = False,
@@ -54,8 +57,8 @@ def search(
     data: Data = None,
 ) -> None:
     """Find events, newest first. Exit code 0: found; 1: nothing found; 2: wrong usage; 3: the service's answer."""
-    parameters = {"order": "asc" if oldest else "desc", "tz": tz}
-    if asked := restrict(query, since):
+    parameters = {"order": "asc" if oldest else "desc", "orderBy": str(order_by), "tz": tz}
+    if asked := restrict(query, since, order_by):
         parameters["q"] = asked
     with service(url, key, data) as opened:
         if quiet:
@@ -63,14 +66,14 @@ def search(
         elif as_csv:
             found = _copy_csv(opened, parameters, limit, fields)
         else:
-            found = _show(opened, parameters, limit, as_json=as_json, style=_style(query, fields, template))
+            found = _show(opened, parameters, limit, as_json=as_json, style=_style(query, fields, template, order_by))
     if not found:
         raise typer.Exit(NOTHING_FOUND)
 
 
-def _style(query: str, fields: str | None, template: str) -> show.Style:
+def _style(query: str, fields: str | None, template: str, time: str = Time.CREATED) -> show.Style:
     names = tuple(name.strip() for name in fields.split(",")) if fields else ()
-    return show.Style(show.wants_colour(sys.stdout), names, template, show.needles(query))
+    return show.Style(show.wants_colour(sys.stdout), names, template, show.needles(query), time)
 
 
 def _show(opened: Service, parameters: dict[str, str], limit: int, *, as_json: bool, style: show.Style) -> int:

@@ -31,12 +31,14 @@ class Style:
         fields: only these fields, separated by tabs; () for the usual line.
         template: such as "{createdAt} {message}"; "" for none.
         marks: what to mark in messages.
+        time: the time that a line begins with.
     """
 
     colour: bool = False
     fields: tuple[str, ...] = ()
     template: str = ""
     marks: re.Pattern[str] | None = None
+    time: str = "createdAt"
 
 
 def wants_colour(out: IO[str]) -> bool:
@@ -62,7 +64,7 @@ def line(event: dict[str, Any], style: Style) -> str:
         message = style.marks.sub(lambda match: f"{_MARK}{match[0]}{_UNMARK}", message)
     data = event.get("data")
     parts = [
-        paint(str(event.get("createdAt", "")), "dim", style),
+        paint(str(event.get(style.time, "")), "dim", style),
         paint(f"{event.get('environment', '')}/{event.get('component', '')}", "cyan", style),
         safe(str(event.get("email", ""))),
         message,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from playwright.sync_api import expect
@@ -155,6 +157,23 @@ def test_a_range_is_chosen_in_the_zone_of_the_viewer_or_in_utc(make_screen: Call
 
     expect(page.locator(".row time").first).not_to_have_text(local or "")
     assert "tz=utc" in page.url
+
+
+def test_events_are_ordered_and_counted_by_when_they_happened(screen: Any, service: Any) -> None:
+    """A late event stands where it happened, with that time; completion knows the field."""
+    moment = datetime.now(UTC) - timedelta(hours=3)
+    service.send(component="late", message="late", occurredAt=moment.isoformat())
+    service.send(component="late", message="at once")
+    page = screen.open("?q=component+eq+'late'")
+    messages = page.locator(".row .c-message")
+    expect(messages).to_have_text(["at once", "late"])
+    page.locator(".range").click()
+    page.get_by_label("when they happened").check()
+
+    expect(page.locator(".row time").last).to_have_attribute("datetime", re.compile(f"^{moment:%Y-%m-%dT%H:%M}"))
+    assert "time=occurredAt" in page.url
+    page.get_by_role("button", name="Last hour").click()
+    expect(messages).to_have_text(["at once"])
 
 
 def test_an_event_opens_whole_and_its_data_goes_into_the_query(screen: Any) -> None:

@@ -32,7 +32,7 @@ export class Completer {
   /** @param {ReturnType<typeof placeAt>} place @returns {Promise<Completion[]>} */
   async options({ wants, field, word }) {
     if (wants === "operator") return operatorsOf(field).map((label, i) => ({ label, boost: -i, detail: OPERATORS[label], apply: `${label} ` }));
-    if (wants === "value") return field.includes("createdAt") ? TIMES : this.kept(`values ${field}`, () => this.values(field));
+    if (wants === "value") return /^(?:created|occurred)At$/.test(field) ? TIMES : this.kept(`values ${field}`, () => this.values(field));
     if (wants === "connective") return ["AND", "OR"].map((label, i) => ({ label, boost: -i, apply: `${label} ` }));
     const plain = [...FIELDS, "NOT"].map((label) => ({ label, boost: 2, apply: label.endsWith(".") ? label : `${label} ` }));
     return word.startsWith("d") || !word ? [...plain, ...(await this.kept("paths", () => this.paths()))] : plain;

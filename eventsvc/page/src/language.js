@@ -6,7 +6,7 @@
 /** @typedef {string|number|boolean|null} Value */
 /** @typedef {{from: number, to: number, text: string, field: string, operator: string, values: string[], negated: boolean}} Condition */
 
-export const FIELDS = ["any", "message", "email", "environment", "component", "createdAt", "id", "data."];
+export const FIELDS = ["any", "message", "email", "environment", "component", "createdAt", "occurredAt", "id", "data."];
 
 const TEXT = ["eq", "ne", "ct", "sw", "in", "exists"];
 

@@ -130,8 +130,9 @@ export class EventList extends HTMLElement {
 
   /** How long since the event before. @param {number} index @param {Model} model @param {LogEvent} event */
   gapBefore(index, model, event) {
+    const { time } = model.state;
     const other = model.pages.at(model.state.order === "asc" ? index - 1 : index + 1);
-    return other ? `+${gap(Date.parse(event.createdAt) - Date.parse(other.createdAt))}` : "";
+    return other ? `+${gap(Date.parse(event[time] ?? "") - Date.parse(other[time] ?? ""))}` : "";
   }
 
   /** @param {MouseEvent} event */

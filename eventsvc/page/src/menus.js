@@ -7,7 +7,7 @@ import { count } from "./time.js";
 
 /** @typedef {import("./model.js").Model} Model */
 
-const COLUMNS = ["environment", "component", "email", "message", "id", "data"];
+const COLUMNS = ["environment", "component", "email", "message", "id", "occurredAt", "data"];
 
 /** Put a popover under the button that opens it. @param {MouseEvent} event */
 export function place(event) {

@@ -37,7 +37,16 @@ export function rangePicker(model, close) {
       <fieldset><legend>Times are shown in</legend>
         ${zone(model, "local", zoneName("local") === "UTC" ? "your zone, UTC" : zoneName("local"))}${zone(model, "utc", "UTC")}
       </fieldset>
+      <fieldset><legend>Events are ordered and counted by</legend>
+        ${kind(model, "createdAt", "when they were stored")}${kind(model, "occurredAt", "when they happened")}
+      </fieldset>
     </form>`;
+}
+
+/** @param {Model} model @param {"createdAt"|"occurredAt"} time @param {string} name */
+function kind(model, time, name) {
+  const choose = () => model.set(time === "occurredAt" ? { time, live: false } : { time });
+  return html`<label class="radio"><input type="radio" name="time" value=${time} .checked=${model.state.time === time} @change=${choose}> ${name}</label>`;
 }
 
 /** @param {Model} model @param {"local"|"utc"} tz @param {string} name */

@@ -177,14 +177,16 @@ def test_what_a_record_brings_is_kept_beside_what_is_ours(service: Any, make_han
     handler = make_handler(service.url)
     handler.setFormatter(logging.Formatter("%(levelname)s! %(message)s"))
     extra = {"level": "mine", "line": 7, "user": "u", "extra": 1}
+    before = time.time()
     try:
         int("boom")
     except ValueError:
         logger_of(handler).exception("hello %s", "you", extra=extra)
     assert handler.wait(20)
-    ((message, data),) = service.rows("SELECT message, data::text FROM event")
+    ((message, data, occurred_at),) = service.rows("SELECT message, data::text, occurred_at FROM event")
     stored = json.loads(data)
     assert message == "ERROR! hello you"
+    assert before * 1_000_000_000 - 1000 <= occurred_at <= time.time_ns()
     assert (stored["level"], stored["levelNumber"], stored["user"]) == ("ERROR", 40, "u")
     assert stored["extra"] == {"level": "mine", "line": 7, "extra": 1}
     assert stored["exception"].endswith("'boom'")

@@ -169,11 +169,27 @@ def test_stats_context_explain(command: Any, terminal: Any) -> None:
     assert command("explain", "message ct").returncode == 3
 
 
+def test_what_is_said_to_have_happened_earlier_is_found_there(command: Any) -> None:
+    command("log", "stored later", *WHO, "--at", "2018-01-31T12:00:00.123456789+01:00")
+    command("log", "happened later", *WHO)
+    refused = command("log", "x", *WHO, "--at", "noon")
+    assert (refused.returncode, "RFC 3339" in refused.stderr) == (3, True)
+
+    found = lines(command("search", "--oldest", "--order-by", "occurredAt"))
+    assert found[0].startswith("2018-01-31T11:00:00.123456789Z production/orders")
+    assert [line.partition("@chefhero.com ")[2] for line in found] == ["stored later", "happened later"]
+    assert len(lines(command("search", "--since", "1h", "--order-by", "occurredAt"))) == 1
+    assert len(lines(command("search", "--since", "1h"))) == 2
+    counted = json.loads(command("stats", "--interval", "1d", "--time", "occurredAt", "--json").stdout)
+    assert counted["buckets"][0]["start"] == "2018-01-31T00:00:00.000Z"
+
+
 def test_sample_events_can_be_found_and_taken_away(command: Any) -> None:
     command("log", "mine", *WHO)
     stored = command("sample", "--events", "300")
     assert stored.returncode == 0, stored.stderr
     assert len(lines(command("search", "data.sample exists", "--limit", "0"))) == 300
+    assert len(lines(command("search", "data.sample exists AND occurredAt lt now-1d", "--limit", "0"))) > 100
 
     removed = command("sample", "--remove")
     assert removed.returncode == 0, removed.stderr
