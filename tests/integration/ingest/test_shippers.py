@@ -71,31 +71,35 @@ def write(events: list[Any]) -> bytes:
 def fluent_bit(recipe: str, lines: list[str]) -> list[Sent]:
     """Format json is an array; what the tail input adds is gone to data, which Lua leaves as an empty array."""
     assert find(r"Format\s+(\w+)", recipe) == "json"
-    assert find(r"Json_date_key\s+(\w+)", recipe) == "false"
-    body = write([{"data": []} | fields_of(recipe) | {"message": line} for line in lines])
+    assert find(r"Json_date_format\s+(\w+)", recipe) == "iso8601"
+    time = {find(r"Json_date_key\s+(\w+)", recipe): "2026-11-25T08:00:00.123456Z"}
+    body = write([time | {"data": []} | fields_of(recipe) | {"message": line} for line in lines])
     headers = {"Content_Type": "application/json", "Content_Encoding": find(r"Compress\s+(\w+)", recipe)}
     return [Sent(path_of(recipe), gzip.compress(body), headers)]
 
 
 def fluentd(recipe: str, lines: list[str]) -> list[Sent]:
     assert find(r"json_array (\w+)", recipe) == "true"
-    body = write([fields_of(recipe) | {"message": line, "data": {"pid": 7}} for line in lines])
+    time = {find(r"(\w+) \$\{time\.utc\.strftime", recipe): "2026-11-25T08:00:00.123456789Z"}
+    body = write([fields_of(recipe) | {"message": line, "data": {"pid": 7}} | time for line in lines])
     return [Sent(path_of(recipe), body, {"Content_Type": "application/json"})]
 
 
 def logstash(recipe: str, lines: list[str]) -> list[Sent]:
     assert find(r'format => "(\w+)"', recipe) == "json_batch"
     assert find(r"http_compression => (\w+)", recipe) == "true"
-    data = {"time": "2026-11-25T08:00:00.000Z", "host": "%{[host][name]}"}
-    body = write([fields_of(recipe) | {"message": line, "data": data} for line in lines])
+    data = {"host": "%{[host][name]}"}
+    time = {find(r'"(\w+)" => "%\{@timestamp\}"', recipe): "2026-11-25T08:00:00.123Z"}
+    body = write([fields_of(recipe) | {"message": line, "data": data} | time for line in lines])
     headers = {"Content_Type": "application/json", "Content_Encoding": "gzip"}
     return [Sent(path_of(recipe), gzip.compress(body), headers)]
 
 
 def vector(recipe: str, lines: list[str]) -> list[Sent]:
     assert find(r'framing.method = "(\w+)"', recipe) == "newline_delimited"
-    data = {"file": "/var/log/shop/a.log", "host": "h", "time": "2026-11-25T08:00:00.123456789Z"}
-    events = [fields_of(recipe) | {"message": line, "data": data} for line in lines]
+    data = {"file": "/var/log/shop/a.log", "host": "h"}
+    time = {find(r'"(\w+)": \.timestamp', recipe): "2026-11-25T08:00:00.123456789Z"}
+    events = [fields_of(recipe) | {"message": line, "data": data} | time for line in lines]
     body = b"".join(json.dumps(event).encode() + b"\n" for event in events)
     headers = {"Content_Type": "application/x-ndjson", "Content_Encoding": find(r'compression = "(\w+)"', recipe)}
     return [Sent(path_of(recipe), zstandard.compress(body), headers)]
@@ -104,6 +108,7 @@ def vector(recipe: str, lines: list[str]) -> list[Sent]:
 def rsyslog(recipe: str, lines: list[str]) -> list[Sent]:
     """One request for each line: the recipe's own template, with its properties filled in."""
     template = find(r'string="((?:\\.|[^"\\])*)"', recipe).replace('\\"', '"')
+    template = template.replace("%timereported:::date-rfc3339%", "2026-11-25T08:00:00.123456+00:00")
     kind = find(r'httpcontenttype="([^"]+)"', recipe)
     return [
         Sent(path_of(recipe), re.sub("%[^%]+%", "h", text).encode(), {"Content_Type": kind})
@@ -132,6 +137,8 @@ def test_no_line_is_lost_by_its_text_or_by_its_neighbours(service: Any, name: st
     """The answer is 200 throughout: all that shippers count as delivered."""
     reports = send(service, name, [*LINES.values(), GOOD])
     stored = service.rows("SELECT message, data->'sanitized' IS NOT NULL, email, environment, component FROM event")
+    assert service.rows("SELECT count(*) FROM event WHERE occurred_at / 1000000000 <> 1795593600") == [(0,)]
+    assert service.rows("SELECT count(*) FROM event WHERE occurred_at IS NULL") == [(0,)]
     messages = {message: changed for message, changed, *_ in stored}
     long = sorted(message for message in messages if message.startswith("begin xxx"))
     assert sum(report["rejected"] for report in reports) == 1
