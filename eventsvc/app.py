@@ -142,7 +142,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/erasure", erasures)
     app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
     app.add_route("/ticket", Ticket())
-    app.add_route("/query", Query(service.queries))
+    app.add_route("/query", Query(service.queries, service.search))
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))
     app.add_route("/metrics", ops.Metrics())

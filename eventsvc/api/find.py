@@ -11,7 +11,7 @@ import orjson
 
 from eventsvc.api import csv, media, ndjson
 from eventsvc.api.access import visible
-from eventsvc.api.page import Reading, links, read_parameters
+from eventsvc.api.page import Reading, help_link, links, read_parameters
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ class Find:
         if provenance.settled and provenance.moment is not None:
             resp.set_header("ETag", reading.etag(provenance.moment))
         following = None if answer.end is None else reading.next_cursor(answer.end, provenance.moment)
-        resp.set_header("Link", links(req, following))
+        found = links(req, following)
+        if not answer.events and (leads := help_link(req, reading.given)):
+            found += f", {leads}"
+        resp.set_header("Link", found)
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps([pick(event, reading.fields) for event in answer.events])
 

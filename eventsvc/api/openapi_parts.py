@@ -46,6 +46,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "limit": ("at most so many", number(1, page.MOST, page.LIMIT)),
     "order": ("newest or oldest first", word("desc", "asc")),
     "orderBy": ("the time that events are ordered by", word("createdAt", "occurredAt")),
+    "paths": ("say which places in data that q names no event has, and which are called alike", _FLAG),
     "cursor": ("where the last page ended; take it from the header Link, unchanged", _TEXT),
     "fields": (
         f"only these fields, separated by commas: {', '.join(FIELDS)}",
@@ -188,7 +189,9 @@ SCHEMAS: Json = {
             "tree": {"type": "object"},
             "elasticsearch": {"type": ["object", "null"]},
             "sql": _object({"text": _TEXT, "parameters": {"type": "array"}}),
+            "paths": _list(_object({"path": _TEXT, "exists": {"type": ["boolean", "null"]}, "near": _list(_TEXT)})),
         },
+        needs=("query", "now", "tz", "tree", "elasticsearch", "sql"),
         more=True,
     ),
     "Erasing": _object(

@@ -33,6 +33,7 @@ _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
 # What a position may begin with: ms of the years 1 to 9999, or ns that a column can hold.
 _TIMES = {"createdAt": range(-62_135_596_800_000, 253_402_300_800_000), "occurredAt": range(2**63)}
 _NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
+_LONGEST_IN_URL = 1_000  # characters
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -217,6 +218,15 @@ def links(req: Request, next_cursor: str | None) -> str:
     if next_cursor is not None:
         found.append(link(req.path, {**given, "cursor": next_cursor}, "next"))
     return ", ".join(found)
+
+
+def help_link(req: Request, given: Mapping[str, str]) -> str:
+    """Lead from an empty page to what is to be said about the places in data that its query names; "" if to nothing."""
+    query = given.get("q", "")
+    if "data." not in query or "cursor" in given or len(query) > _LONGEST_IN_URL:
+        return ""
+    asked = {name: given[name] for name in ("q", "tz") if name in given}
+    return link(f"{req.path.rpartition('/event')[0]}/query", {**asked, "paths": "true"}, "help")
 
 
 def link(path: str, parameters: Mapping[str, str], relation: str) -> str:

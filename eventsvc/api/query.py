@@ -9,15 +9,18 @@ import falcon
 import orjson
 from falcon.asgi import Request, Response
 
-from eventsvc.api.page import plain_parameters
+from eventsvc.api.access import visible
+from eventsvc.api.page import plain_parameters, yes_or_no
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.times import format_exact, format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
+from eventsvc.search.near import look_up
 from eventsvc.search.queries import Queries
+from eventsvc.search.search import Search
 
-PARAMETERS = ("q", "tz")
+PARAMETERS = ("q", "tz", "paths")
 
 
 class Query:
@@ -25,8 +28,8 @@ class Query:
 
     types = (falcon.MEDIA_JSON,)
 
-    def __init__(self, queries: Queries) -> None:
-        self._queries = queries
+    def __init__(self, queries: Queries, search: Search) -> None:
+        self._queries, self._search = queries, search
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Explain q."""
@@ -35,9 +38,15 @@ class Query:
         queries = self._queries
         resp.set_header("Cache-Control", "no-store")
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = await queries.run(
-            text, lambda: _write(explain(queries.parse(text, now=now, tz=tz), now=now, tz=tz))
-        )
+        if not yes_or_no(given, "paths"):
+            resp.data = await queries.run(
+                text, lambda: _write(explain(queries.parse(text, now=now, tz=tz), now=now, tz=tz))
+            )
+            return
+        node = await queries.run(text, lambda: queries.parse(text, now=now, tz=tz))
+        named = await look_up(self._search, node, lambda part: visible(req, part))
+        paths = [{"path": one.path, "exists": one.exists, "near": one.near} for one in named]
+        resp.data = await queries.run(text, lambda: _write(explain(node, now=now, tz=tz) | {"paths": paths}))
 
 
 def _write(explained: dict[str, Any]) -> bytes:

@@ -86,7 +86,7 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
         answer = await search.find(query, wanted, strong=strong, keep=False)
         examined += len(answer.events)
         await asyncio.to_thread(_add, seen, answer.events)
-    named = {_name(keys): found for keys, found in seen.items()}
+    named = {path_name(keys): found for keys, found in seen.items()}
     ordered = sorted(named.items(), key=lambda item: (-item[1].count, item[0]))
     return Paths(dict(ordered), examined, answer.more, first.provenance)
 
@@ -136,5 +136,6 @@ def _is_example(kind: str, value: Any) -> bool:
     return kind in ("number", "boolean") or (kind == "string" and len(value) <= _LONGEST_EXAMPLE)
 
 
-def _name(keys: Keys) -> str:
+def path_name(keys: Keys) -> str:
+    """Write a path as queries do."""
     return render(ast.Exists(ast.Path(keys))).removesuffix(" exists")

@@ -101,6 +101,6 @@ def explain(
 ) -> None:
     """Say what a query means, and what each store is asked. A wrong query is shown with the place of its fault."""
     with service(url, key, data) as opened:
-        found = opened.get("/query", {"q": query, "tz": tz})
+        found = opened.get("/query", {"q": query, "tz": tz, "paths": "true"})
     json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
     print()

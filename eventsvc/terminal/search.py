@@ -67,8 +67,20 @@ def search(
             found = _copy_csv(opened, parameters, limit, fields)
         else:
             found = _show(opened, parameters, limit, as_json=as_json, style=_style(query, fields, template, order_by))
+        if not found and not quiet:
+            _tell_missing_paths(opened, query, tz)
     if not found:
         raise typer.Exit(NOTHING_FOUND)
+
+
+def _tell_missing_paths(opened: Service, query: str, tz: str) -> None:
+    """Say which places in data that the query names no event has: it may be a slip of the pen."""
+    if "data" not in query:
+        return
+    for one in opened.get("/query", {"q": query, "tz": tz, "paths": "true"})["paths"]:
+        if one["exists"] is False:
+            near = f"; there is {', '.join(one['near'])}" if one["near"] else ""
+            print(f"eventsvc: no event has {one['path']}{near}", file=sys.stderr)
 
 
 def _style(query: str, fields: str | None, template: str, time: str = Time.CREATED) -> show.Style:

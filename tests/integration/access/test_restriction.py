@@ -27,7 +27,7 @@ WHERES = [
     "createdAt lt '2020-01-01'",  # nothing at all
 ]
 NDJSON = {"Content-Type": "application/x-ndjson"}
-SHOW_NONE = {"/", "/page/{name}", "/ticket", "/query", "/problems", "/openapi.json", "/docs", "/healthz", "/readyz"}
+SHOW_NONE = {"/", "/page/{name}", "/ticket", "/problems", "/openapi.json", "/docs", "/healthz", "/readyz"}
 SHOW_NONE |= {"/metrics"}
 ERASURES = {"/erasure", "/erasure/{erasure_id}"}
 QUERIES = ["", "message ct 'buyer'", "component eq 'secrets' OR data.level exists", "NOT environment eq 'staging'"]
@@ -177,6 +177,13 @@ def test_the_paths_of_data_are_those_of_the_events_that_a_filter_finds(world: An
     levels = [event for event in allowed if isinstance(event["data"], dict) and "level" in event["data"]]
 
     assert [len(levels)] * bool(levels) == [one["count"] for one in found if one["path"] == "data.level"]
+    explained = world.service.ask(
+        "GET", "/query", key=key, q="data.level exists OR data.lvel exists", paths="true"
+    ).json
+    assert [(one["exists"], one["near"]) for one in explained["paths"]] == [
+        (bool(levels), []),
+        (False, ["data.level"] * bool(levels)),
+    ]
     examples = {value for one in found if one["path"] == "data.level" for value in one["examples"]}
     assert examples <= {event["data"]["level"] for event in levels}
 
@@ -184,6 +191,7 @@ def test_the_paths_of_data_are_those_of_the_events_that_a_filter_finds(world: An
 def test_every_route_that_shows_events_is_tried_here() -> None:
     """A new one is added to the tests above, and then to this list; what erases is tried in test_writes.py."""
     tried = {
+        "/query",
         "/event/fields",
         "/event",
         "/event/{event_id}",

@@ -18,7 +18,7 @@ from eventsvc.search.queries import Queries
 def client() -> testing.TestClient:
     app: Any = App()
     problems.install(app)
-    app.add_route("/query", Query(Queries()))
+    app.add_route("/query", Query(Queries(), None))  # type: ignore[arg-type]  # without paths=true it asks no store
     return testing.TestClient(app)
 
 
