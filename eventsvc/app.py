@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App, Request, Response
 
+from eventsvc.access.audit import Audit
 from eventsvc.access.keys import Keys
 from eventsvc.access.limiter import Limiter
 from eventsvc.access.opening import may_be_open
@@ -69,10 +70,12 @@ class _Service:
         self.search = Search(self.reader, self.joined, page_bytes=settings.page_bytes)
         self.live = Live(dsn, render)
         self.queries = Queries()
+        self.audit = Audit(self.writer, settings.audit)
         self.keys = Keys(self.probe, open_without=may_be_open(settings))
 
     async def start(self) -> None:
         self.writer.start()
+        self.audit.start()
         await self.keys.start()
         # PERF: what is there now stays, and requests leave little behind that needs the collector: it took 8 % of a
         # worker's CPU time.
@@ -81,6 +84,7 @@ class _Service:
 
     async def stop(self) -> None:
         """Let the writer drain first: what it has accepted matters most."""
+        await self.audit.close()
         await asyncio.gather(self.writer.close(), self.bulk_writer.close())
         await self.keys.close()
         self.queries.close()
@@ -121,7 +125,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    access = Access(service.keys, limiter or Limiter(), service.queries, settings)
+    access = Access(service.keys, limiter or Limiter(), service.queries, service.audit, settings)
     middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         SecretStr(""), description="a key for /metrics alone, which `eventsvc admin migrate` stores"
     )
     exports: int = Field(4, ge=1, description="exports that one key may have under way, per process")
+    audit: Literal["on", "values", "off"] = Field(
+        "on", description="note what keys are used for, as events of the component eventsvc.audit; values: queries too"
+    )
     tls_cert: Path | None = Field(None, description="PEM file of the certificate: serve HTTPS; read again on SIGHUP")
     tls_key: Path | None = Field(None, description="PEM file of its private key")
     open: bool = Field(False, description="let everybody in, also from other machines, as long as no key was ever made")

@@ -25,6 +25,7 @@ EVENTS_STORED = Counter("eventsvc_events_stored_total", "Events committed to the
 EVENTS_INDEXED = Counter("eventsvc_events_indexed_total", "Events written to the index")
 INDEX_FAILURES = Counter("eventsvc_index_failures_total", "Events that Elasticsearch refused")
 SEARCHES = Counter("eventsvc_searches_total", "Searches answered, by what answered them", ["source"])
+AUDIT_DROPPED = Counter("eventsvc_audit_dropped_total", "Requests that the audit had no room for, or lost")
 DENIED = Counter("eventsvc_denied_total", "Requests denied: no key, no right, or too many", ["reason"])
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from eventsvc.access.opening import MAKE_ONE
-from eventsvc.access.rights import Rate, Right
+from eventsvc.access.rights import EVERYTHING, Rate, Right
 from eventsvc.access.ticket import LIFETIME, make_ticket, redeem
 from eventsvc.errors import Forbidden, TooManyRequests, Unauthenticated
 from eventsvc.query import ast
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from falcon.asgi import Request, Response
 
+    from eventsvc.access.audit import Audit
     from eventsvc.access.keys import Keys
     from eventsvc.access.limiter import Limiter
     from eventsvc.access.rights import Grant
@@ -70,8 +71,8 @@ _CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
 class Access:
     """Middleware."""
 
-    def __init__(self, keys: Keys, limiter: Limiter, queries: Queries, settings: Settings) -> None:
-        self._keys, self._limiter, self._queries = keys, limiter, queries
+    def __init__(self, keys: Keys, limiter: Limiter, queries: Queries, audit: Audit, settings: Settings) -> None:
+        self._keys, self._limiter, self._queries, self._audit = keys, limiter, queries, audit
         self._most_exports, self._for_all = settings.exports, settings.open
         self._exports: Counter[str] = Counter()
 
@@ -80,6 +81,7 @@ class Access:
         need = needed(req, resource)
         if need is PUBLIC:
             return
+        req.context.asker = None
         grant = self._admit(req, resp, need)
         if grant.id and _is_export(req):
             self._begin_export(req, resp, grant)
@@ -88,10 +90,21 @@ class Access:
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
         """Make an answer that takes its time end with its key, and let no browser guess what an answer is."""
         resp.set_header("X-Content-Type-Options", "nosniff")
+        self._note(req, resp)
         if resp.stream is not None and (grant := getattr(req.context, "grant", None)) is not None:
             resp.stream = _UnderWay(resp.stream, self._keys, grant, getattr(req.context, "end_export", _nothing))
         elif (end := getattr(req.context, "end_export", None)) is not None:
             end()
+
+    def _note(self, req: Request, resp: Response) -> None:
+        """Tell the audit of a request that needs a key, where keys are in use."""
+        asker: Grant | None = getattr(req.context, "asker", EVERYTHING)
+        if asker is not EVERYTHING:
+            more = getattr(resp.context, "audit", {})
+            values = (
+                {} if asker is None else {name: str(value) for name, value in req.params.items() if name != "ticket"}
+            )
+            self._audit.note(asker, (req.method, req.uri_template or ""), resp.status_code, values, more)
 
     def _begin_export(self, req: Request, resp: Response, grant: Grant) -> None:
         """Count it, so that one client's exports leave the others room; whoever sends the answer counts its end."""
@@ -113,6 +126,7 @@ class Access:
         except Unauthenticated:
             self._refuse(req, resp)
             raise
+        req.context.asker = grant
         if not grant.allows(need):
             DENIED.labels("right").inc()
             raise Forbidden(f"this needs the right {need}; the key {grant.name} has {', '.join(sorted(grant.rights))}")

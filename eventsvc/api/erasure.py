@@ -61,6 +61,7 @@ class Erasures:
             return
         wanted = erase.Wanted(node, asked.reason.strip(), _asker(req), until_now=asked.until_now)
         done = await self._pool.run(lambda connection: erase.begin(connection, wanted))
+        resp.context.audit = {"erasure": done.id, "events": done.counted}
         resp.status = falcon.HTTP_202 if done.finished_at is None else falcon.HTTP_200
         resp.set_header("Location", f"/erasure/{done.id}")
         _answer(resp, render(done))

@@ -50,6 +50,7 @@ class Find:
     async def show_event(self, req: Request, resp: Response, event_id: str) -> None:
         """Answer GET /event/{id}."""
         event = await self._search.by_id(read_id(event_id), visible(req))
+        resp.context.audit = {"events": 1}
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps(event.to_json())
 
@@ -76,6 +77,7 @@ class Find:
         if not answer.events and (leads := help_link(req, reading.given)):
             found += f", {leads}"
         resp.set_header("Link", found)
+        resp.context.audit = {"events": len(answer.events)}
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps([pick(event, reading.fields) for event in answer.events])
 

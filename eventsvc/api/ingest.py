@@ -152,6 +152,7 @@ class Ingest:
         await self._answer_many(resp, stored, wishes, _report(events.refusals, parser, wishes))
 
     async def _answer_many(self, resp: Response, stored: Stored, wishes: Wishes, report: dict[str, Any]) -> None:
+        resp.context.audit = {"events": stored.count}
         resp.status = falcon.HTTP_200 if wishes.partial or not stored.count else falcon.HTTP_201
         if wishes.prefer == "representation" and not wishes.partial:
             resp.set_header("Preference-Applied", "return=representation")
@@ -243,6 +244,7 @@ def _key_of(wishes: Wishes, raw: bytes) -> Key | None:
 
 def _answer_one(resp: Response, event: Event, wishes: Wishes) -> None:
     """201, Location, and the event as every later GET gives it."""
+    resp.context.audit = {"events": 1}
     resp.status = falcon.HTTP_201
     resp.set_header("Location", f"/event/{event.id}")
     if wishes.prefer:

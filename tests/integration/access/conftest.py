@@ -126,10 +126,10 @@ class Service:
 class World:
     """A log, an index, and a service in front of both."""
 
-    def __init__(self, dsn: str, elasticsearch: str, prefix: str, folder: Path) -> None:
+    def __init__(self, dsn: str, elasticsearch: str, prefix: str, folder: Path, audit: str) -> None:
         self.dsn, self.connection = dsn, connect(dsn)
         self._elasticsearch, self._prefix, self._folder = elasticsearch, prefix, folder
-        self._made: list[Service] = []
+        self._audit, self._made = audit, list[Service]()
         self.service = self.serve()
 
     def serve(self, **environment: str) -> Service:
@@ -137,9 +137,14 @@ class World:
             "EVENTSVC_DATABASE_URL": self.dsn,
             "EVENTSVC_ELASTICSEARCH_URL": self._elasticsearch,
             "EVENTSVC_INDEX_PREFIX": self._prefix,
+            "EVENTSVC_AUDIT": self._audit,
         }
         self._made.append(Service(self._folder, **settings | environment))
         return self._made[-1].start()
+
+    def forget(self, service: Service) -> None:
+        """Leave a service alone that a test has stopped."""
+        self._made.remove(service)
 
     def make_key(self, *rights: str, where: str = "", **options: Any) -> str:
         """Make a key that this world's services know."""
@@ -179,12 +184,17 @@ def _database(postgres_url: str, template: str) -> tuple[str, Connection]:
 
 @pytest.fixture(scope="module")
 def world(
-    postgres_url: str, _template: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    postgres_url: str,
+    _template: str,
+    elasticsearch_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
-    """Of the whole module: keys are never taken from under another test."""
+    """Of the whole module: keys are never taken from under another test. The module's AUDIT is the setting."""
     name, administrator = _database(postgres_url, _template)
     prefix = f"test-{secrets.token_hex(4)}"
-    world = World(make_dsn(postgres_url, dbname=name), elasticsearch_url, prefix, tmp_path_factory.mktemp("access"))
+    folder, audit = tmp_path_factory.mktemp("access"), getattr(request.module, "AUDIT", "off")
+    world = World(make_dsn(postgres_url, dbname=name), elasticsearch_url, prefix, folder, audit)
     try:
         yield world
     finally:

@@ -1,0 +1,155 @@
+"""The audit: who asked for what, as events of the log itself in the component ``eventsvc.audit``.
+
+What a key does is counted in memory and written in the background, a few seconds later, through the writer of single
+events: equal requests become one event with their number, and no answer waits. When too much is different, the rest
+is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import structlog
+
+from eventsvc.access.rights import AUDIT_COMPONENT
+from eventsvc.errors import CommitUnknown, EventsvcError
+from eventsvc.event import NewEvent
+from eventsvc.telemetry import AUDIT_DROPPED
+
+if TYPE_CHECKING:
+    from eventsvc.access.rights import Grant
+    from eventsvc.log.write.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+Mode = Literal["on", "values", "off"]
+
+PERIOD = 5.0  # seconds
+MOST = 1000  # different deeds that wait to be written, in one process
+EMAIL, ENVIRONMENT = "audit@eventsvc.invalid", "eventsvc"
+_LONGEST_VALUE = 1000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What was done, without how often.
+
+    Attributes:
+        key: id and name of the API key; "" where there was none.
+        what: method and route; never the URL, which holds values.
+        details: more of it, by name: what was erased, which key was made, and query values if they are asked for.
+    """
+
+    key: tuple[str, str]
+    what: tuple[str, str]
+    status: int
+    details: tuple[tuple[str, str | int], ...] = ()
+
+
+@dataclass(slots=True)
+class _Tally:
+    began: float = field(default_factory=time.time)
+    requests: int = 0
+    events: int = 0
+
+
+class Audit:
+    """Notes what keys are used for.
+
+    Args:
+        writer: of single events.
+        mode: see the setting.
+    """
+
+    def __init__(self, writer: Writer, mode: Mode, *, period: float = PERIOD) -> None:
+        self._writer, self._mode, self._period = writer, mode, period
+        self._waiting: dict[Deed, _Tally] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start writing; call it in the running event loop."""
+        if self._mode != "off":
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Write what waits, and stop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            await self._write()
+
+    def note(
+        self, grant: Grant | None, what: tuple[str, str], status: int, values: dict[str, str], more: dict[str, Any]
+    ) -> None:
+        """Count a request; nothing of it waits.
+
+        Args:
+            grant: of its key; None for somebody who was not let in.
+            what: method and route.
+            status: of the answer.
+            values: what the client sent, kept if the setting says so.
+            more: what the resource says of it; ``events`` is how many there were.
+        """
+        if self._mode == "off":
+            return
+        if self._mode == "values":
+            more = {**{name: value[:_LONGEST_VALUE] for name, value in sorted(values.items())}, **more}
+        key = ("", "") if grant is None else (grant.id, grant.name)
+        details = tuple((name, value) for name, value in more.items() if name != "events")
+        self._count(Deed(key, what, status, details), 1, more.get("events", 0))
+
+    def _count(self, deed: Deed, requests: int, events: int) -> None:
+        tally = self._waiting.get(deed)
+        if tally is None:
+            if len(self._waiting) >= MOST:
+                AUDIT_DROPPED.inc(requests)
+                return
+            tally = self._waiting[deed] = _Tally()
+        tally.requests += requests
+        tally.events += events
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._period)
+            await self._write()
+
+    async def _write(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        written = await asyncio.gather(
+            *(self._writer.append(_render(deed, tally)) for deed, tally in waiting.items()), return_exceptions=True
+        )
+        for (deed, tally), outcome in zip(waiting.items(), written, strict=True):
+            if isinstance(outcome, BaseException):
+                self._keep(deed, tally, outcome)
+
+    def _keep(self, deed: Deed, tally: _Tally, failure: BaseException) -> None:
+        """Try again later what was not written; what may have been written is not written twice."""
+        _log.warning("the audit was not written", reason=str(failure))
+        if isinstance(failure, CommitUnknown) or not isinstance(failure, EventsvcError):
+            AUDIT_DROPPED.inc(tally.requests)
+            return
+        self._count(deed, tally.requests, tally.events)
+        with suppress(KeyError):
+            self._waiting[deed].began = min(tally.began, self._waiting[deed].began)
+
+
+def _render(deed: Deed, tally: _Tally) -> NewEvent:
+    method, route = deed.what
+    identity, name = deed.key
+    often = f", {tally.requests} times" if tally.requests > 1 else ""
+    data = {
+        "key": {"id": identity, "name": name} if identity else None,
+        "method": method,
+        "route": route,
+        "status": deed.status,
+        "requests": tally.requests,
+        "events": tally.events,
+        **dict(deed.details),
+    }
+    message = f"{name or 'nobody'}: {method} {route} {deed.status}{often}"
+    return NewEvent(EMAIL, ENVIRONMENT, AUDIT_COMPONENT, message, msgspec.json.encode(data), round(tally.began * 1e9))
