@@ -21,6 +21,7 @@ from eventsvc.api.events import Event, Events
 from eventsvc.api.fields import FieldsResource
 from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
+from eventsvc.api.keys import KeysResource
 from eventsvc.api.lifecycle import Lifespan, Measure
 from eventsvc.api.openapi import OpenApi
 from eventsvc.api.page_files import PageFiles
@@ -146,6 +147,10 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/erasure", erasures)
     app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
     app.add_route("/ticket", Ticket())
+    keys = KeysResource(service.pool)
+    app.add_route("/key", keys)
+    app.add_route("/key/{key_id}", keys, suffix="one")
+    app.add_route("/key/{key_id}/rotation", keys, suffix="rotation")
     app.add_route("/query", Query(service.queries, service.search))
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))

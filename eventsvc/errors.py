@@ -10,6 +10,7 @@ EventsvcError
 ├── KeyRunning               a request with the same Idempotency-Key is still running
 ├── Unauthenticated          no key, or none that is good
 ├── Forbidden                the key does not allow this
+├── KeyNotFound              no good API key of that id
 ├── TooManyRequests          more than the key, or the address, may ask
 ├── QueriesQueued            more long queries wait to be read than is allowed
 ├── EventNotFound            no event of that id
@@ -134,6 +135,13 @@ class Unauthenticated(EventsvcError):
 
 class Forbidden(EventsvcError):
     """The key does not allow this."""
+
+
+class KeyNotFound(EventsvcError):
+    """No good API key has this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no good key has the id {key_id!r}")
 
 
 class TooManyRequests(EventsvcError):

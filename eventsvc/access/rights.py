@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from eventsvc.errors import InvalidParameter
@@ -34,6 +35,21 @@ class Rate:
 
     requests: int
     seconds: int
+
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def read_age(name: str, text: str) -> timedelta:
+    """Read ``30m``, ``12h``, ``90d`` or ``2w``, the value of an option or parameter of this name.
+
+    Raises:
+        InvalidParameter: it is none of these.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})([mhdw])", text)
+    if match is None:
+        raise InvalidParameter(name, f"{text!r} is not an age such as 90d, 12h or 30m")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}

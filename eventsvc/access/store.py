@@ -14,7 +14,7 @@ from psycopg2.extras import Json
 
 from eventsvc.access.key import digest, is_whole, key_id, make_key
 from eventsvc.access.rights import DEFAULTS, Grant, Restriction, Right, read_rate
-from eventsvc.errors import InvalidInput, InvalidParameter, SetupError
+from eventsvc.errors import InvalidInput, InvalidParameter, KeyNotFound, SetupError
 from eventsvc.incoming.parser import EventParser
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.settings import Settings
@@ -34,6 +34,7 @@ _BY_NAME = sql.SQL("SELECT {} FROM access_key WHERE name = %s AND {}").format(_C
 _REVOKE = sql.SQL("UPDATE access_key SET revoked_at = now() WHERE (name = %s OR id = %s) AND {} RETURNING id").format(
     _GOOD
 )
+_REVOKE_ID = sql.SQL("UPDATE access_key SET revoked_at = now() WHERE id = %s AND {} RETURNING id").format(_GOOD)
 _GRANTS = sql.SQL("SELECT {}, hash, id, name, rights, restriction, defaults, rate FROM access_key").format(_GOOD)
 
 
@@ -70,6 +71,22 @@ class Key:
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the form that lists show, in the order of its columns."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "rights": self.rights,
+            "where": self.where,
+            "defaults": self.defaults,
+            "rate": self.rate,
+            "state": self.state,
+            "createdAt": self.created_at,
+            "expiresAt": self.expires_at,
+            "revokedAt": self.revoked_at,
+            "lastUsedAt": self.last_used_at,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +173,32 @@ def revoke(connection: Connection, name: str) -> list[str]:
     if not found:
         raise InvalidParameter("NAME", "no good key has this name or id")
     return sorted(found)
+
+
+def name_of(connection: Connection, key_id: str) -> str:
+    """Give the name of a good key.
+
+    Raises:
+        KeyNotFound: no good key has this id.
+    """
+    found = [key.name for key in list_keys(connection) if key.id == key_id and key.state == "good"]
+    if not found:
+        raise KeyNotFound(key_id)
+    return found[0]
+
+
+def revoke_id(connection: Connection, key_id: str) -> list[str]:
+    """Take back the key of this id; give the id.
+
+    Raises:
+        KeyNotFound: no good key has it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_REVOKE_ID, (key_id,))
+        found = [text for (text,) in cursor]
+    if not found:
+        raise KeyNotFound(key_id)
+    return found
 
 
 def list_keys(connection: Connection) -> list[Key]:

@@ -15,7 +15,7 @@ import orjson
 
 from eventsvc.api import context, fields, ingest, media, page, query, stats, stream
 from eventsvc.api.access import ROUTES
-from eventsvc.api.openapi_parts import EVENT, HEADERS, SCHEMAS, Json, header, parameter
+from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
 from eventsvc.api.problems import MEDIA_TYPE
 
@@ -106,6 +106,22 @@ OPERATIONS: dict[tuple[str, str], Op] = {
     ),
     ("/erasure", "GET"): Op("listErasures", "Lists the newest erasures.", _ok("Erasures")),
     ("/erasure/{erasure_id}", "GET"): Op("getErasure", "Says how far an erasure has come.", _ok("Erasure")),
+    ("/key", "GET"): Op("listKeys", "Lists every API key there ever was.", _ok("Keys")),
+    ("/key", "POST"): Op(
+        "makeKey",
+        "Makes an API key; its text is in this answer alone.",
+        {201: ("made", {media.JSON: "MadeKey"})},
+        body={media.JSON: "WantedKey"},
+    ),
+    ("/key/{key_id}", "DELETE"): Op(
+        "revokeKey", "Takes an API key back; within five seconds every process refuses it.", _ok("Revoked")
+    ),
+    ("/key/{key_id}/rotation", "POST"): Op(
+        "rotateKey",
+        "Makes an API key that may do the same; the old one stays good for a time.",
+        {201: ("made", {media.JSON: "MadeKey"})},
+        body={media.JSON: "Rotation"},
+    ),
     ("/ticket", "POST"): Op("makeTicket", "Makes a ticket that opens /event/stream for a minute.", _ok("Ticket")),
     ("/query", "GET"): Op(
         "explainQuery", "Explains a query, and what each store is asked.", _ok("Explanation"), query.PARAMETERS
@@ -186,7 +202,8 @@ def _link(operation: str) -> Json:
 
 
 def _place(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    schema = {"type": "string", "pattern": KEY_ID} if name == "key_id" else {"type": "string", "format": "uuid"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _answer(op: Op, status: int) -> Json:

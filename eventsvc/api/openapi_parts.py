@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventsvc import limits
+from eventsvc.access.rights import Right
 from eventsvc.api import context, page, stats
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS, Kind
@@ -145,9 +146,28 @@ _NEEDED = tuple(EVENT)[:4]
 _EVENTS = _list(_ref("Event"))
 _NULLABLE_TIME: Json = {"type": ["string", "null"], "format": "date-time"}
 
+KEY_ID = "^ev_[0-9A-Za-z]{8}$"
+_AGE: Json = {"type": "string", "pattern": "^([0-9]{1,5}[mhdw])?$", "examples": ["90d"]}
+_RIGHTS: Json = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(map(str, Right))}}
+_DEFAULTS: Json = {"type": "object", "additionalProperties": _TEXT}
+_KEY: Json = {
+    "id": {"type": "string", "pattern": KEY_ID},
+    "name": _TEXT,
+    "rights": _RIGHTS,
+    "where": _TEXT,
+    "defaults": _DEFAULTS,
+    "rate": _TEXT,
+    "state": {"type": "string", "enum": ["good", "revoked", "expired"]},
+    "createdAt": _TIME,
+    "expiresAt": _NULLABLE_TIME,
+    "revokedAt": _NULLABLE_TIME,
+    "lastUsedAt": _NULLABLE_TIME,
+}
+
 SCHEMAS: Json = {
     "Event": _object({name: _field(name) for name in _STORED}, needs=()),
-    "NewEvent": _object({name: _field(name) for name in _SENT}, needs=_NEEDED) | {"examples": [EVENT]},
+    "NewEvent": _object({name: _field(name) for name in _SENT} | {"occurredAt": _NULLABLE_TIME}, needs=_NEEDED)
+    | {"examples": [EVENT]},
     "NewEvents": _list(_ref("NewEvent")),
     "Events": _EVENTS,
     "Stored": _object(
@@ -219,6 +239,21 @@ SCHEMAS: Json = {
         more=True,
     ),
     "Erasures": _list(_ref("Erasure")),
+    "WantedKey": _object(
+        {
+            "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", "examples": ["billing"]},
+            "rights": _RIGHTS,
+            "where": {"type": "string", "examples": ["component eq 'billing'"]},
+            "defaults": _DEFAULTS,
+            "rate": {"type": "string", "examples": ["100/s"]},
+            "expires": _AGE,
+        },
+        needs=("name", "rights"),
+    ),
+    "Rotation": _object({"grace": _AGE | {"default": "24h"}}, needs=()),
+    "MadeKey": _object({"key": _TEXT} | _KEY),
+    "Keys": _list(_object(_KEY)),
+    "Revoked": _object({"revoked": _list(_TEXT)}),
     "Ticket": _object({"ticket": _TEXT, "expiresIn": _COUNT}),
     "Health": _object({"status": _TEXT}),
     "Readiness": _object({"status": _TEXT, "log": _TEXT, "index": _TEXT}, more=True),

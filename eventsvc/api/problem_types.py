@@ -135,6 +135,12 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "There is no such erasure",
         "No erasure has this id. GET /erasure lists the newest ones.",
     ),
+    errors.KeyNotFound: Problem(
+        "key-not-found",
+        404,
+        "There is no such API key",
+        "No good key has this id: it never was, was taken back, or has expired. GET /key lists all.",
+    ),
     errors.InvalidInput: Problem("invalid-input", 400, "The request cannot be used", "`detail` says why."),
     errors.EventNotFound: Problem(
         "event-not-found",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from eventsvc.access.store import Key, Made
+    from eventsvc.access.store import Made
     from eventsvc.log.connection import Connection
 
 DatabaseUrl = Annotated[
@@ -54,8 +53,9 @@ def create(
 ) -> None:
     """Make a key and show it, this once."""
     from eventsvc.access import store
+    from eventsvc.access.rights import read_age
 
-    life = _age("--expires", expires) if expires else None
+    life = read_age("--expires", expires) if expires else None
     wanted = store.Wanted(name, _rights(right), where, dict(map(_pair, default or ())), rate, life)
     with _connect(database_url) as connection:
         _show_made(store.create(connection, wanted), as_json=as_json)
@@ -69,7 +69,7 @@ def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
     with _connect(database_url) as connection:
         found = store.list_keys(connection)
     if as_json:
-        output.print_json([_to_json(key) for key in found])
+        output.print_json([key.to_json() for key in found])
         return
     rows = [
         [
@@ -113,9 +113,10 @@ def rotate(
 ) -> None:
     """Make a new key in the place of one, and show it, this once; for a time both are good."""
     from eventsvc.access import store
+    from eventsvc.access.rights import read_age
 
     with _connect(database_url) as connection:
-        _show_made(store.rotate(connection, name, _age("--grace", grace)), as_json=as_json)
+        _show_made(store.rotate(connection, name, read_age("--grace", grace)), as_json=as_json)
 
 
 @contextmanager
@@ -146,40 +147,14 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-
-
-def _age(name: str, text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
-    if match is None:
-        raise InvalidParameter(name, f"{text!r} is not an age such as 90d, 12h or 30m")
-    return int(match[1]) * _UNITS[match[2]]
-
-
 def _show_made(made: Made, *, as_json: bool) -> None:
     from eventsvc.admin.commands import output
 
     if as_json:
-        output.print_json({"key": made.text} | _to_json(made.key))
+        output.print_json({"key": made.text} | made.key.to_json())
         return
     print(made.text)
     print(f"This is the key {made.key.name}; it is shown only now. Send it as `Authorization: Bearer …`.")
-
-
-def _to_json(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "rights": key.rights,
-        "where": key.where,
-        "defaults": key.defaults,
-        "rate": key.rate,
-        "state": key.state,
-        "createdAt": key.created_at,
-        "expiresAt": key.expires_at,
-        "revokedAt": key.revoked_at,
-        "lastUsedAt": key.last_used_at,
-    }
 
 
 def _day(moment: datetime | None) -> str:
