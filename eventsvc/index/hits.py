@@ -14,7 +14,8 @@ from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
 from eventsvc.turns import Turns
 
-_OK, _REFUSED = 200, 400
+_OK, _REFUSED, _NOT_ALLOWED = 200, 400, 405
+_INDEXES_AT_ONCE = 50  # whose names fit into a request line
 _PER_POSITION = 130  # bytes of memory: a tuple and two integers
 _END_OF_TIME = 253_402_300_799_999  # ms since 1970
 MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
@@ -154,6 +155,25 @@ class Hits:
         if _left_out(found):
             raise Inexact("a field has too many values to be counted exactly")
         return Aggregated(answer["hits"]["total"]["value"], found)
+
+    async def terms(self, scope: Scope, field: str, prefix: str, most: int) -> list[str]:
+        """Give all terms of a field that begin so, without that beginning; perhaps some of documents that are gone.
+
+        Raises:
+            Inexact: there are more than so many, or this Elasticsearch does not list terms.
+            IndexUnavailable: there is no whole answer.
+        """
+        found: set[str] = set()
+        client = self.client.options(request_timeout=self.timeout, ignore_status=(_REFUSED, _NOT_ALLOWED))
+        for start in range(0, len(scope.indexes), _INDEXES_AT_ONCE):
+            some = scope.indexes[start : start + _INDEXES_AT_ONCE]
+            with translate_errors():
+                answer = await client.terms_enum(index=some, field=field, string=prefix, size=most + 1)
+            if answer.meta.status != _OK or not answer["complete"] or len(answer["terms"]) > most:
+                raise Inexact("a field's terms cannot be listed, or are too many")
+            check_whole(answer)
+            found.update(term.removeprefix(prefix) for term in answer["terms"])
+        return sorted(found)
 
     async def probe(self, alias: str) -> None:
         """See whether searches are answered, within two seconds.

@@ -15,6 +15,7 @@ from eventsvc.query.to_sql import data_rows
 # All values are asked of the index, so that sums with the tail are exact; with more than this PostgreSQL counts.
 MOST_VALUES = 10_000
 MOST_BUCKETS = 10_000
+MOST_INSIDE = 1_000  # the same for a place in data, of whose values each is asked for by itself
 MOST_CELLS = 50_000  # buckets of all the top values together
 _WEIGHT = 150  # bytes of one count in a dict
 
@@ -69,9 +70,20 @@ class Wanted:
 
     @property
     def in_index(self) -> bool:
-        """Whether the index can count this exactly."""
-        subjects = (*self.by, *self.distinct)
-        return not self.numbers and all(isinstance(each, ast.Name) and each.name in COUNTED for each in subjects)
+        """Whether the index can count this exactly, unless it has too many values."""
+        of_by = [each for each in self.by if isinstance(each, ast.Path)]
+        return not self.numbers and len(of_by) <= 1 and all(map(_is_counted, (*self.by, *self.distinct)))
+
+    @property
+    def paths(self) -> tuple[ast.Path, ...]:
+        """The places in data whose values are counted, each once."""
+        return tuple(dict.fromkeys(each for each in (*self.by, *self.distinct) if isinstance(each, ast.Path)))
+
+
+def _is_counted(subject: ast.Subject) -> bool:
+    if isinstance(subject, ast.Name):
+        return subject.name in COUNTED
+    return not any(map(ast.is_place, subject.keys))
 
 
 def _values(subject: ast.Subject) -> Values:

@@ -11,7 +11,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.fields import FIELDS
-from eventsvc.index.hits import Hits, Inexact, Scope
+from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope
 from eventsvc.log.read.counts import Key, Most, Tally
 from eventsvc.log.read.reader import Reader
 from eventsvc.query import ast
@@ -19,6 +19,7 @@ from eventsvc.search.counts import (
     MINUTE,
     MOST_BUCKETS,
     MOST_CELLS,
+    MOST_INSIDE,
     MOST_VALUES,
     STEPS,
     UNITS,
@@ -30,10 +31,14 @@ from eventsvc.search.counts import (
 )
 from eventsvc.search.joined import Both, Joined
 from eventsvc.search.search import Compiled, Provenance, Source
+from eventsvc.text.terms import data_path, term_of, value_of
 
 _log = structlog.get_logger(__name__)
 
 # The tail may be long when the index was away for a while. Whatever there is one more of than this was cut off.
+_DATA = FIELDS["data"].exact
+_MOST_TERMS = 9_999  # that are listed of one place; Elasticsearch gives no more at once
+_LONGEST_VALUES = 1024 * 1024  # characters of all values of one place
 _TAIL = Most(MOST_VALUES + 1, MOST_BUCKETS + 1, MOST_CELLS + 1, which=MOST_VALUES + 1)
 
 
@@ -73,6 +78,10 @@ class Stats:
         return StatsAnswer(counted(tally), Provenance(Source.SQL, reason, tally.moment, tally.settled))
 
     async def _eventual(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
+        if wanted.paths:
+            # Values that come while these are listed would be missing from some counts and not from others.
+            raise Inexact("values in data are counted up to a watermark")
+
         async def ask(hits: Hits, scope: Scope) -> Counts:
             counts = (await _gather(hits, scope, query, wanted)).found.summed()
             cells = await _ask_cells(hits, scope, query, wanted, counts.top(wanted.top))
@@ -133,23 +142,71 @@ def _check_room(tail: Tally) -> None:
         raise Inexact("more values are past the watermark than can be added up")
 
 
+_Codes = Mapping[ast.Path, Sequence[str]]
+"""All values at places in data, and perhaps some of documents that are gone, coded."""
+
+
+async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _Codes:
+    """List them from the index's dictionary of terms, which costs as much as there are different values.
+
+    Raises:
+        Inexact: there are too many, or one of them is longer than its term.
+    """
+    found: dict[ast.Path, Sequence[str]] = {}
+    for path in paths:
+        listed = await hits.terms(scope, _DATA, data_path(path.keys), _MOST_TERMS)
+        try:
+            found[path] = [code for code in map(value_of, listed) if code is not None]
+        except ValueError as exc:
+            raise Inexact(str(exc)) from exc
+        if len(found[path]) > MOST_INSIDE or sum(map(len, found[path])) > _LONGEST_VALUES:
+            raise Inexact("a place in data has too many values to be counted one by one")
+    return found
+
+
 async def _gather(hits: Hits, scope: Scope, query: Compiled, wanted: Wanted) -> _Indexed:
+    codes = await _list_values(hits, scope, wanted.paths)
     asked: dict[str, Any] = _over_time(wanted) if wanted.interval else {}
-    if wanted.by:
-        asked |= _by_values([subject.name for subject in wanted.by if isinstance(subject, ast.Name)])
+    # Places in data come first: the index counts by filters fast where nothing else was split before.
+    order = sorted(range(len(wanted.by)), key=lambda place: isinstance(wanted.by[place], ast.Name))
+    by = [wanted.by[place] for place in order]
+    if by and all(codes.get(subject, True) for subject in by if isinstance(subject, ast.Path)):
+        asked |= _by_values(by, codes) | _present(by, codes)
     for place, subject in enumerate(wanted.distinct):
-        if isinstance(subject, ast.Name):
-            asked[f"distinct{place}"] = {"terms": {"field": FIELDS[subject.name].exact, "size": MOST_VALUES}}
+        if isinstance(subject, ast.Name) or codes[subject]:
+            asked[f"distinct{place}"] = _by_values([subject], codes)["values"]
     found = await hits.aggregate(scope, query.index or {}, asked)
-    distinct = [found.buckets(f"distinct{place}") for place in range(len(wanted.distinct))]
+    read = _read_values(found.found, by, codes) if by else []
+    distinct = [
+        frozenset(
+            code for (code,), _ in _read_values({"values": found.found.get(f"distinct{place}", {})}, [one], codes)
+        )
+        for place, one in enumerate(wanted.distinct)
+    ]
     counts = Gathered(
         found.total,
-        0,
+        _count_missing(found, by),
         {bucket["key"]: bucket["doc_count"] for bucket in found.buckets("buckets")},
-        dict(_read_values(found.found)) if wanted.by else {},
-        tuple(frozenset(f"s:{bucket['key']}" for bucket in buckets) for buckets in distinct),
+        {tuple(key[order.index(place)] for place in range(len(by))): count for key, count in read},
+        tuple(distinct),
     )
     return _Indexed(counts, scope)
+
+
+def _present(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:
+    """Ask for the number of events that have a value of what is counted by."""
+    for subject in by:
+        if isinstance(subject, ast.Path):
+            terms = [data_path(subject.keys) + term_of(code) for code in codes[subject]]
+            return {"present": {"filter": {"terms": {_DATA: terms}}}}
+    return {}
+
+
+def _count_missing(found: Aggregated, by: Sequence[ast.Subject]) -> int:
+    if not any(isinstance(subject, ast.Path) for subject in by):
+        return 0
+    present: int = found.found.get("present", {}).get("doc_count", 0)
+    return found.total - present
 
 
 async def _ask_cells(
@@ -167,8 +224,8 @@ async def _ask_cells(
 
 
 def _has(subject: ast.Subject, code: str) -> dict[str, Any]:
-    if not isinstance(subject, ast.Name):
-        raise Inexact("data is counted by the log")
+    if isinstance(subject, ast.Path):
+        return {"term": {_DATA: data_path(subject.keys) + term_of(code)}}
     return {"term": {FIELDS[subject.name].exact: code[2:]}}
 
 
@@ -181,15 +238,25 @@ def _over_time(wanted: Wanted) -> dict[str, Any]:
     return {"buckets": {"date_histogram": {"field": FIELDS[wanted.time].exact, "min_doc_count": 1, **unit}}}
 
 
-def _by_values(names: Sequence[str]) -> dict[str, Any]:
-    first, *others = names
-    inner = {"aggs": _by_values(others)} if others else {}
-    return {"values": {"terms": {"field": FIELDS[first].exact, "size": MOST_VALUES}, **inner}}
+def _by_values(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:
+    first, *others = by
+    inner = {"aggs": _by_values(others, codes)} if others else {}
+    if isinstance(first, ast.Path):
+        return {"values": {"filters": {"filters": [_has(first, code) for code in codes[first]]}, **inner}}
+    return {"values": {"terms": {"field": FIELDS[first.name].exact, "size": MOST_VALUES}, **inner}}
 
 
-def _read_values(found: Mapping[str, Any], outer: Key = ()) -> list[tuple[Key, int]]:
+def _read_values(
+    found: Mapping[str, Any], by: Sequence[ast.Subject], codes: _Codes, outer: Key = ()
+) -> list[tuple[Key, int]]:
+    first, *others = by
     pairs: list[tuple[Key, int]] = []
-    for bucket in found.get("values", {}).get("buckets", []):
-        key = (*outer, f"s:{bucket['key']}")
-        pairs += _read_values(bucket, key) if "values" in bucket else [(key, bucket["doc_count"])]
+    buckets = found.get("values", {}).get("buckets", [])
+    names = codes[first] if isinstance(first, ast.Path) else [f"s:{bucket['key']}" for bucket in buckets]
+    for name, bucket in zip(names, buckets, strict=False):
+        key, count = (*outer, name), bucket["doc_count"]
+        if others:
+            pairs += _read_values(bucket, others, codes, key)
+        elif count:
+            pairs.append((key, count))
     return pairs

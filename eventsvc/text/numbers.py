@@ -53,6 +53,20 @@ def read_float(text: str) -> Decimal:
     return Decimal(f"{number}.0") if number.as_tuple().exponent == 0 else number
 
 
+def read_term(coded: str) -> str:
+    """Give the digits of what ``term`` has coded, without zeros at the end of a fraction."""
+    if coded == "n:0":
+        return "0"
+    negative, size, digits = coded[2] == "-", int(coded[3:9]) - _ZERO_EXPONENT, coded[9:]
+    if negative:
+        size, digits = -size, digits[:-1].translate(_NINES)
+    if size <= 0:
+        text = f"0.{'0' * -size}{digits}"
+    else:
+        text = digits[:size].ljust(size, "0") + (f".{digits[size:]}" if len(digits) > size else "")
+    return f"-{text}" if negative else text
+
+
 def read_number(text: str) -> Decimal | None:
     """Give the number that a text reads as; None if it is none that data can hold."""
     try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -113,6 +114,40 @@ def text_term(text: str) -> str:
 def boolean_term(value: bool) -> str:  # noqa: FBT001
     """Code a boolean."""
     return TRUE if value else FALSE
+
+
+def value_of(term: str) -> str | None:
+    """Give the value that a term without its label stands for, as ``log.read.counts`` codes values.
+
+    Returns:
+        None for a term that only says that there is a value, or what it is folded to.
+
+    Raises:
+        ValueError: the term holds only the beginning of a string.
+    """
+    kind, rest = term[:2], term[2:]
+    match kind:
+        case "n:":
+            return kind + numbers.read_term(term)
+        case "b:" | "z:":
+            return term
+        case "f=" | "s:" if len(rest) <= LONGEST_TEXT:
+            return f"s:{rest}"
+        case "s:":
+            raise ValueError("a string is longer than its term")
+        case _:
+            return None
+
+
+def term_of(value: str) -> str:
+    """Give the term of a value that ``value_of`` gave."""
+    match value[0]:
+        case "s":
+            return text_term(value[2:])
+        case "n":
+            return numbers.term(Decimal(value[2:]))
+        case _:
+            return value
 
 
 def code_data(value: Any) -> DataTerms:

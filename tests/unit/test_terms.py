@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import unicodedata2
@@ -82,6 +83,37 @@ def test_number_terms_sort_as_numbers(first: Number, second: Number) -> None:
 @given(_NUMBERS)
 def test_numbers_are_read_as_they_are_written(number: Number) -> None:
     assert numbers.read(numbers.plain(number)) == number
+
+
+@given(_NUMBERS)
+def test_a_numbers_term_is_read_again(number: Number) -> None:
+    text = numbers.read_term(numbers.term(number))
+    assert Decimal(text) == number
+    assert "." not in text or not text.endswith("0")
+
+
+@given(_TEXT | _NUMBERS | st.booleans() | st.none() | st.sampled_from(["x" * 4096, "X" * 4096, "10", "true"]))
+def test_a_value_is_read_from_its_terms(value: Any) -> None:
+    """And from one of them only; so the values of a place are those that its terms tell."""
+    start = terms.data_path(["a"])
+    coded = [term.removeprefix(start) for term in terms.code_data({"a": value}).terms if term.startswith(start)]
+    told = [code for code in map(terms.value_of, coded) if code is not None]
+    assert len(told) == 1
+    assert terms.term_of(told[0]) in coded
+    if isinstance(value, str):
+        assert told == [f"s:{value}"]
+    elif value is None or isinstance(value, bool):
+        assert told == ["z:" if value is None else f"b:{json.dumps(value)}"]
+    else:
+        assert Decimal(told[0].removeprefix("n:")) == value
+
+
+def test_a_string_that_is_longer_than_its_term_is_not_told() -> None:
+    start = terms.data_path(["a"])
+    for text in ("x" * 4097, "X" * 4097):
+        coded = [term.removeprefix(start) for term in terms.code_data({"a": text}).terms if term.startswith(start)]
+        with pytest.raises(ValueError, match="longer"):
+            list(map(terms.value_of, coded))
 
 
 @pytest.mark.parametrize("text", ["-0.0", "0", "0.000", "-0"])

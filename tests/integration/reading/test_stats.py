@@ -133,6 +133,27 @@ def test_counts_over_http_have_values_buckets_and_what_is_left(world: Any, api: 
     assert {"true", "null", "10"} == {json.dumps(entry["values"][1]) for entry in both["top"][2:]}
 
 
+def test_values_that_the_index_cannot_list_are_counted_by_the_log(world: Any, api: Any) -> None:
+    for value in ("x" * 4096, "y", "y", 7):
+        world.store("m", data=json.dumps({"few": value, "many": {"long": value}}))
+    world.store("m", data=json.dumps({"many": {"long": "x" * 4097}}))
+    for number in range(11):
+        world.store("m", data=json.dumps({"many": {"values": list(range(number * 100, number * 100 + 100))}}))
+    world.index_all()
+    for by, source, first, missing in [
+        ("data.few", "index+tail", {"value": "y", "count": 2}, 12),
+        ("data.many.long", "sql", {"value": "y", "count": 2}, 11),
+        ("data.many.values", "sql", {"value": 0, "count": 1}, 5),
+        ("data.none", "index+tail", None, 16),
+        ("component,data.few", "index+tail", {"values": ["orders", "y"], "count": 2}, 12),
+        ("data.few,data.many.long", "sql", {"values": ["y", "y"], "count": 2}, 12),
+    ]:
+        answer = api("GET", "/event/stats", by=by, top=1)
+        assert (answer.headers["eventsvc-source"], answer.json["missing"]) == (source, missing), by
+        assert answer.json["top"] == ([first] if first else []), by
+    assert api("GET", "/event/stats", by="data.few", consistency="eventual").json["top"][0]["count"] == 2
+
+
 def test_numbers_are_summed_up_exactly(world: Any, api: Any) -> None:
     for amount in ("0.1", "0.2", "[123456789012345678901, 7]", '"7"', "null"):
         world.store("m", data=f'{{"amount": {amount}}}')
