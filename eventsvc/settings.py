@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         SecretStr(""), description="a key for /metrics alone, which `eventsvc admin migrate` stores"
     )
     exports: int = Field(4, ge=1, description="exports that one key may have under way, per process")
+    address_rate: str = Field(
+        "",
+        pattern=r"^([1-9][0-9]{0,8}/[smh])?$",
+        description="requests that may come from one address, such as 100/s or 1000/m, beside the rate of the key",
+    )
     audit: Literal["on", "values", "off"] = Field(
         "on", description="note what keys are used for, as events of the component eventsvc.audit; values: queries too"
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from eventsvc.access.opening import MAKE_ONE
-from eventsvc.access.rights import EVERYTHING, Rate, Right
+from eventsvc.access.rights import EVERYTHING, Rate, Right, read_rate
 from eventsvc.access.ticket import LIFETIME, make_ticket, redeem
 from eventsvc.errors import Forbidden, TooManyRequests, Unauthenticated
 from eventsvc.query import ast
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eventsvc.settings import Settings
 
 PUBLIC = None
+_PROBES = {"/healthz", "/readyz"}  # whoever watches the service asks for them, from wherever
 _STREAM = "/event/stream"
 
 # What a method of a route needs; HEAD needs what GET does. A new route gets its line here, or is the administrator's.
@@ -77,11 +78,15 @@ class Access:
     def __init__(self, keys: Keys, limiter: Limiter, queries: Queries, audit: Audit, settings: Settings) -> None:
         self._keys, self._limiter, self._queries, self._audit = keys, limiter, queries, audit
         self._most_exports, self._for_all = settings.exports, settings.open
+        self._address_rate = read_rate(settings.address_rate)
         self._exports: Counter[str] = Counter()
 
     async def process_resource(self, req: Request, resp: Response, resource: object, _params: dict[str, Any]) -> None:
         """Let the request in, or answer 401, 403 or 429."""
         need = needed(req, resource)
+        if self._address_rate is not None and req.uri_template not in _PROBES:
+            network = _network(req.remote_addr)
+            self._limit(resp, "address", network, self._address_rate, f"from {network} may come")
         if need is PUBLIC:
             return
         req.context.asker = None
@@ -134,7 +139,7 @@ class Access:
             DENIED.labels("right").inc()
             raise Forbidden(f"this needs the right {need}; the key {grant.name} has {', '.join(sorted(grant.rights))}")
         if grant.rate is not None:
-            self._limit(resp, grant, grant.rate)
+            self._limit(resp, "key", grant.id, grant.rate, f"the key {grant.name} may send")
         return grant
 
     def _find(self, req: Request) -> Grant:
@@ -159,14 +164,14 @@ class Access:
                 raise TooManyRequests("too many wrong keys came from this address")
         resp.set_header("WWW-Authenticate", _CHALLENGE if by_script else _CHALLENGES)
 
-    def _limit(self, resp: Response, grant: Grant, rate: Rate) -> None:
-        taken = self._limiter.take(f"key {grant.id}", rate)
-        resp.set_header("RateLimit-Policy", f'"key";q={rate.requests};w={rate.seconds}')
-        resp.set_header("RateLimit", f'"key";r={taken.left};t={math.ceil(taken.full)}')
+    def _limit(self, resp: Response, kind: str, name: str, rate: Rate, who: str) -> None:
+        taken = self._limiter.take(f"{kind} {name}", rate)
+        resp.append_header("RateLimit-Policy", f'"{kind}";q={rate.requests};w={rate.seconds}')
+        resp.append_header("RateLimit", f'"{kind}";r={taken.left};t={math.ceil(taken.full)}')
         if taken.wait:
             DENIED.labels("rate").inc()
             resp.set_header("Retry-After", str(math.ceil(taken.wait)))
-            raise TooManyRequests(f"the key {grant.name} may ask {rate.requests:,} times in {rate.seconds} s")
+            raise TooManyRequests(f"{who} {rate.requests:,} requests in {rate.seconds} s")
 
 
 class Ticket:

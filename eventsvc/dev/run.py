@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import ssl
 import sys
 import time
 import urllib.error
@@ -207,7 +208,7 @@ def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[
         stack.callback(child.stop)
         child.start()
     deadline = time.monotonic() + _API_SECONDS
-    while not _api_is_ready(settings):
+    while not api_is_ready(settings):
         for child in children:
             if not child.alive():
                 raise SetupError(f"`{child.name}` does not start; the end of its log:\n{child.last_lines()}")
@@ -219,12 +220,16 @@ def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[
 
 def _base_url(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  (compared, not bound)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def _api_is_ready(settings: Settings) -> bool:
+def api_is_ready(settings: Settings) -> bool:
+    """Tell whether the API of these settings can store events."""
+    # The certificate may name anything; nothing secret is sent, and it is our own process.
+    context = ssl._create_unverified_context() if settings.tls_cert else None  # noqa: S323, SLF001
     try:
-        with urllib.request.urlopen(f"{_base_url(settings)}/readyz", timeout=5):  # noqa: S310  (always http)
+        with urllib.request.urlopen(f"{_base_url(settings)}/readyz", timeout=5, context=context):  # noqa: S310  (ours)
             return True
     except OSError:
         return False

@@ -172,6 +172,21 @@ def test_a_rate_holds_for_all_processes_together_and_says_when_to_come_back(worl
     assert answers[-1].json["type"] == "/problems#too-many-requests"
 
 
+def test_the_rate_of_an_address_counts_every_request_but_those_of_probes(world: Any) -> None:
+    key = world.make_key("read", rate="900/h")
+    service = world.serve(EVENTSVC_ADDRESS_RATE="60/h")
+    both = service.ask("GET", "/query", key=key, q="message eq 'a'")
+    statuses = [service.ask("GET", "/problems").status for _ in range(70)]
+
+    assert both.headers["ratelimit-policy"] == '"address";q=60;w=3600, "key";q=900;w=3600'
+    assert re.fullmatch(r'"address";r=\d+;t=\d+, "key";r=\d+;t=\d+', both.headers["ratelimit"])
+    assert (statuses[0], statuses[-1]) == (200, 429)
+    assert int(service.ask("GET", "/event", key=key).headers["retry-after"]) > 0
+    assert service.ask("GET", "/healthz").status == 200
+    service.stop()
+    world.forget(service)  # or other tests would wait for it to know their keys
+
+
 def test_many_wrong_keys_from_one_address_are_not_looked_at_any_more_and_a_good_one_is(world: Any) -> None:
     key = world.make_key("read")
     service = world.serve()

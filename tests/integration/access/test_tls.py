@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from eventsvc.dev import run
 from eventsvc.serve.healthcheck import api_is_ready
+from eventsvc.settings import load
 
 
 def _issue(folder: Path) -> None:
@@ -57,6 +59,7 @@ def test_https_with_a_certificate_that_is_read_again(
         with urllib.request.urlopen(f"https://localhost:{unused_port}/event", context=context, timeout=30) as answer:
             assert (answer.status, answer.headers["Server"]) == (200, None)
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert run.api_is_ready(load(environment))  # what `eventsvc dev` waits for
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         assert api_is_ready(unused_port)
