@@ -82,6 +82,11 @@ class PageRequest:
     upto: int | None = None
     time: str = "createdAt"
 
+    @property
+    def by_creation(self) -> bool:
+        """Whether hits are in the order in which an index is sorted."""
+        return self.time == "createdAt"
+
 
 MOST_WILDCARDS = 16  # in one question, before it counts as heavy
 MOST_HEAVY_WAITING = 8  # in one process
@@ -127,8 +132,8 @@ class Hits:
         answer = await self._search(scope, _page_body(scope, query, wanted) | {"_source": False})
         total = answer["hits"]["total"]["value"] if wanted.count else None
         keys = [hit["sort"] for hit in answer["hits"]["hits"]]
-        created = [key[-1] for key in keys] or [0]
-        return Positions(tuple((at, seq) for at, seq, _ in keys), total, min(created), max(created))
+        created = [key[0 if wanted.by_creation else 2] for key in keys] or [0]
+        return Positions(tuple((key[0], key[1]) for key in keys), total, min(created), max(created))
 
     async def events(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> tuple[list[Event], int | None]:
         """Give a page of events as the index holds them, and how many match in all: for when the log is not asked.
@@ -227,15 +232,20 @@ def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict
     order = "desc" if wanted.newest_first else "asc"
     watermarks = [seq for seq in (scope.watermark, wanted.upto) if seq is not None]
     narrowed = Scope(scope.indexes, min(watermarks, default=None), scope.excluded)
-    body = {
+    body: dict[str, Any] = {
         "query": narrowed.narrow(query),
-        # No two events have the same seq: createdAt is only told, and tells the log in which months they lie.
-        "sort": [{FIELDS[wanted.time].exact: order}, {"seq": order}, {"createdAt": order}],
+        "sort": [{FIELDS[wanted.time].exact: order}, {"seq": order}],
         "size": wanted.size,
         "track_total_hits": wanted.count,
     }
     if wanted.after is not None:
-        body["search_after"] = [*wanted.after, 0 if wanted.newest_first else _END_OF_TIME]
+        body["search_after"] = list(wanted.after)
+    if not wanted.by_creation:
+        # No two events have the same seq: createdAt is only told, and tells the log in which months they lie.
+        # PERF: not with createdAt first, for only the order of the index itself lets Lucene stop early.
+        body["sort"].append({"createdAt": order})
+        if wanted.after is not None:
+            body["search_after"].append(0 if wanted.newest_first else _END_OF_TIME)
     return body
 
 
