@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import falcon
 import orjson
 
 from eventsvc.api.access import visible
 from eventsvc.api.find import pick, read_id
-from eventsvc.api.page import link, nearest, plain_parameters, read_fields, whole_number
+from eventsvc.api.page import link, plain_parameters, read_fields, whole_number
+from eventsvc.api.subjects import read_subjects
 from eventsvc.errors import InvalidParameter
-from eventsvc.fields import FIELDS, Kind
 from eventsvc.query import ast
+from eventsvc.query.to_predicate import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = ("before", "after", "same", "fields")
 NEIGHBOURS, MOST = 20, 500
-SAME = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEXT)
+_MOST_SAME = 8
 
 
 class ContextResource:
@@ -40,9 +42,11 @@ class ContextResource:
         """Show an event between its neighbours."""
         given = plain_parameters(req, PARAMETERS)
         before, after = (whole_number(given, name, NEIGHBOURS, 0, MOST) for name in ("before", "after"))
-        fields, same = read_fields(given), _read_same(given)
+        fields, same = read_fields(given), read_subjects(given, "same", most=_MOST_SAME)
         event = await self._search.by_id(read_id(event_id), visible(req))
-        query = visible(req, ast.conjunction([_shared(event, name) for name in same]) if same else None)
+        query = visible(
+            req, ast.conjunction([_shared(event, name, subject) for name, subject in same.items()]) if same else None
+        )
         context = await self._neighbours.of(event, query, before=before, after=after)
         if found := _links(req, context, given, before, after):
             resp.set_header("Link", found)
@@ -57,16 +61,28 @@ class ContextResource:
         )
 
 
-def _read_same(given: Mapping[str, str]) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in given.get("same", "").split(",") if name.strip()))
-    for name in names:
-        if name not in SAME:
-            raise InvalidParameter("same", f"neighbours cannot have the same {name!r}{nearest(name, SAME)}")
-    return names
+def _shared(event: Event, name: str, subject: ast.Subject) -> ast.Node:
+    """Ask for one of the values that the event has there; if it has none, for events without any."""
+    if isinstance(subject, ast.Name):
+        return ast.Equal(subject, ast.Text(event.to_json()[subject.name]))
+    values = Candidate(event).at(subject.keys)
+    if not values:
+        return ast.Not(ast.Exists(subject))
+    if not (plain := list(values.plain)):
+        raise InvalidParameter("same", f"this event has an object at {name}; name a place inside of it")
+    return ast.In(subject, tuple(dict.fromkeys(map(_value, plain))))
 
 
-def _shared(event: Event, name: str) -> ast.Equal:
-    return ast.Equal(ast.Name(name), ast.Text(event.to_json()[name]))
+def _value(value: Any) -> ast.Value:
+    match value:
+        case None:
+            return ast.Null()
+        case bool():
+            return ast.Boolean(value)
+        case str():
+            return ast.Text(value)
+        case _:
+            return ast.Number(Decimal(value))
 
 
 def _links(req: Request, context: Context, given: Mapping[str, str], before: int, after: int) -> str:

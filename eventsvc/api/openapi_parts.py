@@ -74,8 +74,8 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "before": ("at most so many older events", number(0, context.MOST, context.NEIGHBOURS)),
     "after": ("at most so many newer events", number(0, context.MOST, context.NEIGHBOURS)),
     "same": (
-        f"neighbours share these fields: {', '.join(context.SAME)}",
-        {"type": "string", "examples": ["component"]},
+        "neighbours share the event's values of these fields and places in data",
+        {"type": "string", "examples": ["component,data.trace"]},
     ),
     "lastEventId": ("go on after this event of a stream", _TEXT),
     "ticket": ("from POST /ticket, for those who cannot send a key", _TEXT),

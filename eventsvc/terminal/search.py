@@ -189,7 +189,9 @@ def context(
     *,
     before: Annotated[int, typer.Option(min=0, help="So many events before it.")] = 20,
     after: Annotated[int, typer.Option(min=0, help="So many events after it.")] = 20,
-    same: Annotated[str, typer.Option(help="Only neighbours with the same component, email or environment.")] = "",
+    same: Annotated[
+        str, typer.Option(help="Only neighbours with the same component, email, environment or data.path.")
+    ] = "",
     as_json: Json = False,
     url: Url = None,
     key: Key = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from typing import Any
@@ -67,6 +68,28 @@ def test_links_lead_to_every_event_once(world: Any, api: Any) -> None:
             seen = [*further.json["before"], *seen, *further.json["after"]]
             link = further.headers.get("link", "")
     assert [f"m{number}" for number in range(25)] == [event["message"] for event in seen]
+
+
+def test_neighbours_share_values_at_a_place_in_data(world: Any, api: Any) -> None:
+    """By type and to the last digit; one of several values is enough, and none is like none."""
+    large = 7_190_000_000_000_000_789
+    values: list[Any] = [large, large + 1, [large, "a"], "a", str(large), None, True, {"x": 1}, [], [None, 2.50]]
+    for number, value in enumerate(values):
+        world.store(str(number), data=json.dumps({"t": value, "o": {"k k": number % 2}}))
+    world.store("none", data="{}")
+    world.index_all()
+    ids = {event["message"]: event["id"] for event in api("GET", "/event").json}
+
+    def around(name: str, same: str) -> set[str]:
+        answer = api("GET", f"/event/{ids[name]}/context", same=same).json
+        return {event["message"] for event in (*answer["before"], *answer["after"])}
+
+    assert [around(name, "data.t") for name in ("0", "1", "2", "3", "4", "5", "6", "8")] == [
+        *({"2"}, set(), {"0", "3"}, {"2"}, set(), {"9"}, set(), {"none"}),
+    ]
+    assert around("0", "component, data.o.'k k'") == {"2", "4", "6", "8"}
+    refused = api("GET", f"/event/{ids['7']}/context", same="data.t")
+    assert (refused.status_code, "an object" in refused.json["detail"]) == (400, True)
 
 
 def test_an_erased_event_is_nobodys_neighbour(world: Any, api: Any) -> None:
