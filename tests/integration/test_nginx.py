@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -132,14 +133,17 @@ class Balanced:
 
 
 @contextmanager
-def _nginx(folder: Path, apis: list[Api], *, connections: int = 512) -> Iterator[Balanced]:
+def _nginx(
+    folder: Path, apis: list[Api], *, connections: int = 512, listen: str = "listen 8080;"
+) -> Iterator[Balanced]:
     """Start it with the file as it is, but for the folder that it writes to."""
     port, log = free_port(), folder / "nginx.log"
     config = (ROOT / "config" / "nginx.conf").read_text()
     assert "limit_conn address 512;" in config
     config = config.replace("limit_conn address 512;", f"limit_conn address {connections};")
     (folder / "nginx.conf").write_text(config.replace(" /tmp/", f" {folder}/"))
-    (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n")
+    listen = listen.replace("listen 127.0.0.1:8080;", "listen 8080;").replace("/run/tls", str(folder))
+    (folder / "listen.conf").write_text(listen.replace("listen 8080;", f"listen 127.0.0.1:{port};"))
     servers = "".join(f"server 127.0.0.1:{api.port} fail_timeout=1s;" for api in apis)
     (folder / "backend.conf").write_text(
         f'upstream api {{ {servers} }}\nmap "" $eventsvc_backend {{ default api; }}\n',
@@ -280,3 +284,20 @@ def test_one_address_cannot_take_every_connection(database: str, server_folder: 
         for one in slow:
             one.close()
         _wait_for(lambda: _status(balanced.port, "/event") == 200, folder / "nginx.log")
+        _check_tls(folder / "tls", api)
+
+
+def _check_tls(folder: Path, api: Api) -> None:
+    """With the file for TLS, HTTPS reaches the API, and a browser is told to stay with it."""
+    folder.mkdir(mode=0o711)
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-batch", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", folder / "tls.key", "-out", folder / "tls.crt"]
+    subprocess.run(["openssl", *new, *names, *map(str, files)], check=True, capture_output=True)
+    listen, port = (ROOT / "config" / "nginx" / "listen-tls.conf").read_text(), free_port()
+    context = ssl.create_default_context(cafile=str(folder / "tls.crt"))
+    with _nginx(folder, [api], listen=listen.replace("listen 8443", f"listen 127.0.0.1:{port}")):
+        with urllib.request.urlopen(f"https://localhost:{port}/event", context=context, timeout=30) as answer:
+            assert answer.status == 200
+            assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert _status(port, "/event") == 400  # plain HTTP on that port

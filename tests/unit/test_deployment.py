@@ -72,3 +72,12 @@ def test_kibanas_passwords_are_in_no_volume_of_the_service() -> None:
     mounts = re.findall(r"^ *- (\S+)-secrets:(\S+)$", COMPOSE, re.MULTILINE)
     at_work = sorted(volume for volume, place in mounts if not place.startswith("/secrets/"))
     assert at_work.count("kibana-objects") == at_work.count("kibana") == at_work.count("eventsvc") == 1
+
+
+def test_with_tls_nginx_is_reached_by_https_alone() -> None:
+    """The compose file for TLS replaces the ports, and the file of the address to listen on."""
+    tls = (ROOT / "config" / "docker-compose.tls.yml").read_text()
+    assert "ports: !override\n" in tls
+    assert re.findall(r"^      - (\S+):(\d+)$", tls, re.MULTILINE) == [("${API_PUBLISH:-127.0.0.1:8443}", "8443")]
+    assert "./config/nginx/listen-tls.conf:/etc/nginx/listen.conf:ro" in tls
+    assert "./config/nginx/listen.conf:/etc/nginx/listen.conf:ro" in COMPOSE
