@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     index_prefix: str = Field(
         "events", pattern=r"^[a-z][a-z0-9_-]{0,99}$", description="names of indexes and alias start with it"
     )
+    index_shards: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="primary shards of each new index; `admin reindex` makes old months anew",
+    )
     index_replicas: int = Field(0, ge=0, le=10, description="replicas of each index")
     index_metrics_port: int = Field(
         0, ge=0, le=65535, description="port on which `eventsvc index` serves its own metrics; 0: none"

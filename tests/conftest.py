@@ -159,6 +159,12 @@ def _elasticsearch(method: str, url: str) -> Any:
 
 
 @pytest.fixture
+def index_shards() -> int:
+    """Primary shards of each month's index; EVENTSVC_TEST_INDEX_SHARDS runs every test with another layout."""
+    return int(_OPTIONS.get("EVENTSVC_TEST_INDEX_SHARDS", "1"))
+
+
+@pytest.fixture
 def index_prefix(elasticsearch_url: str) -> Iterator[str]:
     """A prefix for names of indexes that is this test's alone; its indexes are removed afterwards."""
     prefix = f"test-{secrets.token_hex(4)}"

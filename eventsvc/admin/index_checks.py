@@ -16,6 +16,8 @@ Line = tuple[Literal["ok", "warning", "error"], str, str, str]
 
 # Elasticsearch's own defaults: at 85 % it puts no more shards on a disk, at 95 % it stops writing.
 _DISK_HIGH, _DISK_FLOOD = 85.0, 95.0  # per cent
+# Elastic's advice on the size of a shard ("Size your shards"); Lucene itself ends at 2,147,483,519 documents.
+SHARD_DOCUMENTS, SHARD_BYTES = 200_000_000, 50 * 1024**3
 
 
 def examine(stores: Stores, *, fix: bool) -> Iterator[Line]:
@@ -72,7 +74,41 @@ def _indexes(stores: Stores) -> Iterator[Line]:
         yield "warning", "indexes", f"{len(old)} with an older mapping", "run `eventsvc admin reindex`"
     if not lost and not old:
         yield "ok", "indexes", f"{len(known)}, all there", ""
+    yield from _layout(stores, {index.name for index in known.values()})
     yield from _blocked(stores, list(found))
+
+
+def _layout(stores: Stores, used: set[str]) -> Iterator[Line]:
+    """Compare the indexes' shards with what is set, and with what a shard should hold."""
+    wanted = stores.settings.index_shards
+    shards = indexes.count_shards(stores.client, stores.settings.index_prefix)
+    other = sorted(name for name in used & shards.keys() if shards[name] != wanted)
+    full = _full_shards(stores, used & shards.keys())
+    if full:
+        advice = "raise EVENTSVC_INDEX_SHARDS, then `eventsvc admin reindex --month …` (docs/scaling.md)"
+        yield "warning", "full shards", ", ".join(full), advice
+    if other:
+        advice = "new months get the new number; `eventsvc admin reindex --month …` gives it to these"
+        yield "ok", "shards a month", f"{wanted}, but other numbers in {', '.join(other)}", advice
+    else:
+        yield "ok", "shards a month", f"{wanted}", ""
+
+
+def _full_shards(stores: Stores, names: set[str]) -> list[str]:
+    with translate_errors():
+        answer = stores.client.indices.stats(
+            index=f"{stores.settings.index_prefix}-v*",
+            metric="docs,store",
+            level="shards",
+            filter_path="indices.*.shards.*.docs.count,indices.*.shards.*.store.size_in_bytes",
+        )
+    return [
+        f"{name} has {copies[0]['docs']['count']:,} documents in one"
+        for name, found in answer.body.get("indices", {}).items()
+        for copies in found["shards"].values()
+        if name in names
+        and (copies[0]["docs"]["count"] > SHARD_DOCUMENTS or copies[0]["store"]["size_in_bytes"] > SHARD_BYTES)
+    ]
 
 
 def _blocked(stores: Stores, names: list[str]) -> Iterator[Line]:

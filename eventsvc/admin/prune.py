@@ -28,7 +28,8 @@ class MonthSize:
     Attributes:
         table_bytes: with indexes; 0 for months that lie in the default partition.
         index: its name; "" when there is none.
-        documents: None when the index is not there, or Elasticsearch away.
+        documents: None when the index is not there, or Elasticsearch away; likewise the two below.
+        shards: primary ones of the index.
     """
 
     month: date
@@ -37,6 +38,7 @@ class MonthSize:
     index: str
     documents: int | None
     index_bytes: int | None
+    shards: int | None
 
     @property
     def generation(self) -> int | None:
@@ -60,11 +62,11 @@ def list_sizes(stores: Stores) -> list[MonthSize]:
 
 
 def _size(
-    month: date, events: int, table_bytes: int, index: IndexMonth | None, index_sizes: dict[str, tuple[int, int]]
+    month: date, events: int, table_bytes: int, index: IndexMonth | None, index_sizes: dict[str, tuple[int, int, int]]
 ) -> MonthSize:
     name = index.name if index else ""
-    documents, index_bytes = index_sizes.get(name, (None, None))
-    return MonthSize(month, events, table_bytes, name, documents, index_bytes)
+    documents, index_bytes, shards = index_sizes.get(name, (None, None, None))
+    return MonthSize(month, events, table_bytes, name, documents, index_bytes, shards)
 
 
 def _table_size(connection: Connection, month: date) -> tuple[int, int]:
@@ -78,7 +80,7 @@ def _table_size(connection: Connection, month: date) -> tuple[int, int]:
     return int(events), int(size)
 
 
-def _index_sizes(stores: Stores) -> dict[str, tuple[int, int]]:
+def _index_sizes(stores: Stores) -> dict[str, tuple[int, int, int]]:
     if stores.elasticsearch is None:
         return {}
     with translate_errors():
@@ -86,9 +88,11 @@ def _index_sizes(stores: Stores) -> dict[str, tuple[int, int]]:
             index=f"{stores.settings.index_prefix}-v*", metric="docs,store", filter_path="indices.*.primaries"
         )
     found = answer.body.get("indices", {})
+    shards = indexes.count_shards(stores.client, stores.settings.index_prefix)
     return {
-        name: (one["primaries"]["docs"]["count"], one["primaries"]["store"]["size_in_bytes"])
+        name: (one["primaries"]["docs"]["count"], one["primaries"]["store"]["size_in_bytes"], shards[name])
         for name, one in found.items()
+        if name in shards
     }
 
 

@@ -119,7 +119,14 @@ def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
             return state
         _forget(stores.connection, month)
     settings = stores.settings
-    index = indexes.create(stores.client, settings.index_prefix, month, replicas=settings.index_replicas, visible=False)
+    index = indexes.create(
+        stores.client,
+        settings.index_prefix,
+        month,
+        shards=settings.index_shards,
+        replicas=settings.index_replicas,
+        visible=False,
+    )
     with stores.connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO index_rebuild (month, index_name, index_uuid) VALUES (%s, %s, %s)",

@@ -227,6 +227,7 @@ def _replace_lost(stores: Stores, report: MonthReport) -> int:
         stores.client,
         settings.index_prefix,
         report.month,
+        shards=settings.index_shards,
         replicas=settings.index_replicas,
         after=report.index,
     )

@@ -35,7 +35,14 @@ def write_alias(name: str) -> str:
 
 
 def create(
-    client: Elasticsearch, prefix: str, month: date, *, replicas: int, visible: bool = True, after: str = ""
+    client: Elasticsearch,
+    prefix: str,
+    month: date,
+    *,
+    shards: int = 1,
+    replicas: int,
+    visible: bool = True,
+    after: str = "",
 ) -> Index:
     """Create the month's next generation.
 
@@ -45,7 +52,8 @@ def create(
         client: of the server.
         prefix: names start with it; also the alias for Kibana.
         month: first day.
-        replicas: of the shard.
+        shards: primary ones; an index keeps the number that it was made with.
+        replicas: of each shard.
         visible: give it the alias for Kibana at once.
         after: an index of the month that is gone: a search under way may still ask for that name, and must not
             find an empty index under it.
@@ -58,7 +66,7 @@ def create(
             name = index_name(prefix, month, generation)
             aliases = (write_alias(name), prefix) if visible else (write_alias(name),)
             try:
-                client.indices.create(index=name, body=index_body(replicas=replicas, aliases=aliases))
+                client.indices.create(index=name, body=index_body(shards=shards, replicas=replicas, aliases=aliases))
             except elasticsearch.BadRequestError as exc:
                 if exc.error != "resource_already_exists_exception":
                     raise
@@ -130,8 +138,23 @@ def refresh(client: Elasticsearch, names: Iterable[str]) -> None:
     for name in sorted(names):
         with translate_errors():
             shards = client.indices.refresh(index=name)["_shards"]
-        if shards["failed"] or not shards["successful"]:
+            whole = shards["successful"] == shards["total"] or (
+                bool(shards["successful"]) and _has_primaries(client, name)
+            )
+        if shards["failed"] or not whole:
             raise IndexUnavailable(f"index {name} could not be refreshed: {shards['failed']} shards failed")
+
+
+def _has_primaries(client: Elasticsearch, name: str) -> bool:
+    """Tell whether only replicas did not refresh. A shard that has come back meanwhile has refreshed itself."""
+    return bool(client.cluster.health(index=name, timeout="0s")["status"] != "red")
+
+
+def count_shards(client: Elasticsearch, prefix: str) -> dict[str, int]:
+    """Map the names of all our indexes to how many primary shards each has."""
+    with translate_errors():
+        answer = client.indices.get_settings(index=f"{prefix}-v*", name="index.number_of_shards", flat_settings=True)
+    return {name: int(found["settings"]["index.number_of_shards"]) for name, found in answer.body.items()}
 
 
 def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:

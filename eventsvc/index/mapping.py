@@ -34,12 +34,12 @@ _ALIASES = {
 }
 
 
-def index_body(*, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any]:
+def index_body(*, shards: int = 1, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give the body that creates a month's index."""
     return {
         "settings": {
             "index": {
-                "number_of_shards": 1,
+                "number_of_shards": shards,
                 "number_of_replicas": replicas,
                 # The indexer refreshes: only it knows which watermark a refresh stands for. This interval is for what
                 # it does not know of: searches use a merged segment only once there was a refresh after the merge.

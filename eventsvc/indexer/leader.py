@@ -125,7 +125,9 @@ class Term:
 
     def _create_index(self, month: date) -> indexes.Index:
         settings = self._settings
-        return indexes.create(self._client, settings.index_prefix, month, replicas=settings.index_replicas)
+        return indexes.create(
+            self._client, settings.index_prefix, month, shards=settings.index_shards, replicas=settings.index_replicas
+        )
 
     def _settle(self, done: Done) -> None:
         if done.refusals:
@@ -201,6 +203,7 @@ class Term:
             self._client,
             self._settings.index_prefix,
             month,
+            shards=self._settings.index_shards,
             replicas=self._settings.index_replicas,
             after=lost.name,
         )

@@ -68,8 +68,9 @@ def log(connection: Connection) -> Log:
 
 
 @pytest.fixture
-def settings(database: str, elasticsearch_url: str, index_prefix: str) -> Settings:
-    return load({}, database_url=database, elasticsearch_url=elasticsearch_url, index_prefix=index_prefix)
+def settings(database: str, elasticsearch_url: str, index_prefix: str, index_shards: int) -> Settings:
+    servers = {"database_url": database, "elasticsearch_url": elasticsearch_url}
+    return load({}, **servers, index_prefix=index_prefix, index_shards=index_shards)
 
 
 @pytest.fixture

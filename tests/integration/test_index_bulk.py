@@ -253,13 +253,18 @@ def test_the_block_of_a_full_disk_is_named_and_waited_for(
     assert "read-only-allow-delete block" in capsys.readouterr().out
 
 
-@pytest.fixture
-def without_shards() -> Iterator[Elasticsearch]:
-    """A server whose refresh reaches no shard: a real one answers so only after a minute, if a shard is nowhere."""
+@pytest.fixture(params=[0, 4], ids=["none", "two_of_three"])
+def without_shards(request: Any) -> Iterator[Elasticsearch]:
+    """A server whose refresh misses shards: a real one answers so only after a minute, if a shard is nowhere."""
 
     class Server(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = b'{"_shards":{"total":2,"successful":0,"failed":0}}'
+            self.answer(b'{"_shards":{"total":6,"successful":%d,"failed":0}}' % request.param)
+
+        def do_GET(self) -> None:
+            self.answer(b'{"status":"red"}')
+
+        def answer(self, body: bytes) -> None:
             self.send_response(200)
             for name, value in (
                 ("X-Elastic-Product", "Elasticsearch"),
@@ -282,6 +287,6 @@ def without_shards() -> Iterator[Elasticsearch]:
         thread.join()
 
 
-def test_a_refresh_that_reached_no_shard_is_none(without_shards: Elasticsearch) -> None:
+def test_a_refresh_that_missed_a_shard_is_none(without_shards: Elasticsearch) -> None:
     with pytest.raises(IndexUnavailable, match="could not be refreshed"):
         indexes.refresh(without_shards, ["events"])

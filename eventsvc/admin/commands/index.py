@@ -191,13 +191,14 @@ def partitions(
             "documents": one.documents,
             "index_bytes": one.index_bytes,
             "generation": one.generation,
+            "shards": one.shards,
         }
         for one in sizes
     ]
     if not as_json:
         for row in rows:
             row |= {"bytes": output.size(row["bytes"]), "index_bytes": output.size(row["index_bytes"])}
-    columns = ("month", "#events", "#bytes", "index", "#documents", "#index_bytes", "#generation")
+    columns = ("month", "#events", "#bytes", "index", "#documents", "#index_bytes", "#generation", "#shards")
     _print_rows(rows, columns, as_json=as_json)
 
 

@@ -179,8 +179,9 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
 
 
 @pytest.fixture
-def world(database: str, elasticsearch_url: str, index_prefix: str) -> Iterator[World]:
-    settings = load({}, database_url=database, elasticsearch_url=elasticsearch_url, index_prefix=index_prefix)
+def world(database: str, elasticsearch_url: str, index_prefix: str, index_shards: int) -> Iterator[World]:
+    servers = {"database_url": database, "elasticsearch_url": elasticsearch_url}
+    settings = load({}, **servers, index_prefix=index_prefix, index_shards=index_shards)
     connection = connect(database)
     world = World(settings, connection, asyncio.Runner())
     try:
