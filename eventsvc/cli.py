@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from eventsvc import connection_file
+from eventsvc.admin.commands import distribute as distribute_commands
 from eventsvc.admin.commands import erasure as erasure_commands
 from eventsvc.admin.commands import index as index_commands
 from eventsvc.admin.commands import keys as key_commands
@@ -37,6 +38,7 @@ index_commands.register(admin)
 erasure_commands.register(admin)
 key_commands.register(admin)
 transfer_commands.register(admin)
+distribute_commands.register(admin)
 trigram_commands.register(admin)
 
 

@@ -158,6 +158,12 @@ def _elasticsearch(method: str, url: str) -> Any:
         return json.load(response)
 
 
+@pytest.fixture(scope="session")
+def citus_url() -> str:
+    """The coordinator of a Citus cluster; it is in no package registry, so most runs have none."""
+    return _OPTIONS.get("EVENTSVC_TEST_CITUS_URL", "")
+
+
 @pytest.fixture
 def index_shards() -> int:
     """Primary shards of each month's index; EVENTSVC_TEST_INDEX_SHARDS runs every test with another layout."""

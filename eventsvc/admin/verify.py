@@ -95,7 +95,7 @@ def list_months(connection: Connection) -> list[date]:
         found = {month for (month,) in cursor}
         for month in partitions.list_months(connection):
             cursor.execute(
-                "SELECT EXISTS (SELECT FROM event WHERE created_at >= %s AND created_at < %s)",
+                "SELECT EXISTS (SELECT 1 FROM event WHERE created_at >= %s AND created_at < %s)",
                 index_months.bounds(month),
             )
             if cursor.fetchall()[0][0]:

@@ -142,7 +142,7 @@ def inspect(connection: Connection, client: Elasticsearch | None) -> Remains:
 def _split_ids(connection: Connection) -> tuple[list[str], list[str]]:
     """Give the erased ids that the log holds, and those that it does not."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id::text, EXISTS (SELECT FROM event WHERE event.id = erased_id.id) FROM erased_id")
+        cursor.execute("SELECT id::text, EXISTS (SELECT 1 FROM event WHERE event.id = erased_id.id) FROM erased_id")
         rows = cursor.fetchall()
     return [name for name, there in rows if there], [name for name, there in rows if not there]
 

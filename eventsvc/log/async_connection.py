@@ -23,6 +23,7 @@ class AsyncConnection:
     def __init__(self, connection: extensions.connection) -> None:
         self._connection = connection
         self.status: str | None = None  # of the last statement
+        self.distributed = False  # whether the log is spread over several servers
 
     @classmethod
     async def open(cls, dsn: str, *, application_name: str, patience: float, statement_timeout: float) -> Self:

@@ -121,7 +121,7 @@ def _make_patiently(connection: Connection, month: date) -> None:
 # Such a SELECT would look for moved events where they were, and such an INSERT would put an event where its month no
 # longer belongs, which PostgreSQL refuses. A lock on the parent makes both wait before they read the list.
 _EVENTS_MOVE = """
-    SELECT EXISTS (SELECT FROM event_default WHERE created_at >= {low} AND created_at < {high})
+    SELECT EXISTS (SELECT 1 FROM event_default WHERE created_at >= {low} AND created_at < {high})
         OR clock_timestamp() >= {low} AND clock_timestamp() < {high}
 """
 _MOVE = """

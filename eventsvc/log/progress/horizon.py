@@ -4,14 +4,18 @@ Commit order differs from seq order, so whoever remembers "the highest seq I saw
 the one of CREATE INDEX CONCURRENTLY: read the sequence's last value S, then list the transactions that hold the
 lock which every writer takes before it draws a seq; once none of those is left, every event with seq ≤ S is
 committed or will never exist. Writers are never blocked.
+
+On Citus a writer may lose its lock on the coordinator before a worker has committed its part. So when the writers are
+gone there, those that still hold the lock on a worker are listed, and waited for in the same way.
 """
 
 from __future__ import annotations
 
+from eventsvc.log.citus import IS_DISTRIBUTED, list_writers_on_workers
 from eventsvc.log.connection import Connection
 
 # A sequence that was never used says last_value 1 as well.
-_LAST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM event_seq_seq"
+_LAST_SEQ = f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END, {IS_DISTRIBUTED} FROM event_seq_seq"  # noqa: S608
 
 # INSERT and COPY lock the parent, whichever partition the row goes to; the partitions are listed for the sake of
 # those who write to one directly. A lock that is waited for (not granted) belongs to a transaction that has no
@@ -34,26 +38,35 @@ class Horizon:
         self._connection = connection
         self._horizon = self._candidate = 0
         self._writers: frozenset[str] = frozenset()
+        self._on_workers: frozenset[str] | None = None  # None: not listed yet
+        self._distributed = False
 
     def poll(self) -> int:
         """Give the highest horizon known by now; never waits for a writer."""
         if self._candidate > self._horizon:
             self._settle(self._writers & self._list_writers())
         if self._candidate == self._horizon:
-            self._candidate = max(self._horizon, self._last_seq())
+            self._candidate, self._on_workers = max(self._horizon, self._last_seq()), None
             if self._candidate > self._horizon:
                 self._settle(self._list_writers())
         return self._horizon
 
     def _settle(self, left: frozenset[str]) -> None:
         self._writers = left
-        if not left:
+        if not left and self._is_settled_on_workers():
             self._horizon = self._candidate
+
+    def _is_settled_on_workers(self) -> bool:
+        if not self._distributed:
+            return True
+        writing = list_writers_on_workers(self._connection)
+        self._on_workers = writing if self._on_workers is None else self._on_workers & writing
+        return not self._on_workers
 
     def _last_seq(self) -> int:
         with self._connection.cursor() as cursor:
             cursor.execute(_LAST_SEQ)
-            ((seq,),) = cursor.fetchall()
+            ((seq, self._distributed),) = cursor.fetchall()
         return int(seq)
 
     def _list_writers(self) -> frozenset[str]:

@@ -9,7 +9,8 @@ from eventsvc.errors import CommitUnknown, LogError
 
 def commit_error(exc: psycopg2.Error, *, broken: bool) -> LogError:
     """Say what an error during COMMIT means: stored or not is known only if the server said so."""
-    if exc.pgcode and not broken:
+    # On Citus the coordinator may lose a worker during the COMMIT: a connection's failure, or a server's shutdown.
+    if exc.pgcode and not broken and not exc.pgcode.startswith(("08", "57P")):
         return LogError(f"PostgreSQL refused the COMMIT (SQLSTATE {exc.pgcode}); nothing was stored")
     return CommitUnknown("the connection to PostgreSQL broke during the COMMIT")
 

@@ -23,6 +23,7 @@ from eventsvc.errors import (
 )
 from eventsvc.event import Event, NewEvent, format_time
 from eventsvc.log.async_connection import AsyncConnection
+from eventsvc.log.citus import IS_DISTRIBUTED
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, commit_error
@@ -46,6 +47,14 @@ FROM json_to_recordset($1) AS sent
 RETURNING id::text, seq, (extract(epoch FROM created_at) * 1000)::bigint, data::text
 """
 _PUT = "EXECUTE put (%s)"
+# Citus sends each row of a VALUES list to its worker; what a SELECT gives, it keeps on the coordinator first.
+# It allows only immutable functions in RETURNING.
+_PUT_VALUES = """
+INSERT INTO event (id, email, environment, component, message, data, occurred_at) VALUES {rows}
+RETURNING id::text, seq, (extract(epoch FROM created_at - timestamptz '1970-01-01 00:00:00+00') * 1000)::bigint,
+    data::text
+"""
+_ROW_OF_VALUES = "(%s, %s, %s, %s, %s, %s::jsonb, %s)"
 _READ = f"""
 SELECT {EVENT_COLUMNS}
 FROM event WHERE (id, created_at) IN (SELECT * FROM unnest(%s::uuid[], %s::timestamptz[]))
@@ -154,6 +163,7 @@ class GroupStore:
             connection = await AsyncConnection.open(
                 self._dsn, application_name=_NAME, patience=_CONNECTING, statement_timeout=_STATEMENT_TIMEOUT
             )
+            ((connection.distributed,),) = await connection.execute(f"SELECT {IS_DISTRIBUTED}")
             await connection.execute(_PREPARE)
         except (psycopg2.Error, TimeoutError) as exc:
             # Whoever waited as long as this attempt took must not wait for another one.
@@ -223,10 +233,14 @@ async def _write_missing(
 
 
 async def _insert(connection: AsyncConnection, before: str, named: list[tuple[str, NewEvent]]) -> list[Event]:
-    body = msgspec.json.encode(
-        [_Row(name, *_fields(new), msgspec.Raw(new.data), new.occurred_at) for name, new in named]
-    )
-    rows = await connection.execute(before + _PUT, (body.decode(),))
+    if connection.distributed:
+        statement = before + _PUT_VALUES.format(rows=", ".join([_ROW_OF_VALUES] * len(named)))
+        rows = await connection.execute(statement, tuple(value for each in named for value in _values(*each)))
+    else:
+        body = msgspec.json.encode(
+            [_Row(name, *_fields(new), msgspec.Raw(new.data), new.occurred_at) for name, new in named]
+        )
+        rows = await connection.execute(before + _PUT, (body.decode(),))
     stored = {row[0]: row for row in rows}
     return [_event(stored[name], new) for name, new in named]
 
@@ -243,6 +257,10 @@ class _Row(msgspec.Struct, gc=False):
 
 def _fields(new: NewEvent) -> tuple[str, str, str, str]:
     return new.email, new.environment, new.component, new.message
+
+
+def _values(name: str, new: NewEvent) -> tuple[Any, ...]:
+    return name, *_fields(new), new.data.decode(), new.occurred_at
 
 
 def _event(row: tuple[Any, ...], new: NewEvent) -> Event:

@@ -1,0 +1,119 @@
+"""The log over several servers: Citus keeps each event on the worker that the hash of one column names.
+
+The coordinator keeps the sequence, the watermark and all small tables, so there is one seq, and one horizon.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2 import sql
+
+from eventsvc.errors import LogUnavailable, SetupError
+from eventsvc.log.connection import Connection, transaction
+
+By = Literal["component", "email", "id"]
+
+IS_DISTRIBUTED = "EXISTS (SELECT FROM distribution)"
+
+# A transaction that touches one worker is committed there by a plain COMMIT, one that touches several in two phases.
+# If the coordinator loses a worker in between, its own lock is gone while the worker's part is still to come: that part
+# holds the same lock on the worker, prepared or not.
+_WRITERS_ON_WORKERS = r"""
+    SELECT coalesce(json_agg(DISTINCT virtualtransaction), '[]') FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+      AND relname ~ '^event_([0-9]+_|default_)*[0-9]+$'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def list_writers_on_workers(connection: Connection) -> frozenset[str]:
+    """Name the transactions that write events on any worker.
+
+    Raises:
+        LogUnavailable: a worker does not answer, so nobody knows.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT nodename, nodeport, success, result FROM run_command_on_workers(%s)", (_WRITERS_ON_WORKERS,)
+        )
+        rows = cursor.fetchall()
+    for host, port, success, result in rows:
+        if not success:
+            raise LogUnavailable(f"worker {host}:{port} does not answer: {str(result).splitlines()[0]}")
+    return frozenset(f"{host}:{port} {name}" for host, port, _, result in rows for name in json.loads(result))
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How the log is spread."""
+
+    by: By
+    shards: int
+
+
+def find_distribution(connection: Connection) -> Distribution | None:
+    """Say how the log is spread; None: it lies on one server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT by_column, shards FROM distribution")
+        return next((Distribution(*row) for row in cursor), None)
+
+
+def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
+    """Spread the log over the workers; yield what was done, step by step.
+
+    Writers and readers wait while events are copied. Each step is whole or did not happen, so a run that was
+    killed is finished by the next one.
+
+    Raises:
+        SetupError: there is no Citus or no worker, or the log is spread in another way already.
+    """
+    _check_cluster(connection)
+    found = find_distribution(connection)
+    if found is not None and found != wanted:
+        raise SetupError(f"the log is spread by {found.by} over {found.shards} shards already")
+    yield f"functions on every worker: {_spread_functions(connection)}"
+    if found is None:
+        _spread_events(connection, wanted)
+        yield f"events by {wanted.by} over {wanted.shards} shards"
+    with connection.cursor() as cursor:
+        # The copy on the coordinator, which nobody reads any more.
+        cursor.execute("SELECT truncate_local_data_after_distributing_table('event')")
+    yield "the coordinator's own copy removed"
+
+
+def _check_cluster(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
+        if not cursor.fetchall()[0][0]:
+            raise SetupError("this database has no Citus: CREATE EXTENSION citus, on every server")
+        cursor.execute("SELECT count(*) FROM citus_get_active_worker_nodes()")
+        if not cursor.fetchall()[0][0]:
+            raise SetupError("the coordinator knows no worker: SELECT citus_add_node(host, port)")
+
+
+def _spread_functions(connection: Connection) -> int:
+    """Queries are evaluated on the workers; functions made before Citus are not there yet."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT create_distributed_function(oid::regprocedure::text::regprocedure) FROM pg_proc"
+            r" WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'event\_%'"
+        )
+        return int(cursor.rowcount)
+
+
+def _spread_events(connection: Connection, wanted: Distribution) -> None:
+    with transaction(connection) as cursor:
+        cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("INSERT INTO distribution (by_column, shards) VALUES (%s, %s)", (wanted.by, wanted.shards))
+        if wanted.by != "id":
+            # Citus can see to a key only within a shard, so the column must be part of it.
+            key = sql.SQL("ALTER TABLE event DROP CONSTRAINT event_pkey, ADD PRIMARY KEY (id, created_at, {})")
+            cursor.execute(key.format(sql.Identifier(wanted.by)))
+        cursor.execute(
+            "SELECT create_distributed_table('event', %s, shard_count => %s, colocate_with => 'none')",
+            (wanted.by, wanted.shards),
+        )

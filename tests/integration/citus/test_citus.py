@@ -1,0 +1,149 @@
+"""The log over several servers; see conftest.py for what these tests need."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import date
+from typing import Any
+
+import pytest
+
+from eventsvc.admin.stores import Stores
+from eventsvc.admin.verify import list_months, verify
+from eventsvc.errors import SetupError
+from eventsvc.event import Event, NewEvent
+from eventsvc.index.client import connect_async
+from eventsvc.index.hits import Hits
+from eventsvc.log import citus, months, trigram_index
+from eventsvc.log.connection import Pool, connect
+from eventsvc.log.progress import erased
+from eventsvc.log.progress.horizon import Horizon
+from eventsvc.log.read.page import Slice
+from eventsvc.log.read.reader import Reader
+from eventsvc.log.write.group import GroupStore, Single
+from eventsvc.query.parse import parse
+from eventsvc.search.joined import Joined
+from eventsvc.search.search import Search, compile_query
+
+
+def new(number: int, environment: str = "single") -> NewEvent:
+    return NewEvent("a@b.c", environment, f"c{number}", f"message {number}", b'{"n":%d,"s":"\'\\\\%%"}' % number, None)
+
+
+def count(log: Any, environment: str) -> int:
+    return int(log.fetch("SELECT count(*) FROM event WHERE environment = %s", environment)[0][0])
+
+
+def test_what_was_there_before_is_spread_over_the_workers(log: Any, cluster: Any) -> None:
+    assert count(log, "before") == 100
+    assert log.fetch("SELECT count(*) FROM ONLY event_default") == [(0,)]
+    on_workers = log.fetch(
+        "SELECT count(DISTINCT nodeport) FROM citus_shards WHERE table_name::text LIKE 'event%%' AND shard_size > 16384"
+    )
+    assert on_workers == [(len(cluster.workers),)]
+
+
+def test_a_second_run_changes_nothing_and_another_column_is_refused(log: Any) -> None:
+    assert len(list(citus.distribute(log.connection, citus.Distribution("component", 8)))) == 2
+    with pytest.raises(SetupError, match="by component over 8 shards already"):
+        list(citus.distribute(log.connection, citus.Distribution("email", 8)))
+
+
+def test_a_group_of_single_events_is_stored_and_answered_in_its_order(log: Any, database: str) -> None:
+    async def store() -> list[Any]:
+        group = GroupStore(database)
+        try:
+            return [
+                *await group.store([Single(new(n), None) for n in range(20)]),
+                *await group.store([Single(new(20), None)]),
+            ]
+        finally:
+            group.close()
+
+    stored = asyncio.run(store())
+    assert [event.message for event in stored] == [f"message {n}" for n in range(21)]
+    assert all(isinstance(event, Event) for event in stored)
+    rows = log.fetch("SELECT id::text, seq, data FROM event WHERE environment = 'single'")
+    assert {event.id: (event.seq, event.data) for event in stored} == {row[0]: row[1:] for row in rows}
+    assert len({event.seq for event in stored}) == 21
+
+
+def test_months_made_later_are_spread_too_with_what_waits_in_the_default_partition(log: Any) -> None:
+    log.insert(7, at="'2031-05-05'", message="late %s")
+    assert months.count_default(log.connection) == 7
+    assert months.empty_default(log.connection) == [date(2031, 5, 1)]
+    assert (months.count_default(log.connection), count_message(log, "late")) == (0, 7)
+    assert log.fetch("SELECT citus_table_type FROM citus_tables WHERE table_name::text = 'event'") == [("distributed",)]
+    assert log.fetch(
+        "SELECT partmethod::text FROM pg_dist_partition WHERE logicalrelid = 'event_2031_05'::regclass"
+    ) == [("h",)]
+    months.drop_month(log.connection, date(2031, 5, 1))
+    assert count_message(log, "late") == 0
+
+
+def count_message(log: Any, word: str) -> int:
+    return int(log.fetch("SELECT count(*) FROM event WHERE event_fold(message) LIKE %s", f"%{word}%")[0][0])
+
+
+def test_trigram_indexes_are_built_on_the_workers(log: Any) -> None:
+    assert trigram_index.enable(log.connection)
+    assert trigram_index.enabled(log.connection)
+    assert count_message(log, "buyer") >= 100
+    trigram_index.disable(log.connection)
+
+
+def test_the_horizon_waits_for_what_a_worker_has_still_to_commit(log: Any, cluster: Any) -> None:
+    """As after a worker died between the two phases of a commit: the coordinator's lock is gone."""
+    (seq,) = log.insert(1)
+    ((table, port),) = log.fetch(
+        "SELECT shard_name, nodeport FROM citus_shards WHERE table_name = 'event'::regclass ORDER BY shardid LIMIT 1"
+    )
+    number = [worker_port for _, worker_port in cluster.workers].index(port)
+    worker = connect(cluster.worker(number))
+    horizon, name = Horizon(log.connection), f"test_{uuid.uuid4().hex}"
+    with worker.cursor() as cursor:
+        cursor.execute("SET citus.enable_manual_changes_to_shards TO on")
+        cursor.execute("BEGIN")
+        cursor.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+        cursor.execute(f"PREPARE TRANSACTION '{name}'")
+        try:
+            assert [horizon.poll() for _ in range(3)] == [0, 0, 0]
+        finally:
+            cursor.execute(f"ROLLBACK PREPARED '{name}'")
+    worker.close()
+    assert horizon.poll() >= seq
+
+
+def test_index_searches_erasing_and_verify(
+    log: Any, stores: Stores, run_indexer: Any, waiting: Any, database: str
+) -> None:
+    with run_indexer():
+        log.insert(50, message="indexed buyer %s")
+        log.wait_visible()
+    log.insert(3, message="tail buyer %s")  # past the watermark
+    assert find(stores, database, "message ct 'D BUYER' OR message ct 'L buyer'") == 53
+    with run_indexer():
+        found = erased.find(
+            log.connection.cursor(), erased.Condition("message LIKE 'tail%%'", ()), after=0, upto=2**62, limit=10
+        )
+        with log.connection.cursor() as cursor:
+            assert erased.erase(cursor, found, erasure_id=str(uuid.uuid4())) == 3
+        waiting(lambda: erased.count_erased(log.connection) == 0)
+        log.wait_visible()
+    assert find(stores, database, "message ct 'D BUYER' OR message ct 'L buyer'") == 50
+    assert all(report.equal for report in verify(stores, list_months(stores.connection)))
+
+
+def find(stores: Stores, database: str, text: str) -> int:
+    async def ask() -> int:
+        pool = Pool(database, size=2)
+        async with connect_async(stores.settings) as client:
+            joined = Joined(Hits(client), Reader(pool), alias=stores.settings.index_prefix, cache_size=0)
+            search = Search(Reader(pool), joined)
+            answer = await search.find(compile_query(parse(text, now=0, tz="UTC")), Slice(1000))
+            await joined.close()
+        pool.close()
+        return len(answer.events)
+
+    return asyncio.run(ask())
