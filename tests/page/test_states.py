@@ -41,6 +41,15 @@ def test_no_match_says_which_condition_is_to_blame(screen: Any) -> None:
     expect(page.locator(".row").first).to_be_visible()
 
 
+def test_a_place_in_data_that_no_event_has_is_corrected_by_a_click(screen: Any, service: Any) -> None:
+    service.send(component="near", message="seen", data={"retries": 3})
+    page = screen.open("?q=component+eq+'near'+AND+data.retrys+eq+3")
+
+    expect(page.locator(".state")).to_contain_text("No event has data.retrys")
+    page.get_by_role("button", name="data.retries", exact=True).click()
+    expect(page.locator(".row .c-message")).to_have_text(["seen"])
+
+
 def test_a_range_without_events_offers_all_time(screen: Any) -> None:
     page = screen.open("?from=2001-01-01T00:00:00Z&to=2001-01-02T00:00:00Z")
 

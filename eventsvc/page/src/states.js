@@ -56,6 +56,7 @@ function empty(model, say) {
 function unmatched(model, suggestions) {
   const found = suggestions.of(model);
   return html`<div class="state"><h2>No event matches</h2>
+    ${suggestions.missing.map(({ path, near }) => html`<p>No event has <code>${path}</code>${near.length ? html`; did you mean ${near.map((other) => html` <button @click=${() => model.set({ q: model.state.q.replaceAll(path, other) })}>${other}</button>`)}` : nothing}</p>`)}
     ${found === null ? html`<p class="muted">Looking for what would…</p>` : found.length
       ? html`<p>Without one of these, there are some:</p><ul class="drops">${found.map(({ name, patch, n }) => html`
           <li><button @click=${() => model.set(patch)}>${name}</button> <span class="n">${count(n)} events</span></li>`)}</ul>`
@@ -71,6 +72,8 @@ export class Suggestions {
     this.key = "";
     /** @type {Suggestion[]|null} */
     this.found = null;
+    /** @type {{path: string, near: string[]}[]} */
+    this.missing = [];
   }
 
   /** @param {Model} model */
@@ -79,6 +82,7 @@ export class Suggestions {
     if (this.key !== key) {
       this.key = key;
       this.found = null;
+      this.missing = [];
       void this.look(model, key);
     }
     return this.found;
@@ -90,11 +94,14 @@ export class Suggestions {
     const range = rangeOf(model.state, model.ran);
     const tries = conditions(q).map((one, i) => ({ name: html`Without <code>${one.text}</code>`, patch: { q: without(q, i) }, query: within(without(q, i), range, model.state.time) }));
     if (last !== "all") tries.push({ name: html`In <strong>all time</strong>`, patch: /** @type {any} */ ({ last: "all", from: "", to: "" }), query: q });
+    const named = q.includes("data.") ? model.api.read("query", { q, tz: zoneName(model.state.tz), paths: "true" }).then(({ body }) => body.paths, () => []) : [];
     const counted = await Promise.all(tries.map(async ({ name, patch, query }) => {
       const { body } = await model.api.read("event/stats", { q: query, tz: zoneName(model.state.tz) }).catch(() => ({ body: { count: 0 } }));
       return { name, patch, n: body.count };
     }));
+    const paths = /** @type {{path: string, exists: boolean|null, near: string[]}[]} */ (await named);
     if (this.key !== key) return;
+    this.missing = paths.filter(({ exists }) => exists === false);
     this.found = counted.filter(({ n }) => n > 0);
     model.changed();
   }
