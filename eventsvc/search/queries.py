@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 SHORT = 256  # characters: up to 2 ms, read at once
 MOST_WAITING = 32  # long queries, being read or waiting, in one process
-_KEPT = 128  # trees; of 8,000 characters, up to 200 kB each
+_KEPT = 64  # trees; of 8,000 characters, up to 200 kB each
 
 
 class Queries:

@@ -274,13 +274,17 @@ class Connection(HttpToolsProtocol):
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         self._running = asyncio.current_task()
+        cycle: RequestResponseCycle = receive.__self__
         if self._awaited == "body" and scope is self.scope:
             receive = _begin_without_body(receive)
         try:
             await self._serve(scope, receive, send)
         except asyncio.CancelledError:
-            if not self.transport.is_closing():
+            if not self.transport.is_closing() and not cycle.response_started:
                 raise
+            # The app has broken the answer off: what the client has not taken yet is not waited for.
+            cycle.disconnected = True
+            self.transport.abort()
         finally:
             self._running = None
 

@@ -157,6 +157,7 @@ def test_a_key_that_is_taken_back_ends_its_streams_and_is_refused_within_five_se
 
     assert took < 10  # 5 s, and a machine with other things to do
     assert world.service.ask("GET", "/event", key=key).status == 401
+    assert "Traceback" not in world.service.log.read_text()
 
 
 def test_a_rate_holds_for_all_processes_together_and_says_when_to_come_back(world: Any) -> None:
