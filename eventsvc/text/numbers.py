@@ -14,6 +14,7 @@ MOST_DIGITS = 1_000
 
 _LARGEST, _SMALLEST = 308, -324  # decimal exponents near float64's ends: 1.8e308 and 5e-324
 _ZERO_EXPONENT = 500_000
+_POSITIVE = tuple(f"n:1{_ZERO_EXPONENT + size}" for size in range(24))
 _NINES = str.maketrans("0123456789", "9876543210")
 
 
@@ -82,16 +83,21 @@ def plain(number: Number) -> str:
 
 def term(number: Number) -> str:
     """Code a number so that text order is number order, and equal numbers are equal texts."""
-    text = plain(number)
-    negative = text[0] == "-"
-    whole, _, fraction = text.lstrip("-").partition(".")
-    whole = whole.lstrip("0")
+    return plain_term(plain(number))
+
+
+def plain_term(text: str) -> str:
+    """Code a number that ``plain`` has written; see ``term``."""
+    whole, _, fraction = text.partition(".")
+    if text[0] >= "1" and len(whole) < len(_POSITIVE):  # PERF: most numbers are 1 or more
+        return _POSITIVE[len(whole)] + (whole + fraction).rstrip("0")
+    whole = whole.lstrip("-0")
     digits = whole + fraction
     size = len(whole) if whole else len(fraction.lstrip("0")) - len(fraction)
     digits = digits.strip("0")
     if not digits:
         return "n:0"
-    if not negative:
+    if text[0] != "-":
         return f"n:1{_ZERO_EXPONENT + size}{digits}"
     # More digits are a smaller number: the end sorts after every digit.
     return f"n:-{_ZERO_EXPONENT - size}{digits.translate(_NINES)}~"

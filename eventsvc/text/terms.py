@@ -4,8 +4,8 @@ Each coding is exact: looking a coded needle up among coded terms gives what a s
 test on the values themselves would give.
 
 - ``triples``: texts as overlapping triples of characters. A substring of three characters or more is a phrase of
-  triples; a shorter one is the beginning of some triple. There is a NUL before each text and two after the last; no
-  text holds one, so a NUL and what follows is a text's start, and no needle reaches from one text into the next.
+  triples; a shorter one is the beginning of some triple. There is an edge before each text and two after the last; no
+  text holds one, so an edge and what follows is a text's start, and no needle reaches from one text into the next.
 - ``code_data``: a JSON value as a few terms a leaf: path, NUL, type, value. A path is its keys joined by dots,
   whether the dots are steps or part of a key. Every value has terms of the path ``ANYWHERE`` as well, and those in an
   array of the path with their place in it.
@@ -16,15 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 from eventsvc.text import numbers
 from eventsvc.text.letters import fold
-from eventsvc.text.numbers import Number
 
 _TRIPLE = 3
-_EDGE, _SPACE, _ESCAPE = "\0", "\x01", "\x04"
+# No folded text holds an upper-case ASCII letter. JSON, unlike control characters, takes these as they are.
+_EDGE, _SPACE, _ESCAPE = "E", "S", "X"
 
 # All that Java's Character.isWhitespace takes for white space, where the index's tokenizer would cut.
 _SPACES = (
@@ -32,19 +33,19 @@ _SPACES = (
     "\u2008\u2009\u200a\u2028\u2029\u205f\u3000"
 )
 # One character's code never begins another's, so a prefix of characters is a prefix of codes.
-_CODES = {" ": _SPACE} | {
-    char: _ESCAPE + chr(ord("A") + place) for place, char in enumerate(_SPACE + _ESCAPE + _SPACES)
-}
-_ESCAPED = re.compile(f"[{_SPACE}{_ESCAPE}{_SPACES}]")
+_CODES = {" ": _SPACE} | {char: _ESCAPE + chr(ord("A") + place) for place, char in enumerate(_SPACES)}
+_ESCAPED = re.compile(f"[{_SPACES}]")
 
 
 def triples(texts: Iterable[str]) -> str:
     """Code folded texts for the index fields of triples."""
     text = f"{_EDGE}{(_EDGE + _EDGE).join(texts)}{_EDGE}{_EDGE}"
-    if _ESCAPED.search(text):
+    # PERF: isprintable takes half as long as a search for white space.
+    plain = text.isascii() and text.isprintable()
+    if not plain and _ESCAPED.search(text):
         return _join([_CODES.get(char, char) for char in text])
     text = text.replace(" ", _SPACE)
-    if not text.isascii():
+    if not plain and not text.isascii():
         return _join(text)
     # PERF: slices of bytes are twenty times as fast as joining pieces of text.
     raw, size = text.encode(), len(text) - 2
@@ -159,12 +160,13 @@ def code_data(value: Any) -> DataTerms:
         value: as ``Event.parsed_data`` gives it.
     """
     coded = DataTerms()
-    coded.add(value, None, placed=False)
+    coded.add(value, None, False)
+    coded.terms, coded.texts = list(dict.fromkeys(coded.terms)), list(dict.fromkeys(coded.texts))
     return coded
 
 
 class DataTerms:
-    """The terms of one event's data.
+    """The terms of one event's data; ``code_data`` makes them.
 
     Attributes:
         terms: for the index field ``terms.data``, each once.
@@ -173,11 +175,12 @@ class DataTerms:
     """
 
     def __init__(self) -> None:
-        self.terms: dict[str, None] = {}
-        self.texts: dict[str, None] = {}
+        self.terms: list[str] = []
+        self.texts: list[str] = []
         self.spelled = False
 
-    def add(self, value: Any, path: str | None, *, placed: bool) -> None:
+    # PERF: this runs for every value of every event that is indexed.
+    def add(self, value: Any, path: str | None, placed: bool) -> None:  # noqa: FBT001
         """Add a value at a path; None for data itself.
 
         Args:
@@ -185,62 +188,84 @@ class DataTerms:
             path: its keys joined by dots, and a place in an array.
             placed: the path says a place in an array; there is at most one in a term.
         """
-        if type(value) is list:
-            self._add_elements(value, path, placed=placed)
-            return
-        terms, start = self.terms, None if path is None else label(path)
-        if start is not None:
-            terms[start + EXISTS] = None
-        if type(value) is dict:
+        kind = type(value)
+        if kind is str:
+            self._add_text(value, path, placed)
+        elif kind is dict:
+            if path is not None:
+                self.terms.append((_kept_starts if len(path) <= _SHORT else _starts)(path)[1])
             before = "" if path is None else path + "."
             for key, inner in value.items():
-                self.add(inner, before + key, placed=placed)
-        elif type(value) is str:
-            self._add_text(value, start, placed=placed)
+                self.add(inner, before + key, placed)
+        elif kind is list:
+            self._add_elements(value, path, placed)
+        elif kind is int:
+            self._add_number(str(value), path, placed)
+        elif kind is Decimal:
+            text = numbers.plain(value)
+            self.spelled = self.spelled or not _is_floats_own(text)
+            self._add_number(text, path, placed)
         else:
-            self._add_scalar(value, start, placed=placed)
+            self._add_term(NULL if value is None else boolean_term(value), path, placed)
 
-    def _add_elements(self, values: list[Any], path: str | None, *, placed: bool) -> None:
+    def _add_elements(self, values: list[Any], path: str | None, placed: bool) -> None:  # noqa: FBT001
         for item in values:
-            self.add(item, path, placed=placed)
+            self.add(item, path, placed)
         if not placed:
             before = "" if path is None else path + "."
             for place, item in enumerate(values[:MOST_PLACES]):
-                self.add(item, f"{before}{place}", placed=True)
+                self.add(item, f"{before}{place}", True)
 
-    def _add_scalar(self, value: Number | bool | None, start: str | None, *, placed: bool) -> None:  # noqa: FBT001
-        if value is None or isinstance(value, bool):
-            term = NULL if value is None else boolean_term(value)
-        else:
-            term = numbers.term(value)
-            text = numbers.plain(value)
-            self.texts[text] = None
-            self.spelled |= type(value) is not int and not _is_floats_own(text)
-        if start is not None:
-            self.terms[start + term] = None
+    def _add_number(self, text: str, path: str | None, placed: bool) -> None:  # noqa: FBT001
+        self.texts.append(text)
+        self._add_term(numbers.plain_term(text), path, placed)
+
+    def _add_term(self, term: str, path: str | None, placed: bool) -> None:  # noqa: FBT001
+        if path is not None:
+            start, exists = (_kept_starts if len(path) <= _SHORT else _starts)(path)
+            self.terms += (exists, start + term)
         if not placed:
-            self.terms[ANYWHERE + term] = None
+            self.terms.append(ANYWHERE + term)
 
-    def _add_text(self, text: str, start: str | None, *, placed: bool) -> None:
+    def _add_text(self, text: str, path: str | None, placed: bool) -> None:  # noqa: FBT001
+        short = len(text) <= _SHORT
+        if not placed:
+            term, folded = _kept_anywhere(text) if short else _text_anywhere(text)
+            self.terms.append(term)
+            self.texts.append(folded)
+        if path is not None:
+            self.terms += _kept_at(path, text) if short and len(path) <= _SHORT else _text_at(path, text)
+
+
+def _starts(path: str) -> tuple[str, str]:
+    """Give how a path's terms begin, and the term that says that the path is there."""
+    start = label(path)
+    return start, start + EXISTS
+
+
+def _text_anywhere(text: str) -> tuple[str, str]:
+    """Give the term of a string whatever its path, and the string folded."""
+    return ANYWHERE + text_term(text), fold(text)
+
+
+def _text_at(path: str, text: str) -> list[str]:
+    """Give the terms of a string at a path."""
+    start, exists = _starts(path)
+    term = text_term(text)
+    found = [exists, start + term]
+    if not term.startswith(FOLDED_ITSELF):
         folded = fold(text)
-        itself = folded == text and len(text) <= LONGEST_TEXT
-        term = FOLDED_ITSELF + text if itself else text_term(text)
-        if not placed:
-            self.terms[ANYWHERE + term] = None
-            self.texts[folded] = None
-        if start is None:
-            return
-        self.terms[start + term] = None
-        if not itself:
-            _add_folded(self.terms, start, folded)
+        found.append(f"{start}{FOLDED}{folded[:LONGEST_TEXT]}")
+        # The rest of a long string: windows that overlap, so that every needle lies whole in one of them.
+        step = LONGEST_TEXT - LONGEST_NEEDLE
+        places = range(step, len(folded) - LONGEST_NEEDLE, step)
+        found += [f"{start}{FOLDED_ON}{folded[place : place + LONGEST_TEXT]}" for place in places]
+    return found
 
 
-def _add_folded(terms: dict[str, None], start: str, folded: str) -> None:
-    terms[f"{start}{FOLDED}{folded[:LONGEST_TEXT]}"] = None
-    # The rest of a long string: windows that overlap, so that every needle lies whole in one of them.
-    step = LONGEST_TEXT - LONGEST_NEEDLE
-    for place in range(step, len(folded) - LONGEST_NEEDLE, step):
-        terms[f"{start}{FOLDED_ON}{folded[place : place + LONGEST_TEXT]}"] = None
+# PERF: keys and short strings come again and again. Long ones are rare, and would take up much memory.
+_SHORT = 32  # characters
+_kept_starts, _kept_anywhere, _kept_at = (lru_cache(maxsize=8192)(each) for each in (_starts, _text_anywhere, _text_at))
 
 
 def _is_floats_own(text: str) -> bool:
