@@ -20,7 +20,7 @@ from eventsvc.event import Event
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import CHECKSUM_SQL, checksum, from_hit
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.progress.index_months import bounds
+from eventsvc.log.months import bounds
 from eventsvc.log.read.batches import read_batch
 
 # Fewer than the 10,000 hits that one search may give, and with room for strangers among them.

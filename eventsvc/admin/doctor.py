@@ -17,7 +17,8 @@ from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.log import months
 from eventsvc.log.connection import Connection
-from eventsvc.log.progress import watermark
+from eventsvc.log.progress import rebuilds, refusals, watermark
+from eventsvc.log.progress.horizon import read_last_seq
 from eventsvc.settings import Settings
 
 Level = Literal["ok", "warning", "error"]
@@ -142,7 +143,7 @@ def _examine_index(stores: Stores, *, fix: bool) -> Iterator[Finding]:
 
 def _lag(stores: Stores) -> Iterator[Finding]:
     mark = watermark.read(stores.connection)
-    ((drawn,),) = _fetch(stores.connection, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_seq_seq")
+    drawn = read_last_seq(stores.connection)
     leader = watermark.find_leader(stores.connection)
     behind = drawn - mark.seq
     who = f"process {leader} of PostgreSQL leads" if leader else "nobody leads"
@@ -156,17 +157,13 @@ def _lag(stores: Stores) -> Iterator[Finding]:
 
 
 def _failures(stores: Stores) -> Iterator[Finding]:
-    ((count,),) = _fetch(stores.connection, "SELECT count(*) FROM index_failure")
-    if count:
-        ((reason,),) = _fetch(
-            stores.connection, "SELECT reason FROM index_failure GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
-        )
+    if reasons := refusals.list_reasons(stores.connection):
+        count, reason = sum(count for _, count in reasons), reasons[0][0]
         advice = "searches find them in PostgreSQL; run `eventsvc admin retry-failures` once the cause is gone"
         yield Finding("warning", "refused events", f"{count:,}, most often: {reason}", advice)
     else:
         yield Finding("ok", "refused events", "none")
-    ((count,),) = _fetch(stores.connection, "SELECT count(*) FROM index_rebuild")
-    if count:
+    if count := len(rebuilds.list_rebuilds(stores.connection)):
         yield Finding("warning", "reindex", f"{count} months are not finished", "run `eventsvc admin reindex` again")
 
 

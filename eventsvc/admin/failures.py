@@ -7,9 +7,8 @@ from itertools import groupby
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import write_events
 from eventsvc.index import indexes
-from eventsvc.log.connection import Connection
 from eventsvc.log.months import month_of
-from eventsvc.log.progress import index_months
+from eventsvc.log.progress import index_months, refusals
 from eventsvc.log.read.batches import read_events
 
 _AT_ONCE = 500
@@ -17,7 +16,7 @@ _AT_ONCE = 500
 
 def retry(stores: Stores) -> tuple[int, int]:
     """Write them once more; return how many were taken, and how many refused again."""
-    seqs = _list_failures(stores.connection)
+    seqs = refusals.list_seqs(stores.connection)
     by_month = index_months.list_indexes(stores.connection)
     refused = 0
     for start in range(0, len(seqs), _AT_ONCE):
@@ -31,17 +30,6 @@ def retry(stores: Stores) -> tuple[int, int]:
             again |= {refusal.seq for refusal in write_events(stores, name, list(of_month))}
             # Visible first, then no longer tail: meanwhile searches leave them out of hits, by this very list.
             indexes.refresh(stores.client, [name])
-        _forget(stores.connection, [seq for seq in some if seq not in again])
+        refusals.forget(stores.connection, [seq for seq in some if seq not in again])
         refused += len(again)
     return len(seqs) - refused, refused
-
-
-def _list_failures(connection: Connection) -> list[int]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT seq FROM index_failure ORDER BY seq")
-        return [seq for (seq,) in cursor]
-
-
-def _forget(connection: Connection, seqs: list[int]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM index_failure WHERE seq = ANY (%s)", (seqs,))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from eventsvc.admin.rebuild import list_rebuilds
 from eventsvc.admin.stores import Stores
 from eventsvc.erasure.erase import Batches, except_held
 from eventsvc.erasure.retention import drop_unless_held
@@ -14,11 +13,9 @@ from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.log import months
 from eventsvc.log.connection import Connection
-from eventsvc.log.progress import erasures, index_months
-from eventsvc.log.progress.erased import Condition
+from eventsvc.log.filter import EVERYTHING, Filter
+from eventsvc.log.progress import erasures, index_months, rebuilds
 from eventsvc.log.progress.index_months import IndexMonth
-
-_ALL = Condition("true", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ def _table_size(connection: Connection, month: date) -> tuple[int, int]:
         cursor.execute(
             "SELECT (SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s),"
             " pg_total_relation_size(%s::regclass)",
-            (*index_months.bounds(month), months.partition_name(month)),
+            (*months.bounds(month), months.partition_name(month)),
         )
         ((events, size),) = cursor.fetchall()
     return int(events), int(size)
@@ -118,12 +115,12 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
     """See what is older than a moment."""
     connection = stores.connection
     known = sorted(
-        {*months.list_months(connection), *index_months.list_indexes(connection), *_default_months(connection)}
+        {*months.list_months(connection), *index_months.list_indexes(connection), *months.list_default(connection)}
     )
-    kept = except_held(Condition("true", ()), erasures.list_holds(connection))
+    kept = except_held(EVERYTHING, erasures.list_holds(connection))
     past = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
     counted = {month: _count(connection, kept, month, cutoff) for month in past}
-    whole = {month: counted[month] for month in past if counted[month] == _count(connection, _ALL, month, cutoff)}
+    whole = {month: counted[month] for month in past if counted[month] == _count(connection, EVERYTHING, month, cutoff)}
     boundary = cutoff.date().replace(day=1)
     partial = counted | {boundary: _count(connection, kept, boundary, cutoff)}
     return Plan(
@@ -134,22 +131,16 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
     )
 
 
-def _default_months(connection: Connection) -> list[date]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
-        return [month for (month,) in cursor]
-
-
 def _start_of(month: date) -> datetime:
     return datetime(month.year, month.month, 1, tzinfo=UTC)
 
 
-def _count(connection: Connection, which: Condition, month: date, cutoff: datetime) -> int:
+def _count(connection: Connection, which: Filter, month: date, cutoff: datetime) -> int:
     end = min(cutoff, _start_of(months.next_month(month)))
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT count(*) FROM event WHERE ({which.text}) AND created_at >= %s AND created_at < %s",  # noqa: S608
-            (*which.values, _start_of(month), end),
+            (*which.parameters, _start_of(month), end),
         )
         ((count,),) = cursor.fetchall()
     return int(count)
@@ -160,7 +151,7 @@ def list_unused(stores: Stores) -> list[str]:
     if stores.elasticsearch is None:
         return []
     used = {index.name for index in index_months.list_indexes(stores.connection).values()}
-    for rebuild in list_rebuilds(stores.connection).values():
+    for rebuild in rebuilds.list_rebuilds(stores.connection).values():
         used |= {rebuild.name, rebuild.old_name or rebuild.name}
     existing = indexes.list_all(stores.elasticsearch, stores.settings.index_prefix)
     return [name for name in existing if name not in used]
@@ -186,6 +177,6 @@ def prune(stores: Stores, plan: Plan, advance: Callable[[int], None]) -> None:
     for name in plan.unused:
         indexes.delete(stores.client, name)
     if plan.partial:
-        older = Condition("created_at < %s", (plan.cutoff,))
+        older = Filter("created_at < %s", (plan.cutoff,))
         for events in Batches(stores.connection, older, erasure_id=None).run():
             advance(events)

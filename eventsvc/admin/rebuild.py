@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 
 from eventsvc.admin.compare import Range
@@ -20,7 +19,8 @@ from eventsvc.errors import IndexUnavailable
 from eventsvc.index import bulk, indexes
 from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.progress import erased, rebuilds, refusals, watermark
+from eventsvc.log.progress.rebuilds import Rebuild
 from eventsvc.log.read.batches import read_batch
 
 # What is left when the watermark is held still; well under a second of writing.
@@ -28,34 +28,6 @@ _LAST_STRETCH = 2_000
 _POLL = 0.02
 _VERSION = 1  # below every leader's
 GRACE = 3.0  # seconds that searches under way may go on asking for an old index
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuild:
-    """The next index of one month.
-
-    Attributes:
-        name: of the index that is filled.
-        uuid: its uuid; "" until it was made.
-        done_to: the month's events with seq ≤ this are in it.
-        old_name: the index that it has replaced; None before the swap.
-    """
-
-    month: date
-    name: str
-    uuid: str
-    done_to: int
-    old_name: str | None
-
-
-_COLUMNS = "month, index_name, index_uuid, done_to, old_name"
-
-
-def list_rebuilds(connection: Connection) -> dict[date, Rebuild]:
-    """Map months to the rebuilds that have not come to their end."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_COLUMNS} FROM index_rebuild ORDER BY month")  # noqa: S608  (a constant)
-        return {row[0]: Rebuild(*row) for row in cursor}
 
 
 class Pace:
@@ -81,7 +53,7 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
     Raises:
         IndexUnavailable: the new index is not what the log says, or is gone; the old one is still in use.
     """
-    state = list_rebuilds(stores.connection).get(month)
+    state = rebuilds.list_rebuilds(stores.connection).get(month)
     if state is not None and state.old_name is not None:
         return state  # swapped, then killed
     state = _start(stores, month, state)
@@ -90,26 +62,21 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
     _check(stores, state, done_to)
     old = _swap(stores, state, done_to)
     indexes.swap_alias(stores.client, stores.settings.index_prefix, remove=[old], add=[state.name])
-    return list_rebuilds(stores.connection)[month]
+    return rebuilds.list_rebuilds(stores.connection)[month]
 
 
-def remove_old(stores: Stores, rebuilds: list[Rebuild], *, grace: float = GRACE) -> None:
+def remove_old(stores: Stores, replaced: list[Rebuild], *, grace: float = GRACE) -> None:
     """Remove replaced indexes once no search under way can still ask for them."""
-    if rebuilds:
+    if replaced:
         time.sleep(grace)
-    for state in rebuilds:
+    for state in replaced:
         if state.old_name is None:
             continue
         # Also here, in case that the swap was the last thing done before a kill.
         swap = {"remove": [state.old_name], "add": [state.name]}
         indexes.swap_alias(stores.client, stores.settings.index_prefix, **swap)
         indexes.delete(stores.client, state.old_name)
-        _forget(stores.connection, state.month)
-
-
-def _forget(connection: Connection, month: date) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM index_rebuild WHERE month = %s", (month,))
+        rebuilds.forget(stores.connection, state.month)
 
 
 def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
@@ -117,7 +84,7 @@ def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
     if state is not None:
         if indexes.uuids(stores.client, [state.name]).get(state.name) == state.uuid:
             return state
-        _forget(stores.connection, month)
+        rebuilds.forget(stores.connection, month)
     settings = stores.settings
     index = indexes.create(
         stores.client,
@@ -127,12 +94,7 @@ def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
         replicas=settings.index_replicas,
         visible=False,
     )
-    with stores.connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO index_rebuild (month, index_name, index_uuid) VALUES (%s, %s, %s)",
-            (month, index.name, index.uuid),
-        )
-    return Rebuild(month, index.name, index.uuid, 0, None)
+    return rebuilds.begin(stores.connection, month, index.name, index.uuid)
 
 
 def _fill_until_close(stores: Stores, state: Rebuild, pace: Pace, advance: Callable[[int], None]) -> int:
@@ -178,8 +140,8 @@ def _fill(
 def _remember(connection: Connection, state: Rebuild, done: Done) -> None:
     with transaction(connection) as cursor:
         if done.refusals:
-            index_months.insert_refusals(cursor, done.refusals)
-        cursor.execute("UPDATE index_rebuild SET done_to = %s WHERE month = %s", (done.reached, state.month))
+            refusals.insert(cursor, done.refusals)
+        rebuilds.advance(cursor, state.month, done.reached)
 
 
 def _check(stores: Stores, state: Rebuild, done_to: int) -> None:
@@ -203,33 +165,18 @@ def _swap(stores: Stores, state: Rebuild, done_to: int) -> str:
             _write_last(stores, state, reading, mark.seq)
             _remove_erased(stores, state, reading)
             indexes.refresh(stores.client, [state.name])
-            cursor.execute("UPDATE watermark SET checkpoint = seq")
-            cursor.execute("SELECT index_name FROM index_month WHERE month = %s", (state.month,))
-            ((old,),) = cursor.fetchall()
-            cursor.execute(
-                "UPDATE index_month SET index_name = %s, index_uuid = %s, filled_to = %s WHERE month = %s",
-                (state.name, state.uuid, done_to, state.month),
-            )
-            cursor.execute(
-                "DELETE FROM index_failure USING index_rebuild AS rebuild WHERE index_failure.month = rebuild.month"
-                " AND rebuild.month = %s AND failed_at < started_at",
-                (state.month,),
-            )
-            cursor.execute("UPDATE index_rebuild SET old_name = %s WHERE month = %s", (old, state.month))
+            return rebuilds.swap(cursor, state, done_to)
     finally:
         reading.close()
-    return str(old)
 
 
 def _write_last(stores: Stores, state: Rebuild, reading: Connection, to: int) -> None:
-    after = list_rebuilds(reading)[state.month].done_to
+    after = rebuilds.list_rebuilds(reading)[state.month].done_to
     if to > after:
         _fill(stores, state, reading, (after, to), pace=Pace(None), advance=lambda _: None)
 
 
 def _remove_erased(stores: Stores, state: Rebuild, reading: Connection) -> None:
     """Remove what was erased after it had been read; the indexer keeps the list while there is a rebuild."""
-    with reading.cursor() as cursor:
-        cursor.execute("SELECT seq FROM erased WHERE month = %s", (state.month,))
-        seqs = [seq for (seq,) in cursor]
+    seqs = erased.list_of_month(reading, state.month)
     bulk.send(stores.client, [bulk.erase_item(state.name, seq) for seq in seqs], stores.stop)

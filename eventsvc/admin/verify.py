@@ -20,11 +20,12 @@ from eventsvc.admin.compare import (
 from eventsvc.admin.stores import Stores
 from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
-from eventsvc.log import months as partitions
+from eventsvc.log import months
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import month_of
-from eventsvc.log.progress import index_months
-from eventsvc.log.progress.index_months import IndexMonth, Refusal
+from eventsvc.log.progress import erased, index_months, refusals
+from eventsvc.log.progress.index_months import IndexMonth
+from eventsvc.log.progress.refusals import Refusal
 from eventsvc.log.read.batches import read_events
 
 _REPAIR_AT_ONCE = 1_000
@@ -75,32 +76,9 @@ def to_json(report: MonthReport, *, most: int = 1_000) -> dict[str, Any]:
     }
 
 
-def count_events(connection: Connection, month: date) -> int:
-    """Count a month's events."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", index_months.bounds(month)
-        )
-        ((count,),) = cursor.fetchall()
-    return int(count)
-
-
 def list_months(connection: Connection) -> list[date]:
     """List the months that have events up to the watermark, or an index."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default"
-            " UNION SELECT month FROM index_month ORDER BY 1"
-        )
-        found = {month for (month,) in cursor}
-        for month in partitions.list_months(connection):
-            cursor.execute(
-                "SELECT EXISTS (SELECT 1 FROM event WHERE created_at >= %s AND created_at < %s)",
-                index_months.bounds(month),
-            )
-            if cursor.fetchall()[0][0]:
-                found.add(month)
-    return sorted(found)
+    return sorted({*months.list_filled(connection), *index_months.list_indexes(connection)})
 
 
 def verify(
@@ -183,7 +161,8 @@ def repair(stores: Stores, report: MonthReport, kinds: Sequence[Kind] = ("missin
         done += _repair_some(stores, report, differences[start : start + _REPAIR_AT_ONCE])
     if done:
         indexes.refresh(stores.client, [report.index])
-        forget_answers(stores.connection)
+        with stores.connection.cursor() as cursor:
+            erased.draw_epoch(cursor)
     return done
 
 
@@ -204,21 +183,15 @@ def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Ref
     items = [bulk.write_item(event, name) for event in events]
     months = {event.seq: month_of(event.created_at) for event in events}
     refused = bulk.send(stores.client, items, stores.stop)
-    refusals = [Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused]
-    if refusals:
+    recorded = [Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused]
+    if recorded:
         with transaction(stores.connection) as cursor:
-            index_months.insert_refusals(cursor, refusals)
+            refusals.insert(cursor, recorded)
     # Events that were erased since they were read must not come back.
     left = {event.seq for event in read_events(stores.connection, list(months))}
     gone = [bulk.erase_item(name, seq) for seq in months if seq not in left]
     bulk.send(stores.client, gone, stores.stop)
-    return refusals
-
-
-def forget_answers(connection: Connection) -> None:
-    """Make every kept answer of the index void, by drawing the next erasure epoch."""
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")
+    return recorded
 
 
 def _replace_lost(stores: Stores, report: MonthReport) -> int:

@@ -17,9 +17,10 @@ from typing import Any
 
 from eventsvc.errors import EventsHeld, LogError
 from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.filter import EVERYTHING, Filter
 from eventsvc.log.progress import erased, erasures
-from eventsvc.log.progress.erased import Condition
 from eventsvc.log.progress.erasures import Erasure, Hold
+from eventsvc.log.progress.horizon import read_last_seq
 from eventsvc.query import ast
 from eventsvc.query.parse import parse
 from eventsvc.query.render import render
@@ -31,7 +32,6 @@ BATCH = 2_000
 MOST_PENDING = 4_000
 PATIENCE = 60.0  # seconds for the indexer
 PAUSE = 0.2  # seconds between looks at whether the indexer has caught up
-_EVERYTHING = Condition("true", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ def preview(connection: Connection, node: ast.Node | None) -> Preview:
     return Preview(months, held)
 
 
-def count_by_month(cursor: Any, which: Condition) -> tuple[tuple[date, int], ...]:
+def count_by_month(cursor: Any, which: Filter) -> tuple[tuple[date, int], ...]:
     """Count the matching events of each month, oldest month first."""
     cursor.execute(
         "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, count(*) FROM event"  # noqa: S608
         f" WHERE {which.text} GROUP BY 1 ORDER BY 1",
-        which.values,
+        which.parameters,
     )
     return tuple((month, int(count)) for month, count in cursor.fetchall())
 
@@ -100,7 +100,7 @@ def begin(connection: Connection, wanted: Wanted) -> Erasure:
         holds = erasures.read_holds(cursor, keep=True)
         if held := tuple(_count_held(cursor, which, holds)):
             raise EventsHeld(held)
-        drawn = last_drawn(connection)
+        drawn = read_last_seq(connection)
         found = erased.find(cursor, which, after=0, upto=drawn, limit=AT_ONCE + 1)
         small = len(found.ids) <= AT_ONCE
         counted = len(found.ids) if small else _count(cursor, which)
@@ -144,7 +144,7 @@ class Batches:
     """
 
     connection: Connection
-    which: Condition
+    which: Filter
     erasure_id: str | None
 
     def run(self, *, after: int = 0, upto: int | None = None) -> Iterator[int]:
@@ -159,7 +159,7 @@ class Batches:
         Raises:
             LogError: the indexer does not remove the documents of erased events.
         """
-        upto = last_drawn(self.connection) if upto is None else upto
+        upto = read_last_seq(self.connection) if upto is None else upto
         while True:
             yield from self._await_indexer()
             began = time.monotonic()
@@ -199,23 +199,22 @@ def run_all(connection: Connection) -> Iterator[int]:
             yield from go_on(connection, erasure)
 
 
-def condition(node: ast.Node | None) -> Condition:
+def condition(node: ast.Node | None) -> Filter:
     """Give the SQL of a query; None matches every event."""
     if node is None:
-        return _EVERYTHING
+        return EVERYTHING
     text, values = to_sql(node)
-    return Condition(text, tuple(values))
+    return Filter(text, tuple(values))
 
 
-def except_held(which: Condition, holds: Iterable[Hold]) -> Condition:
+def except_held(which: Filter, holds: Iterable[Hold]) -> Filter:
     """Leave out what the holds keep."""
     for hold in holds:
-        held = condition(parse_canonical(hold.query))
-        which = Condition(f"({which.text}) AND NOT ({held.text})", which.values + held.values)
+        which &= ~condition(parse_canonical(hold.query))
     return which
 
 
-def holds_keep(cursor: Any, which: Condition) -> bool:
+def holds_keep(cursor: Any, which: Filter) -> bool:
     """Tell whether a hold keeps some of these events, and let nobody make a hold before the transaction ends."""
     holds = erasures.read_holds(cursor, keep=True)
     return next(_count_held(cursor, which, holds), None) is not None
@@ -226,26 +225,16 @@ def parse_canonical(text: str) -> ast.Node | None:
     return parse(text, now=0) if text else None
 
 
-def _count(cursor: Any, which: Condition) -> int:
-    cursor.execute(f"SELECT count(*) FROM event WHERE {which.text}", which.values)  # noqa: S608
+def _count(cursor: Any, which: Filter) -> int:
+    cursor.execute(f"SELECT count(*) FROM event WHERE {which.text}", which.parameters)  # noqa: S608
     ((count,),) = cursor.fetchall()
     return int(count)
 
 
-def _count_held(cursor: Any, which: Condition, holds: Iterable[Hold]) -> Iterator[tuple[str, int]]:
+def _count_held(cursor: Any, which: Filter, holds: Iterable[Hold]) -> Iterator[tuple[str, int]]:
     for hold in holds:
-        held = condition(parse_canonical(hold.query))
-        both = Condition(f"({which.text}) AND ({held.text})", which.values + held.values)
-        if count := _count(cursor, both):
+        if count := _count(cursor, which & condition(parse_canonical(hold.query))):
             yield hold.name, count
-
-
-def last_drawn(connection: Connection) -> int:
-    """Give the last seq that was drawn, by events committed, under way or given up."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_seq_seq")
-        ((drawn,),) = cursor.fetchall()
-    return int(drawn)
 
 
 def _read(connection: Connection, erasure_id: str) -> Erasure:

@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime
 from eventsvc.erasure.erase import Batches, condition, count_by_month, except_held, holds_keep, parse_canonical
 from eventsvc.log import months
 from eventsvc.log.connection import Connection
+from eventsvc.log.filter import Filter
+from eventsvc.log.months import bounds
 from eventsvc.log.progress import erasures, retention_rules
 from eventsvc.log.progress.drop_month import drop
-from eventsvc.log.progress.erased import Condition
-from eventsvc.log.progress.index_months import bounds
 from eventsvc.log.progress.retention_rules import Rule
 
 DeleteIndex = Callable[[str], None]
@@ -54,7 +54,7 @@ def drop_unless_held(connection: Connection, month: date) -> list[str] | None:
     Raises:
         LogError: long transactions keep the log locked.
     """
-    of_month = Condition("created_at >= %s AND created_at < %s", bounds(month))
+    of_month = Filter("created_at >= %s AND created_at < %s", bounds(month))
     return drop(connection, month, is_held=lambda cursor: holds_keep(cursor, of_month))
 
 
@@ -65,9 +65,9 @@ def preview(connection: Connection, rule: Rule) -> tuple[tuple[date, int], ...]:
         return count_by_month(cursor, which)
 
 
-def _too_old(rule: Rule) -> Condition:
+def _too_old(rule: Rule) -> Filter:
     matching = condition(parse_canonical(rule.query))
-    return Condition(f"({matching.text}) AND created_at < %s", (*matching.values, _cutoff(rule)))
+    return Filter(f"({matching.text}) AND created_at < %s", (*matching.parameters, _cutoff(rule)))
 
 
 def _cutoff(rule: Rule) -> datetime:

@@ -18,7 +18,7 @@ from eventsvc.index import bulk, indexes
 from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.log.connection import Connection
 from eventsvc.log.months import month_of
-from eventsvc.log.progress import erased, index_months, watermark
+from eventsvc.log.progress import erased, index_months, refusals, watermark
 from eventsvc.log.progress.erased import Erased, list_erased
 from eventsvc.log.progress.horizon import Horizon
 from eventsvc.log.read.batches import read_batch
@@ -131,7 +131,7 @@ class Term:
 
     def _settle(self, done: Done) -> None:
         if done.refusals:
-            index_months.record_refusals(self._connection, self._fence, done.refusals)
+            refusals.record(self._connection, self._fence, done.refusals)
             telemetry.INDEX_FAILURES.inc(len(done.refusals))
             _logger.error("events refused by the index", events=len(done.refusals), reason=done.refusals[0].reason)
         telemetry.EVENTS_INDEXED.inc(done.events)

@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 from eventsvc.event import Event
 from eventsvc.index import bulk
 from eventsvc.log.months import month_of
-from eventsvc.log.progress.index_months import Refusal
+from eventsvc.log.progress.refusals import Refusal
 
 # More would only fill Elasticsearch's memory: it indexes on as many cores as it has anyway.
 IN_FLIGHT = 3

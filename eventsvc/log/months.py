@@ -28,6 +28,11 @@ def next_month(month: date) -> date:
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
+def bounds(month: date) -> tuple[str, str]:
+    """Give the first moment of a month and that of the next, for SQL."""
+    return f"{month} 00:00:00+00", f"{next_month(month)} 00:00:00+00"
+
+
 def partition_name(month: date) -> str:
     """Name the table that holds a month's events."""
     return f"event_{month:%Y_%m}"
@@ -41,6 +46,34 @@ def list_months(connection: Connection) -> list[date]:
             " AND inhrelid <> 'event_default'::regclass"
         )
         return sorted(datetime.strptime(name, "event_%Y_%m").replace(tzinfo=UTC).date() for (name,) in cursor)
+
+
+def list_default(connection: Connection) -> list[date]:
+    """List the months that have events in the default partition: their own was not made in time."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
+        return sorted(month for (month,) in cursor)
+
+
+def list_filled(connection: Connection) -> list[date]:
+    """List the months that have events, oldest first."""
+    found = set(list_default(connection))
+    with connection.cursor() as cursor:
+        for month in list_months(connection):
+            cursor.execute(
+                "SELECT EXISTS (SELECT 1 FROM event WHERE created_at >= %s AND created_at < %s)", bounds(month)
+            )
+            if cursor.fetchall()[0][0]:
+                found.add(month)
+    return sorted(found)
+
+
+def count_events(connection: Connection, month: date) -> int:
+    """Count a month's events."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", bounds(month))
+        ((count,),) = cursor.fetchall()
+    return int(count)
 
 
 def ensure_months(connection: Connection, first: date, last: date) -> list[date]:

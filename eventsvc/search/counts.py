@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eventsvc.fields import FIELDS
+from eventsvc.log.filter import Filter
 from eventsvc.log.read.counts import Calendar, Column, Grouping, Inside, Key, Measured, Most, Step, Tally, Values
-from eventsvc.log.read.state import Filter
 from eventsvc.query import ast
 from eventsvc.query.to_sql import data_rows
 

@@ -16,9 +16,10 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.hits import Hits, Inexact, PageRequest, Positions, Scope
+from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import PAGE_BYTES, Merged, Places, Position, Rows, Slice, fit
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import Filter, Moment
+from eventsvc.log.read.state import Moment
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch

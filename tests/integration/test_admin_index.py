@@ -27,7 +27,7 @@ from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.index.indexes import write_alias
 from eventsvc.log.connection import Pool, connect
-from eventsvc.log.progress import index_months
+from eventsvc.log.progress import index_months, rebuilds
 from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.search.joined import Joined
@@ -182,7 +182,7 @@ def test_reindex_makes_the_next_generation_and_removes_the_old_one(
     assert not elasticsearch.indices.exists(index=old)
     assert check(stores) == EQUAL
     assert elasticsearch.count(index=index_prefix)["count"] == JANUARYS + 301
-    assert rebuild.list_rebuilds(stores.connection) == {}
+    assert rebuilds.list_rebuilds(stores.connection) == {}
 
 
 def test_reindex_goes_on_where_a_killed_run_was(filled: Any, stores: Stores, settings: Settings) -> None:
@@ -195,7 +195,7 @@ def test_reindex_goes_on_where_a_killed_run_was(filled: Any, stores: Stores, set
 
     with pytest.raises(KeyboardInterrupt):
         rebuild.rebuild(stores, JANUARY, rate=200, advance=give_up)
-    begun = rebuild.list_rebuilds(stores.connection)[JANUARY]
+    begun = rebuilds.list_rebuilds(stores.connection)[JANUARY]
     assert begun.done_to == FIRST + 299
     assert index_of(filled) != begun.name
     finished = rebuild.rebuild(stores, JANUARY, rate=None, advance=done.append)
@@ -213,7 +213,7 @@ def test_an_index_that_is_not_right_is_not_swapped_in(
     old = index_of(filled)
 
     def sabotage(_: int) -> None:
-        name = rebuild.list_rebuilds(stores.connection)[JANUARY].name
+        name = rebuilds.list_rebuilds(stores.connection)[JANUARY].name
         elasticsearch.options(ignore_status=404).delete(index=write_alias(name), id=str(FIRST))
 
     with pytest.raises(IndexUnavailable, match="not what the log says"):
@@ -377,7 +377,7 @@ def test_reindex_killed_at_any_moment_is_finished_by_the_next_run(
     filled: Any, settings: Settings, stores: Stores, waiting: Any
 ) -> None:
     killed = run_command(settings, "reindex", "--rate", "300")
-    waiting(lambda: any(state.done_to for state in rebuild.list_rebuilds(stores.connection).values()))
+    waiting(lambda: any(state.done_to for state in rebuilds.list_rebuilds(stores.connection).values()))
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     code, out, err = finish(run_command(settings, "reindex", "--json"))

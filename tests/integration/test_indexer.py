@@ -19,8 +19,8 @@ from eventsvc.index import indexes
 from eventsvc.index.mapping import from_hit
 from eventsvc.log.connection import connect
 from eventsvc.log.months import ensure_months
-from eventsvc.log.progress import index_months, watermark
-from eventsvc.log.progress.index_months import Refusal
+from eventsvc.log.progress import index_months, refusals, watermark
+from eventsvc.log.progress.refusals import Refusal
 from eventsvc.log.read.batches import read_batch, read_events
 
 TAKE_OVER = 30.0  # seconds; 5 are promised, of a machine that has something left for the stand-by
@@ -310,10 +310,8 @@ def test_it_goes_on_by_itself_when_elasticsearch_comes_back(
 
 def test_what_was_refused_is_recorded_once_with_the_latest_reason(log: Any) -> None:
     fence = watermark.draw_fence(log.connection).fence
-    index_months.record_refusals(
-        log.connection, fence, [Refusal(7, date(2026, 11, 1), "a"), Refusal(8, date(2026, 11, 1), "b")]
-    )
-    index_months.record_refusals(log.connection, fence, [Refusal(7, date(2026, 11, 1), "c")])
+    refusals.record(log.connection, fence, [Refusal(7, date(2026, 11, 1), "a"), Refusal(8, date(2026, 11, 1), "b")])
+    refusals.record(log.connection, fence, [Refusal(7, date(2026, 11, 1), "c")])
     assert log.fetch("SELECT seq, reason FROM index_failure ORDER BY seq") == [(7, "c"), (8, "b")]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from eventsvc.errors import Fenced
 from eventsvc.log.connection import Connection, connect, transaction
-from eventsvc.log.progress import index_months, watermark
-from eventsvc.log.progress.index_months import Refusal
+from eventsvc.log.progress import index_months, refusals, watermark
+from eventsvc.log.progress.refusals import Refusal
 from eventsvc.log.progress.watermark import Mark
 
 MONTH, NEXT = date(2026, 11, 1), date(2026, 12, 1)
@@ -47,7 +47,7 @@ def test_a_fenced_leader_records_nothing(connection: Connection) -> None:
     with pytest.raises(Fenced):
         index_months.add_index(connection, old, MONTH, "name", "uuid")
     with pytest.raises(Fenced):
-        index_months.record_refusals(connection, old, [Refusal(1, MONTH, "why")])
+        refusals.record(connection, old, [Refusal(1, MONTH, "why")])
     assert index_months.list_indexes(connection) == {}
 
 
@@ -71,7 +71,7 @@ def test_a_lost_index_lets_the_watermark_fall_before_its_month(connection: Conne
     fence = watermark.draw_fence(connection).fence
     index_months.add_index(connection, fence, MONTH, "november", "u1")
     index_months.add_index(connection, fence, NEXT, "december", "u2")
-    index_months.record_refusals(connection, fence, [Refusal(1, MONTH, "why"), Refusal(2, NEXT, "why")])
+    refusals.record(connection, fence, [Refusal(1, MONTH, "why"), Refusal(2, NEXT, "why")])
     watermark.move(connection, fence, checkpoint=3, seq=3)
     index_months.replace_lost_index(connection, fence, NEXT, "december-g2", "u3")
     mark = watermark.read(connection)

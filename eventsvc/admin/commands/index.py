@@ -52,7 +52,7 @@ def reindex(
     from eventsvc.admin import rebuild
     from eventsvc.admin.commands import arguments, output, progress
     from eventsvc.admin.stores import open_stores
-    from eventsvc.admin.verify import count_events
+    from eventsvc.log.months import count_events
     from eventsvc.log.progress import index_months
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores:
@@ -251,9 +251,10 @@ def _settings(database_url: str | None, elasticsearch_url: str | None) -> Settin
 def _compare_all(stores: Stores, wanted: list[str] | None, seqs: Range, *, quick: bool) -> list[MonthReport]:
     from eventsvc.admin import verify as verify_module
     from eventsvc.admin.commands import arguments, progress
+    from eventsvc.log.months import count_events
 
     months = arguments.chosen_months(wanted, verify_module.list_months(stores.connection))
-    total = sum(verify_module.count_events(stores.connection, month) for month in months)
+    total = sum(count_events(stores.connection, month) for month in months)
     with progress.show("verify", total) as advance:
         return list(verify_module.verify(stores, months, wanted=seqs, quick=quick, advance=advance))
 

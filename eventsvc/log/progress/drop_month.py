@@ -12,7 +12,7 @@ from psycopg2 import errors as pg_errors
 from eventsvc.errors import LogError
 from eventsvc.log import months
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.progress import index_months, watermark
+from eventsvc.log.progress import erased, index_months, rebuilds, refusals, watermark
 
 # Dropping needs the log for itself for a moment; whoever waits for that makes everybody behind wait too.
 _LOCK_TIMEOUT = "300ms"
@@ -47,7 +47,7 @@ def drop(connection: Connection, month: date, *, is_held: Callable[[Any], bool])
                 months.drop_month(connection, month)
                 # A month that was not made in time lies there.
                 cursor.execute(
-                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", index_months.bounds(month)
+                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", months.bounds(month)
                 )
         except pg_errors.LockNotAvailable:
             time.sleep(0.2)
@@ -56,19 +56,8 @@ def drop(connection: Connection, month: date, *, is_held: Callable[[Any], bool])
     raise LogError(f"month {month:%Y-%m} could not be dropped: long transactions keep the log locked; try again")
 
 
-_FORGET = (
-    "DELETE FROM index_failure WHERE month = %s",
-    "DELETE FROM erased WHERE month = %s",
-)
-
-
 def _forget_month(cursor: Any, month: date) -> list[str]:
-    cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")
-    for statement in _FORGET:
-        cursor.execute(statement, (month,))
-    names = []
-    cursor.execute("DELETE FROM index_month WHERE month = %s RETURNING index_name", (month,))
-    names += [name for (name,) in cursor]
-    cursor.execute("DELETE FROM index_rebuild WHERE month = %s RETURNING index_name, old_name", (month,))
-    names += [name for row in cursor for name in row if name]
-    return names
+    erased.draw_epoch(cursor)
+    refusals.forget_month(cursor, month)
+    erased.forget_month(cursor, month)
+    return index_months.forget_month(cursor, month) + rebuilds.forget_month(cursor, month)

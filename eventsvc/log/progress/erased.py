@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.filter import Filter
 from eventsvc.log.progress import watermark
 
 
@@ -45,14 +46,6 @@ SELECT count(*) FROM gone
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """Which events: a boolean expression over the columns of table event, with %s placeholders, and their values."""
-
-    text: str
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """Events that an erasure has found: their primary keys, and the highest seq among them (0 when there are none)."""
 
@@ -61,9 +54,9 @@ class Found:
     last_seq: int
 
 
-def find(cursor: Any, which: Condition, *, after: int, upto: int, limit: int) -> Found:
+def find(cursor: Any, which: Filter, *, after: int, upto: int, limit: int) -> Found:
     """Find the first ``limit`` matching events with after < seq ≤ upto, in the order of seq; lock nothing."""
-    cursor.execute(_FIND.format(matching=which.text), (*which.values, after, upto, limit))
+    cursor.execute(_FIND.format(matching=which.text), (*which.parameters, after, upto, limit))
     rows = cursor.fetchall()
     return Found([row[0] for row in rows], [row[1] for row in rows], rows[-1][2] if rows else 0)
 
@@ -91,6 +84,13 @@ def count_erased(connection: Connection) -> int:
     return int(count)
 
 
+def list_of_month(connection: Connection, month: date) -> list[int]:
+    """List the seqs of a month's erased events that the indexer has not yet removed from the index."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT seq FROM erased WHERE month = %s", (month,))
+        return [seq for (seq,) in cursor]
+
+
 def list_erased(connection: Connection, most: int) -> list[Erased]:
     """List some of them, oldest first; those of months that are being rebuilt are left to the rebuild's end.
 
@@ -103,6 +103,16 @@ def list_erased(connection: Connection, most: int) -> list[Erased]:
             (most,),
         )
         return [Erased(*row) for row in cursor]
+
+
+def draw_epoch(cursor: Any) -> None:
+    """Draw the next erasure epoch: no kept answer of the index can be used again."""
+    cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")
+
+
+def forget_month(cursor: Any, month: date) -> None:
+    """Forget the erased events of a month that is dropped. Runs inside the caller's transaction."""
+    cursor.execute("DELETE FROM erased WHERE month = %s", (month,))
 
 
 def forget(connection: Connection, fence: int, erased: Sequence[Erased]) -> None:

@@ -14,8 +14,10 @@ from __future__ import annotations
 from eventsvc.log.citus import IS_DISTRIBUTED, list_writers_on_workers
 from eventsvc.log.connection import Connection
 
-# A sequence that was never used says last_value 1 as well.
-_LAST_SEQ = f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END, {IS_DISTRIBUTED} FROM event_seq_seq"  # noqa: S608
+# The last seq that was drawn, by events committed, under way or given up. A sequence that was never used says
+# last_value 1 as well.
+LAST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM event_seq_seq"
+_LAST_SEQ_AND_PLACE = f"SELECT ({LAST_SEQ}), {IS_DISTRIBUTED}"
 
 # INSERT and COPY lock the parent, whichever partition the row goes to; the partitions are listed for the sake of
 # those who write to one directly. A lock that is waited for (not granted) belongs to a transaction that has no
@@ -26,6 +28,14 @@ _WRITERS = """
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND relation IN (SELECT relid FROM pg_partition_tree('event'))
 """
+
+
+def read_last_seq(connection: Connection) -> int:
+    """Read the last seq that was drawn, by an event that is committed, under way or given up; 0 for none."""
+    with connection.cursor() as cursor:
+        cursor.execute(LAST_SEQ)
+        ((seq,),) = cursor.fetchall()
+    return int(seq)
 
 
 class Horizon:
@@ -65,7 +75,7 @@ class Horizon:
 
     def _last_seq(self) -> int:
         with self._connection.cursor() as cursor:
-            cursor.execute(_LAST_SEQ)
+            cursor.execute(_LAST_SEQ_AND_PLACE)
             ((seq, self._distributed),) = cursor.fetchall()
         return int(seq)
 

@@ -1,17 +1,14 @@
-"""What the log knows of the index: which index holds which month, and which events it refused."""
+"""Table index_month: which index holds which month."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from psycopg2.extras import execute_values
-
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.months import next_month
-from eventsvc.log.progress import watermark
+from eventsvc.log.months import bounds
+from eventsvc.log.progress import refusals, watermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +25,6 @@ class IndexMonth:
     name: str
     uuid: str
     filled_to: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An event that Elasticsearch will not take; the reason quotes nothing of it."""
-
-    seq: int
-    month: date
-    reason: str
 
 
 def list_indexes(connection: Connection) -> dict[date, IndexMonth]:
@@ -90,33 +78,13 @@ def replace_lost_index(connection: Connection, fence: int | None, month: date, n
             " DO UPDATE SET index_name = excluded.index_name, index_uuid = excluded.index_uuid, filled_to = 0",
             (month, name, uuid),
         )
-        cursor.execute("DELETE FROM index_failure WHERE month = %s", (month,))
+        refusals.forget_month(cursor, month)
         cursor.execute("SELECT min(seq) FROM event WHERE created_at >= %s AND created_at < %s", bounds(month))
         ((first,),) = cursor.fetchall()
         watermark.fall_back(cursor, first - 1 if first is not None else 2**62)
 
 
-def bounds(month: date) -> tuple[str, str]:
-    """Give the first moment of a month and that of the next, for SQL."""
-    return f"{month} 00:00:00+00", f"{next_month(month)} 00:00:00+00"
-
-
-def record_refusals(connection: Connection, fence: int, refusals: Iterable[Refusal]) -> None:
-    """Remember what the index refused: those seqs count as tail from now on.
-
-    Raises:
-        Fenced: another fence was drawn meanwhile.
-    """
-    with transaction(connection) as cursor:
-        watermark.hold(cursor, fence)
-        insert_refusals(cursor, refusals)
-
-
-def insert_refusals(cursor: Any, refusals: Iterable[Refusal]) -> None:
-    """Do so within the caller's transaction; the latest reason counts."""
-    execute_values(
-        cursor,
-        "INSERT INTO index_failure (seq, month, reason) VALUES %s ON CONFLICT (seq)"
-        " DO UPDATE SET reason = excluded.reason, failed_at = clock_timestamp()",
-        [(refusal.seq, refusal.month, refusal.reason) for refusal in refusals],
-    )
+def forget_month(cursor: Any, month: date) -> list[str]:
+    """Forget the index of a month that is dropped, and list its name. Runs inside the caller's transaction."""
+    cursor.execute("DELETE FROM index_month WHERE month = %s RETURNING index_name", (month,))
+    return [name for (name,) in cursor]

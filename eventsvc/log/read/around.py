@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import Position, Rows, Slice
-from eventsvc.log.read.state import Filter, Moment, Part, Row
+from eventsvc.log.read.state import Moment, Part, Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.progress.index_months import bounds
+from eventsvc.log.months import bounds
 from eventsvc.log.read.state import EVENT_COLUMNS
 
 _READ = f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > %(after)s AND seq <= %(to)s"  # noqa: S608  (constants only)

@@ -10,7 +10,8 @@ import msgspec
 from psycopg2 import sql
 
 from eventsvc.fields import FIELDS
-from eventsvc.log.read.state import Filter, Moment, Part, Row
+from eventsvc.log.filter import Filter
+from eventsvc.log.read.state import Moment, Part, Row
 
 _PART = 10
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from eventsvc.log.connection import Connection, connect, translate_errors
-from eventsvc.log.progress.horizon import Horizon
+from eventsvc.log.progress.horizon import Horizon, read_last_seq
 from eventsvc.log.read.batches import Batch, read_batch
 
 T = TypeVar("T")
@@ -16,8 +16,6 @@ T = TypeVar("T")
 MOST = 500  # events at a time
 MOST_CHARACTERS = 1_000_000  # of text at a time
 _TIMEOUT = 30.0  # seconds a statement may take
-
-_DRAWN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_seq_seq"
 
 
 class Follower:
@@ -37,7 +35,7 @@ class Follower:
         Raises:
             LogUnavailable: PostgreSQL is away.
         """
-        return await self.work(lambda: self._with_connection(_find_end))
+        return await self.work(lambda: self._with_connection(lambda connection, _: read_last_seq(connection)))
 
     async def read(self, after: int) -> Batch:
         """Give the events that follow on a seq, as far as it is certain that nothing can come in between.
@@ -73,13 +71,6 @@ class Follower:
         """Close the connection."""
         await self.work(self._disconnect)
         self._thread.shutdown()
-
-
-def _find_end(connection: Connection, _horizon: Horizon) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(_DRAWN)
-        ((drawn,),) = cursor.fetchall()
-    return int(drawn)
 
 
 def _read(connection: Connection, horizon: Horizon, after: int) -> Batch:

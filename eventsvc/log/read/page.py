@@ -10,7 +10,8 @@ from psycopg2 import sql
 
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS
-from eventsvc.log.read.state import COLUMNS, Filter, Moment, Part, Row
+from eventsvc.log.filter import Filter
+from eventsvc.log.read.state import COLUMNS, Moment, Part, Row
 
 Position = tuple[int, int]  # what events are ordered by: see ``Event.position`` and ``Event.place``
 

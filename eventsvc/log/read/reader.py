@@ -12,9 +12,11 @@ from psycopg2 import sql
 from eventsvc.errors import EventNotFound
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
+from eventsvc.log.filter import Filter
+from eventsvc.log.progress.horizon import LAST_SEQ
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
-from eventsvc.log.read.state import COLUMNS, DRAWN, HEADER, PART_HEADER, AnswerT_co, Filter, Moment, Question, Row
+from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, Moment, Question, Row
 from eventsvc.turns import Turns
 
 _BY_ID = sql.SQL("SELECT {columns} FROM event WHERE id = %s AND ({where})")
@@ -33,7 +35,7 @@ _WRITERS = sql.SQL(
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND relation IN (SELECT relid FROM pg_partition_tree('event'))"
     ") END FROM ({} OFFSET 0) AS sequence"
-).format(DRAWN)
+).format(sql.SQL(LAST_SEQ))
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
 MOST_HEAVY_WAITING = 8  # heavy ones

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from psycopg2 import sql
 
+from eventsvc.log.filter import Filter
+from eventsvc.log.progress.horizon import LAST_SEQ
+
 Row = tuple[Any, ...]  # (part, and the nine columns that every part has)
 Part = tuple[sql.Composed, list[Any]]
 
 PART_HEADER = 0
-
-
-MOST_TESTS = 32  # substrings and paths in data that a query may test before it counts as heavy
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A boolean expression over the columns of table event, with %s placeholders."""
-
-    text: str = "true"
-    parameters: tuple[Any, ...] = ()
-
-    @property
-    def is_heavy(self) -> bool:
-        """Whether testing one event takes so much work that others must not wait for it."""
-        return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > MOST_TESTS
-
-    def __and__(self, other: Filter) -> Filter:
-        return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters)
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -110,7 +93,6 @@ class Question(Protocol[AnswerT_co]):
         """Make the answer out of the rows of those parts, which come in any order."""
 
 
-DRAWN = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS drawn FROM event_seq_seq")
 EVENT_COLUMNS = (  # those of Event, in its order
     "seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, event_occurred(occurred_at, created_at),"
     " email, environment, component, message, data"
@@ -125,4 +107,4 @@ HEADER = sql.SQL(
     " 'indexes', (SELECT coalesce(jsonb_agg(index_name ORDER BY month), '[]') FROM index_month),"
     " 'drawn', ({}), 'layout', (SELECT concat_ws('.', count(*), sum(inhrelid::bigint),"
     " extract(epoch FROM pg_postmaster_start_time())) FROM pg_inherits WHERE inhparent = 'event'::regclass))"
-).format(DRAWN)
+).format(sql.SQL(LAST_SEQ))

@@ -12,9 +12,9 @@ import pytest
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SearchesQueued
 from eventsvc.log.connection import connect
+from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import Merged, Places, Rows, Slice
 from eventsvc.log.read.reader import MOST_WAITING, Reader
-from eventsvc.log.read.state import Filter
 
 ALL = Filter()
 

@@ -20,10 +20,10 @@ from eventsvc.dev.server import free_port, wait_until_ready
 from eventsvc.errors import LogTimeout
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
+from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
-from eventsvc.log.read.state import Filter
 
 ALL = Filter()
 

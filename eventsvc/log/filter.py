@@ -1,0 +1,30 @@
+"""Which events a statement is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MOST_TESTS = 32  # substrings and paths in data that a query may test before it counts as heavy
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A boolean expression over the columns of table event, with %s placeholders."""
+
+    text: str = "true"
+    parameters: tuple[Any, ...] = ()
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether testing one event takes so much work that others must not wait for it."""
+        return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > MOST_TESTS
+
+    def __and__(self, other: Filter) -> Filter:
+        return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters)
+
+    def __invert__(self) -> Filter:
+        return Filter(f"NOT ({self.text})", self.parameters)
+
+
+EVERYTHING = Filter()
