@@ -34,7 +34,7 @@ _WRITERS = sql.SQL(
     "SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND relation IN (SELECT relid FROM pg_partition_tree('event'))"
-    ") END FROM ({} OFFSET 0) AS sequence"
+    ") END FROM ({} OFFSET 0) AS sequence (drawn)"
 ).format(sql.SQL(LAST_SEQ))
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
