@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack fuzz nightly bench-query bench-index bench-ingest
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -59,6 +59,10 @@ chaos-reading: setup ## kill Elasticsearch five times under 16 writers and 16 re
 
 attack: setup ## attack the service for minutes beside clients that mean well, and write what was seen into docs/reliability.md
 	FULL_RUN=1 REPORT=docs/reliability.md $(BIN)/python -m pytest tests/attack --timeout 1800 $(PYTEST)
+
+audit: setup ## known weaknesses of what the image is built from (asks pypi.org; what cannot be looked up is a failure)
+	$(BIN)/python -m pip install -q pip-audit
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r config/requirements.txt
 
 fuzz: setup ## random and mutated texts for the query parser, TEXTS of them (a million)
 	$(BIN)/python tests/fuzz/fuzz_parse.py $(TEXTS)
