@@ -1,11 +1,12 @@
-"""Run as a script between us and a server: make it die with us, give up root, become it.
+"""Run as a script between us and a server: make it die with us, give up root, stand back for others, become it.
 
-``python child.py PARENT_PID DEATH_SIGNAL UID PROGRAM ARGUMENT…`` (UID -1: keep the user). Standard library only,
+``python child.py PARENT_PID DEATH_SIGNAL UID NICE PROGRAM ARGUMENT…`` (UID -1: keep the user). Standard library only,
 and nothing of ours is imported, so that it starts in milliseconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -43,10 +44,19 @@ def _give_up_root(libc: ctypes.CDLL, uid: int) -> None:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def _stand_back(nice: int) -> None:
+    os.nice(nice)
+    # Where the kernel groups processes by session, niceness counts within a session alone, and a session has its own.
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as group:  # noqa: PTH123
+        group.write(str(nice))
+
+
 def main() -> None:
     """Become the server."""
-    parent, death_signal, uid = (int(text) for text in sys.argv[1:4])
-    command = sys.argv[4:]
+    parent, death_signal, uid, nice = (int(text) for text in sys.argv[1:5])
+    command = sys.argv[5:]
+    if nice:
+        _stand_back(nice)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if uid >= 0:

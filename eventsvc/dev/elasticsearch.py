@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from eventsvc.dev.account import give, server_uid
-from eventsvc.dev.process import Process
+from eventsvc.dev.process import BEHIND_REQUESTS, Process
 from eventsvc.dev.server import free_port
 
 NAME = "Elasticsearch"
@@ -55,7 +55,7 @@ class LocalElasticsearch:
         self._folder, self._distribution, self._java, self._heap = folder.absolute(), distribution, java, heap
         self._wanted_port, self._port, self._was_ready = port, port, False
         # Its launcher gone, the server ends by itself: it notices that its standard input is closed.
-        self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0)
+        self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0, nice=BEHIND_REQUESTS)
 
     @property
     def url(self) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from eventsvc.dev import child
 
+BEHIND_REQUESTS = 5
+"""Niceness of what may wait while requests are answered: a third of their weight, so it never starves."""
+
 _TAIL_BYTES = 8192
 _LOG_BYTES = 20_000_000  # a longer log is put aside at the next start
 
@@ -29,6 +32,7 @@ class Process:
         stop_signal: signal.Signals = signal.SIGTERM,
         death_signal: signal.Signals = signal.SIGTERM,
         stop_timeout: float = 15.0,
+        nice: int = 0,
     ) -> None:
         """Prepare, start nothing.
 
@@ -38,9 +42,11 @@ class Process:
             stop_signal: asks it to stop.
             death_signal: what the kernel sends it when we are gone.
             stop_timeout: seconds until it is killed.
+            nice: how far it stands back when others want the processor.
         """
         self.name, self.log = name, log
         self._stop_signal, self._death_signal, self._stop_timeout = stop_signal, death_signal, stop_timeout
+        self._nice = nice
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -60,7 +66,7 @@ class Process:
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.rename(self.log.with_suffix(".log.1"))
         helper = [sys.executable, "-I", "-S", child.__file__]
-        facts = [str(os.getpid()), str(int(self._death_signal)), str(-1 if uid is None else uid)]
+        facts = map(str, (os.getpid(), int(self._death_signal), -1 if uid is None else uid, self._nice))
         with self.log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(  # noqa: S603  (the commands are ours)

@@ -21,7 +21,7 @@ from eventsvc import connection_file
 from eventsvc.access.opening import check_start, has_key
 from eventsvc.dev import elasticsearch
 from eventsvc.dev.find import find_elasticsearch, find_postgres
-from eventsvc.dev.process import Process
+from eventsvc.dev.process import BEHIND_REQUESTS, Process
 from eventsvc.dev.server import Given, Server, wait_until_ready
 from eventsvc.dev.watch import LogTail, watch
 from eventsvc.errors import SetupError
@@ -185,7 +185,8 @@ class _Child:
         self._environment = ours | settings.to_environment()
         # On SIGQUIT gunicorn ends without waiting for open streams.
         death = signal.SIGQUIT if command == "serve" else signal.SIGTERM
-        self._process = Process(self.name, log=self.log, death_signal=death, stop_timeout=30.0)
+        nice = BEHIND_REQUESTS if command == "index" else 0
+        self._process = Process(self.name, log=self.log, death_signal=death, stop_timeout=30.0, nice=nice)
 
     def start(self) -> None:
         self._process.start(self._command, environment=self._environment, folder=Path.cwd())

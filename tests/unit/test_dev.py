@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eventsvc.dev import distribution, find, java, postgres
-from eventsvc.dev.process import Process
+from eventsvc.dev.process import BEHIND_REQUESTS, Process
 from eventsvc.dev.server import Given, free_port, wait_until_ready
 from eventsvc.dev.watch import LogTail
 from eventsvc.errors import SetupError
@@ -148,6 +148,15 @@ def test_a_program_that_cannot_be_run_says_why_in_its_log(tmp_path: Path) -> Non
     _wait(process, alive=False)
     assert "/nowhere/at/all cannot be run" in process.last_lines()
     process.stop()
+
+
+def test_what_may_wait_stands_back_for_requests(tmp_path: Path) -> None:
+    process = Process("index", log=tmp_path / "log", nice=BEHIND_REQUESTS)
+    code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+    process.start([sys.executable, "-c", code], environment=os.environ, folder=tmp_path)
+    assert process.wait() == 0
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert process.last_lines().split() == [str(min(own + BEHIND_REQUESTS, 19))]
 
 
 def test_last_lines_are_those_since_the_last_start(tmp_path: Path) -> None:
