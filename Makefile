@@ -6,7 +6,7 @@ DATA ?= .eventsvc
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest failover
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
@@ -56,6 +56,10 @@ chaos: setup ## break things at random, ROUNDS times, and write what was seen in
 
 chaos-reading: setup ## kill Elasticsearch five times under 16 writers and 16 readers, 10 minutes; streams of a million events
 	FULL_RUN=1 $(BIN)/python -m pytest tests/acceptance/reading --timeout 1800 -o log_cli=true -o log_cli_level=INFO $(PYTEST)
+
+failover: setup ## kill the primary of three PostgreSQLs under Patroni, ROUNDS times under load (etcd in PATH)
+	$(BIN)/python -m pip install -q 'patroni[etcd3]>=4.1,<5'
+	$(BIN)/python tests/acceptance/failover.py --rounds '$(or $(ROUNDS),6)'
 
 attack: setup ## attack the service for minutes beside clients that mean well, and write what was seen into docs/reliability.md
 	FULL_RUN=1 REPORT=docs/reliability.md $(BIN)/python -m pytest tests/attack --timeout 1800 $(PYTEST)

@@ -7,6 +7,7 @@ CPU time: at each answer of the server it has to take the interpreter's lock fro
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Self
 
 import psycopg2
@@ -15,6 +16,19 @@ from psycopg2 import extensions
 from eventsvc.log.connection import KEEP_VALUES_OUT, PATIENCE, session_options
 
 Rows = list[tuple[Any, ...]]
+
+
+def split_hosts(dsn: str) -> list[str]:
+    """Give a DSN for each host of one that names several."""
+    parts = extensions.parse_dsn(dsn)
+    hosts, ports = parts.get("host", "").split(","), parts.get("port", "").split(",")
+    if len(hosts) == 1 or "hostaddr" in parts:
+        return [dsn]
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return [
+        extensions.make_dsn(**parts | {"host": host, "port": port or None})
+        for host, port in zip(hosts, ports, strict=True)
+    ]
 
 
 class AsyncConnection:
@@ -27,14 +41,23 @@ class AsyncConnection:
 
     @classmethod
     async def open(cls, dsn: str, *, application_name: str, patience: float, statement_timeout: float) -> Self:
-        """Connect.
+        """Connect; of several hosts to the first that is well, and what target_session_attrs asks for.
+
+        libpq would wait for a host that hangs until all patience is spent: connect_timeout does not count here.
 
         Raises:
-            psycopg2.Error: the server does not answer or does not let us in.
+            psycopg2.Error: no server answers or lets us in.
             TimeoutError: not in time.
         """
+        hosts = split_hosts(dsn)
         options = session_options(statement_timeout=statement_timeout)
+        for host in hosts[:-1]:
+            with suppress(psycopg2.Error, TimeoutError):
+                return await cls._open(host, application_name, patience / len(hosts), options)
+        return await cls._open(hosts[-1], application_name, patience / len(hosts), options)
 
+    @classmethod
+    async def _open(cls, dsn: str, application_name: str, patience: float, options: str) -> Self:
         def begin() -> extensions.connection:
             begun: extensions.connection = psycopg2.connect(
                 dsn,
@@ -62,6 +85,11 @@ class AsyncConnection:
         """Whether it can be used no more."""
         return bool(self._connection.closed)
 
+    @property
+    def notices(self) -> list[str]:
+        """What the server said beside its answer to the last statement."""
+        return self._connection.notices
+
     async def execute(self, statement: str, parameters: tuple[Any, ...] | None = None) -> Rows:
         """Run a statement, or several; give the rows of the last.
 
@@ -69,6 +97,7 @@ class AsyncConnection:
             psycopg2.Error: as the driver does; look at ``broken``, its classes do not tell.
         """
         cursor = self._connection.cursor()
+        self._connection.notices.clear()
         cursor.execute(statement, parameters)
         await self._wait()
         self.status = cursor.statusmessage

@@ -251,10 +251,11 @@ def _copy(cursor: Any, bulk: _Bulk, now: int) -> Stored:
 def _commit(cursor: Any) -> None:
     """Commit, and never take an unclear end for a success."""
     try:
+        cursor.connection.notices.clear()
         cursor.execute("COMMIT")
     except psycopg2.Error as exc:
         raise commit_error(exc, broken=bool(cursor.connection.closed)) from exc
-    check_committed(cursor.statusmessage)
+    check_committed(cursor.statusmessage, cursor.connection.notices)
 
 
 def _pack(source: EventSource, rows: PackedRows) -> int:

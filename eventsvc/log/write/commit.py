@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg2
 
 from eventsvc.errors import CommitUnknown, LogError
@@ -15,11 +17,19 @@ def commit_error(exc: psycopg2.Error, *, broken: bool) -> LogError:
     return CommitUnknown("the connection to PostgreSQL broke during the COMMIT")
 
 
-def check_committed(status: str | None) -> None:
+def check_committed(status: str | None, notices: Sequence[str] = ()) -> None:
     """Make sure that the server answered COMMIT with COMMIT: of a failed transaction it makes a ROLLBACK.
+
+    Args:
+        status: the server's answer.
+        notices: what it said beside. A COMMIT that waits for a synchronous standby and runs into statement_timeout
+            succeeds, with a warning that only this server has the transaction: a failover would lose it.
 
     Raises:
         LogError: it did not.
+        CommitUnknown: it did, but may take it back.
     """
+    if notices:
+        raise CommitUnknown("PostgreSQL committed, but no standby has confirmed that it has the events")
     if status != "COMMIT":
         raise LogError("PostgreSQL rolled the transaction back; nothing was stored")

@@ -146,7 +146,7 @@ class GroupStore:
             broken = connection.broken
             self.close()
             raise commit_error(exc, broken=broken) from exc
-        check_committed(connection.status)
+        check_committed(connection.status, connection.notices)
 
     async def _connected(self) -> AsyncConnection:
         if self._connection is not None and self._connection.broken:
