@@ -12,7 +12,7 @@ run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
 
 test: lint browser ## everything: linters, types, import contracts, spelling, tests
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: setup ## all but the tests
 	$(BIN)/ruff check

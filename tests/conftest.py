@@ -19,6 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ from eventsvc.log.connection import connect
 
 # Taken out of the environment: settings refuse names they do not know, and no test may depend on the caller's own.
 _OPTIONS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("EVENTSVC_")}
-_WAY: Any = _OPTIONS.get("EVENTSVC_TEST_SERVERS", "auto")
+_POSTGRES, _ELASTICSEARCH = "EVENTSVC_TEST_DATABASE_URL", "EVENTSVC_TEST_ELASTICSEARCH_URL"
+_TEST_SERVERS = "EVENTSVC_TEST_SERVERS"
+_WAY: Any = _OPTIONS.get(_TEST_SERVERS, "auto")
+_SERVERS: pytest.StashKey[ExitStack] = pytest.StashKey()
 _START_SECONDS = 240.0
 _MOST_PENDING_DROPS = 20
 
@@ -44,37 +48,67 @@ def _say(line: str) -> None:
     print(line, file=sys.__stderr__, flush=True)
 
 
-@pytest.fixture(scope="session")
-def server_folder() -> Iterator[Path]:
-    """Where servers of this run keep their data and logs."""
+@contextmanager
+def _make_server_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="eventsvc-test-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)  # under root, servers run as another user
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres_url(server_folder: Path) -> Iterator[str]:
-    url = _OPTIONS.get("EVENTSVC_TEST_DATABASE_URL", "")
-    server = find_postgres(server_folder, say=_say, url=url, way=_WAY, lasting=False)
+def server_folder() -> Iterator[Path]:
+    """Where servers of this run keep their data and logs."""
+    with _make_server_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def _running(server: Any) -> Iterator[str]:
     try:
         server.start()
         wait_until_ready(server, timeout=_START_SECONDS)
         yield server.url
     finally:
         server.stop()
+
+
+def _find_postgres(folder: Path) -> Any:
+    return find_postgres(folder, say=_say, url=_OPTIONS.get(_POSTGRES, ""), way=_WAY, lasting=False)
+
+
+def _find_elasticsearch(folder: Path) -> Any:
+    url = _OPTIONS.get(_ELASTICSEARCH, "")
+    server = find_elasticsearch(folder, say=_say, url=url, way=_WAY, lasting=False)
+    assert server is not None, "these tests need an Elasticsearch: Docker, or Java 21 and Maven"
+    return server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the servers once for all processes of pytest-xdist (`-n 2`), which find them in their environment."""
+    if not getattr(session.config.option, "numprocesses", 0) or hasattr(session.config, "workerinput"):
+        return
+    servers = session.config.stash[_SERVERS] = ExitStack()
+    folder = servers.enter_context(_make_server_folder())
+    os.environ[_POSTGRES] = servers.enter_context(_running(_find_postgres(folder)))
+    os.environ[_ELASTICSEARCH] = servers.enter_context(_running(_find_elasticsearch(folder)))
+    os.environ[_TEST_SERVERS] = _WAY
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash.get(_SERVERS, ExitStack()).close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_folder: Path) -> Iterator[str]:
+    with _running(_find_postgres(server_folder)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_url(server_folder: Path) -> Iterator[str]:
-    url = _OPTIONS.get("EVENTSVC_TEST_ELASTICSEARCH_URL", "")
-    server = find_elasticsearch(server_folder, say=_say, url=url, way=_WAY, lasting=False)
-    assert server is not None, "these tests need an Elasticsearch: Docker, or Java 21 and Maven"
-    try:
-        server.start()
-        wait_until_ready(server, timeout=_START_SECONDS)
-        yield server.url
-    finally:
-        server.stop()
+    with _running(_find_elasticsearch(server_folder)) as url:
+        yield url
 
 
 def _execute(dsn: str, statement: str) -> None:
