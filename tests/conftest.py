@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,10 @@ _TEST_SERVERS = "EVENTSVC_TEST_SERVERS"
 _WAY: Any = _OPTIONS.get(_TEST_SERVERS, "auto")
 _SERVERS: pytest.StashKey[ExitStack] = pytest.StashKey()
 _START_SECONDS = 240.0
+
+# A shell starts what runs in its background with SIGINT ignored, and every process of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _MOST_PENDING_DROPS = 20
 
 
