@@ -36,7 +36,7 @@ def start(database: str, folder: Path, **settings: Any) -> tuple[subprocess.Pope
         return subprocess.Popen(command, env=environment, stdout=output, stderr=output), log
 
 
-def wait_for(condition: Any, log: Path, seconds: float = 30) -> Any:
+def wait_for(condition: Any, log: Path, seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, log.read_text()

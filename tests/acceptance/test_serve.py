@@ -49,7 +49,7 @@ def _ask(port: int) -> str:
         connection.close()
 
 
-def _wait_until(condition: object, *, seconds: float = 30.0) -> None:
+def _wait_until(condition: object, *, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline

@@ -19,7 +19,7 @@ from eventsvc.log.connection import Connection
 from eventsvc.log.progress import watermark
 from eventsvc.settings import Settings, load
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 
 class Log:

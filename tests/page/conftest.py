@@ -6,6 +6,7 @@ import importlib.util
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from psycopg2.extensions import make_dsn
 
 from eventsvc.log.connection import connect
@@ -45,6 +46,15 @@ def _module(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="session")
+def packages() -> None:
+    """What the page is bundled from, and the checker of accessibility, lie in node_modules."""
+    subprocess.run([Path(__file__).parent.parent.parent / ".ci" / "node"], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,6 @@ PAGE = ROOT / "eventsvc" / "page"
 MOST = 200 * 1024  # bytes of everything that one visit fetches, packed
 
 
-@pytest.fixture(scope="module")
-def packages() -> None:
-    subprocess.run([ROOT / ".ci" / "node"], check=True)
-
-
 def test_the_bundle_is_made_from_the_sources(packages: None, tmp_path: Path) -> None:
     """Run ``make page`` when this fails."""
     subprocess.run(["node", "build.mjs", str(tmp_path)], cwd=PAGE, check=True)

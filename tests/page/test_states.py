@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 AXE = Path(__file__).parent.parent.parent / "eventsvc" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 LONG = 100_000 if os.environ.get("FULL_RUN") else 30_000  # events in the list that is scrolled to its end
+pytestmark = pytest.mark.usefixtures("packages")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 

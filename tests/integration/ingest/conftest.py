@@ -25,7 +25,7 @@ from psycopg2.extensions import make_dsn
 from eventsvc.log.connection import connect
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "not in time"

@@ -54,7 +54,7 @@ class World:
         return compiled(text, **options)
 
     @staticmethod
-    def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
         wait_until(condition, seconds)
 
     def proxy_to_elasticsearch(self) -> Proxy:
@@ -171,7 +171,7 @@ class World:
         self.runner.close()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
