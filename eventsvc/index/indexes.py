@@ -157,6 +157,16 @@ def count_shards(client: Elasticsearch, prefix: str) -> dict[str, int]:
     return {name: int(found["settings"]["index.number_of_shards"]) for name, found in answer.body.items()}
 
 
+def merge(client: Elasticsearch, name: str) -> bool:
+    """Begin to merge each shard into one segment, in the background; False: there is nothing to merge."""
+    with translate_errors():
+        shards = client.indices.segments(index=name)["indices"].get(name, {}).get("shards", {})
+        if all(copy["num_search_segments"] <= 1 for copies in shards.values() for copy in copies):
+            return False
+        client.indices.forcemerge(index=name, max_num_segments=1, wait_for_completion=False)
+    return True
+
+
 def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:
     """Move the alias for Kibana in one atomic call; names that are gone are left out."""
     with translate_errors():

@@ -15,6 +15,7 @@ from eventsvc import telemetry
 from eventsvc.errors import Fenced
 from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
+from eventsvc.indexer.merging import merge_one
 from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.log.connection import Connection
 from eventsvc.log.months import month_of
@@ -34,6 +35,8 @@ POLL = 0.05  # seconds between looks at the horizon
 REFRESH_EVERY = 0.5  # seconds at least between refreshes
 ERASE_EVERY = 0.5  # seconds between looks for erased events
 ERASE_AT_ONCE = 2_000
+MERGE_AFTER = 60.0  # seconds of a term until the first index of a month that is over is merged
+MERGE_EVERY = 3600.0  # seconds until the next one
 CHECK_EVERY = 3.0  # seconds between looks at whether the indexes are still those that we filled
 
 
@@ -61,6 +64,7 @@ class Term:
         self._refreshed_at = 0.0
         self._check: Future[list[date]] | None = None
         self._checked_at = time.monotonic()
+        self._merge_at = self._checked_at + MERGE_AFTER
         self._erasing: list[Erased] = []
         self._erased_at = 0.0
         self.moved = False
@@ -92,6 +96,7 @@ class Term:
             self._settle(done)
         self._refresh_if_due()
         self._check_if_due()
+        self._merge_if_due()
         if not read:
             self._pause()
 
@@ -185,6 +190,11 @@ class Term:
         elif self._check is None and time.monotonic() - self._checked_at >= CHECK_EVERY:
             self._checked_at = time.monotonic()
             self._check = self._errands.submit(self._find_lost, list(self._indexes.values()))
+
+    def _merge_if_due(self) -> None:
+        if time.monotonic() >= self._merge_at and self._pipeline.idle:
+            self._merge_at = time.monotonic() + MERGE_EVERY
+            self._errands.submit(merge_one, self._client, tuple(self._indexes.values()))
 
     def _find_lost(self, known: list[index_months.IndexMonth]) -> list[date]:
         found = indexes.uuids(self._client, [index.name for index in known])

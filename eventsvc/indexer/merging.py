@@ -1,0 +1,37 @@
+"""Merge months that are over: an index that nothing is added to is smallest and fastest as one segment a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+from elasticsearch import Elasticsearch
+
+from eventsvc.errors import IndexUnavailable
+from eventsvc.index import indexes
+from eventsvc.log.progress.index_months import IndexMonth
+
+_SETTLED = timedelta(days=1)  # after a month's end
+
+_logger = structlog.get_logger()
+
+
+def merge_one(client: Elasticsearch, months: Iterable[IndexMonth]) -> str | None:
+    """Begin to merge the newest month that is over and not merged yet; give its index.
+
+    Elasticsearch itself remembers what is merged: such an index has one segment a shard.
+    """
+    current = (datetime.now(UTC) - _SETTLED).date().replace(day=1)
+    try:
+        for index in sorted(months, key=_month, reverse=True):
+            if index.month < current and indexes.merge(client, index.name):
+                _logger.info("a month is over; its index is merged", index=index.name)
+                return index.name
+    except IndexUnavailable as exc:
+        _logger.warning("no index could be merged, will be tried again", error=str(exc))
+    return None
+
+
+def _month(index: IndexMonth) -> date:
+    return index.month
