@@ -255,7 +255,7 @@ class World:
 
     def run(self, *command: str, output: Path | None = None) -> None:
         settings = self.settings
-        environment = os.environ | {
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENTSVC_")} | {
             "EVENTSVC_DATABASE_URL": settings.database_url.get_secret_value(),
             "EVENTSVC_ELASTICSEARCH_URL": settings.elasticsearch_url,
             "EVENTSVC_INDEX_PREFIX": settings.index_prefix,
