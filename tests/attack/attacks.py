@@ -164,7 +164,7 @@ def queries_with_errors(target: Target) -> None:
         body = (" OR ".join(["message ct 'ab'"] * 420) + " OR and").encode()
         target.send(head("QUERY", "/event", "Content-Type: text/plain", f"Content-Length: {len(body)}"), body)
 
-    target.many(one, clients=64, times=40 * target.size)
+    target.many(one, clients=64, times=20 * target.size)
 
 
 def bulk_of_bad_numbers(target: Target) -> None:
@@ -210,7 +210,7 @@ def slow_queries(target: Target) -> None:
         request = head("GET", f"/event?{urllib.parse.urlencode({'q': query})}")
         target.send(request, close=number % 3 == 0)
 
-    target.many(one, clients=32, times=32 * target.size)
+    target.many(one, clients=32, times=24 * target.size)
 
 
 def trickling_uploads(target: Target) -> None:

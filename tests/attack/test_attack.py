@@ -23,7 +23,7 @@ import pytest
 
 LONG = bool(os.environ.get("FULL_RUN"))
 SEED = int(os.environ.get("SEED", "25"))
-SIZE, SECONDS = (6, 40.0) if LONG else (1, 2.0)
+SIZE, SECONDS = (6, 40.0) if LONG else (1, 1.0)
 LOAD = os.getloadavg()[0]
 # A machine that is busy with anything else lets everybody wait.
 WORST_CANARY = 0.5 if LONG and LOAD < (os.cpu_count() or 1) else 30.0 if LONG else 10.0  # seconds
