@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from eventsvc.dev.account import give, server_uid
-from eventsvc.dev.process import BEHIND_REQUESTS, Process
+from eventsvc.dev.process import Process
 from eventsvc.dev.server import free_port
 
 NAME = "Elasticsearch"
@@ -40,7 +40,15 @@ class LocalElasticsearch:
     way = "local process"
 
     def __init__(
-        self, folder: Path, *, log: Path, distribution: Path, java: Path, heap: str = "512m", port: int = 0
+        self,
+        folder: Path,
+        *,
+        log: Path,
+        distribution: Path,
+        java: Path,
+        heap: str = "512m",
+        port: int = 0,
+        nice: int = 0,
     ) -> None:
         """Prepare, start nothing.
 
@@ -51,11 +59,12 @@ class LocalElasticsearch:
             java: the home of a Java.
             heap: as Java writes sizes.
             port: to listen on; 0: any that is free.
+            nice: how far it stands back when others want the processor.
         """
         self._folder, self._distribution, self._java, self._heap = folder.absolute(), distribution, java, heap
         self._wanted_port, self._port, self._was_ready = port, port, False
         # Its launcher gone, the server ends by itself: it notices that its standard input is closed.
-        self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0, nice=BEHIND_REQUESTS)
+        self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0, nice=nice)
 
     @property
     def url(self) -> str:

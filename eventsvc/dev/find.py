@@ -17,6 +17,7 @@ from eventsvc.dev import distribution, elasticsearch, postgres
 from eventsvc.dev.elasticsearch import LocalElasticsearch
 from eventsvc.dev.java import OLDEST_JAVA, find_java
 from eventsvc.dev.postgres import LocalPostgres
+from eventsvc.dev.process import BEHIND_REQUESTS
 from eventsvc.dev.server import Given, Server
 from eventsvc.errors import SetupError
 
@@ -137,7 +138,7 @@ def find_elasticsearch(
     if missing := _why_no_local_elasticsearch():
         say(f"searching in PostgreSQL, which is slower: Elasticsearch needs {missing}, or Docker")
         return None
-    return _local_elasticsearch(folder, say=say, heap=heap, port=port)
+    return _local_elasticsearch(folder, say=say, heap=heap, port=port, nice=BEHIND_REQUESTS if lasting else 0)
 
 
 def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str, port: int) -> Server | None:
@@ -161,10 +162,11 @@ def _why_no_local_elasticsearch() -> str:
     return ""
 
 
-def _local_elasticsearch(folder: Path, *, say: Say, heap: str, port: int) -> Server | None:
+def _local_elasticsearch(folder: Path, *, say: Say, heap: str, port: int, nice: int) -> Server | None:
     java = find_java()
     if java is None:
         return None
     unpacked = distribution.find_distribution() or distribution.fetch_distribution(say)
     log = folder / "logs" / "elasticsearch.log"
-    return LocalElasticsearch(folder / "elasticsearch", log=log, distribution=unpacked, java=java, heap=heap, port=port)
+    home = folder / "elasticsearch"
+    return LocalElasticsearch(home, log=log, distribution=unpacked, java=java, heap=heap, port=port, nice=nice)

@@ -319,17 +319,19 @@ def test_searches_stay_exact_while_a_month_is_reindexed_beside_live_writes(
     def write() -> None:
         connection = connect(settings.database_url.get_secret_value())
         writing = type(log)(connection)
-        while not over.is_set():
+        while not over.wait(0.005):  # a rebuild must be able to catch up
             committed.extend(writing.insert(3))
         connection.close()
 
     writer = threading.Thread(target=write)
     with watch(settings, committed) as watcher:
         writer.start()
-        for _ in range(2):
-            rebuild.remove_old(stores, [rebuild.rebuild(stores, month, rate=None, advance=no_progress)], grace=0)
-        over.set()
-        writer.join()
+        try:
+            for _ in range(2):
+                rebuild.remove_old(stores, [rebuild.rebuild(stores, month, rate=None, advance=no_progress)], grace=0)
+        finally:
+            over.set()
+            writer.join()
     assert watcher.answers > 5
     assert "index+tail" in watcher.sources
     log.wait_visible()

@@ -199,7 +199,9 @@ def test_terminal_colours_become_colours(screen: Any) -> None:
 def test_neighbours_of_an_event_are_shown_and_go_on(screen: Any) -> None:
     page = screen.open("?q=component eq 'billing'&last=all")
     page.locator(".row").nth(30).click()
+    expect(page.locator(".detail .content")).to_be_visible()
     page.keyboard.press("Escape")
+    expect(page.locator(".detail")).to_have_count(0)
     page.keyboard.press("c")
     around = page.locator(".around")
     expect(around.locator(".centre")).to_have_count(1)
