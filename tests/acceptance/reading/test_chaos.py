@@ -222,9 +222,7 @@ def test_no_answer_is_wrong_while_elasticsearch_is_killed(
             for writer in writers:
                 crowd.add(writer.post, pause)
             for reader in readers:
-                crowd.add(
-                    reader.ask, 2 * pause
-                )  # an Elasticsearch that starts needs a core
+                crowd.add(reader.ask, 2 * pause)  # an Elasticsearch that starts needs a core
             kill_repeatedly(elasticsearch, kills, seconds, crowd, readers)
     except Exception as exc:
         # Whether log and index differ for good: both are gone when this is read.
