@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eventsvc.dev import child
 
-BEHIND_REQUESTS = 5
+BEHIND_REQUESTS = 3
 """Niceness of what may wait while requests are answered: a third of their weight, so it never starves."""
 
 _TAIL_BYTES = 8192
