@@ -12,7 +12,7 @@ from pathlib import Path
 from eventsvc.dev import child
 
 BEHIND_REQUESTS = 3
-"""Niceness of what may wait while requests are answered: a third of their weight, so it never starves."""
+"""Niceness of what may wait while requests are answered: half of their weight, so it never starves."""
 
 _TAIL_BYTES = 8192
 _LOG_BYTES = 20_000_000  # a longer log is put aside at the next start
