@@ -160,17 +160,25 @@ class _Sending:
                 with translate_errors():
                     raise
             _logger.warning("bulk request refused, will be sent again", status=exc.status_code, events=len(part))
+        except elasticsearch.ConnectionTimeout:
+            _logger.warning("bulk request not answered in time, will be sent again in halves", events=len(part))
+            self._halve(part)
+            return False
         except elasticsearch.TransportError as exc:
             _logger.warning("bulk request failed, will be sent again", error=type(exc).__name__, events=len(part))
         if again:
             self.waiting.append(again)
         return not again
 
+    def _halve(self, part: list[Item]) -> None:
+        """Send the two halves of a part one after the other: a slow Elasticsearch gets done with less at a time."""
+        middle = len(part) // 2
+        self.waiting += [half for half in (part[middle:], part[:middle]) if half]
+
     def _find_culprit(self, part: list[Item], exc: elasticsearch.ApiError) -> None:
         """Halve a part whose request was refused as a whole, until a single item is left."""
         if len(part) > 1:
-            middle = len(part) // 2
-            self.waiting += [part[middle:], part[:middle]]
+            self._halve(part)
             return
         found = Refused(part[0], f"the request was answered {exc.status_code}")
         if exc.status_code == 413:  # noqa: PLR2004

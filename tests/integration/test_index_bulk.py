@@ -70,7 +70,15 @@ def test_everything_is_stored_whatever_fails_for_a_while(
     )
     assert send_through(client, items) == []
     assert count(elasticsearch, index) == 10
-    assert client.sizes == [10] * 5
+    assert client.sizes == [10, 10, 5, 5, 5, 5]
+
+
+def test_a_slow_server_is_sent_less_at_a_time(elasticsearch: Elasticsearch, index: str, items: list[Item]) -> None:
+    late = es.ConnectionTimeout("planned")
+    client = Unreliable(elasticsearch, late, late, late, late, late)
+    assert send_through(client, items) == []
+    assert count(elasticsearch, index) == 10
+    assert client.sizes == [10, 5, 2, 1, 1, 1, 1, 3, 5]
 
 
 def test_a_request_that_is_too_large_is_halved(elasticsearch: Elasticsearch, index: str, items: list[Item]) -> None:
