@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from load_module import load_module
 
 LONG = bool(os.environ.get("FULL_RUN"))
 SEED = int(os.environ.get("SEED", "25"))
@@ -33,17 +33,7 @@ _DEADLINE = 30.0
 _HERE = Path(__file__).parent
 
 
-def _load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"attack_{name}", _HERE / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-attacks = _load("attacks")
+attacks = load_module(_HERE / "attacks.py", "attack_attacks")
 
 
 @dataclass

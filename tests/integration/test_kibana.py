@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
+from load_module import load_module
 
 from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
@@ -21,18 +19,7 @@ from eventsvc.index import client as index_client
 from eventsvc.index.mapping import index_body
 from eventsvc.settings import load
 
-
-def _load_reader() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kibana_reader", Path(__file__).with_name("kibana.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-kibana = _load_reader()
+kibana = load_module(Path(__file__).with_name("kibana.py"), "kibana_reader")
 OBJECTS = kibana.read_objects()
 DASHBOARD = OBJECTS["dashboard", "eventsvc-overview"]
 PROPERTIES = index_body(replicas=0)["mappings"]["properties"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -21,10 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from load_module import load_module
 
 from eventsvc.dev.server import free_port
 
@@ -39,17 +38,7 @@ EVENT = {
 }
 
 
-def _load_module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-Load = _load_module(ROOT / "tests" / "containers" / "load.py").Load
+Load = load_module(ROOT / "tests" / "containers" / "load.py").Load
 
 
 def _find_nginx() -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from load_module import load_module
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from psycopg2.extensions import make_dsn
 
@@ -38,16 +37,6 @@ addEventListener("securitypolicyviolation", (breach) =>
 """
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"page_{name}", Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 expect.set_options(timeout=20_000)
 
 
@@ -60,7 +49,7 @@ def packages() -> None:
 @pytest.fixture(scope="session")
 def world() -> ModuleType:
     """The module that makes services and events."""
-    return _module("service")
+    return load_module(Path(__file__).with_name("service.py"), "page_service")
 
 
 @pytest.fixture(scope="session")

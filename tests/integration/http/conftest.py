@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import socket
@@ -12,25 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from load_module import load_module
 
 DEADLINE = 30.0
 
 
-def _load_module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("service_fixtures", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_INGEST = _load_module(Path(__file__).parents[1] / "ingest" / "conftest.py")
+_INGEST = load_module(Path(__file__).parents[1] / "ingest" / "conftest.py", "service_fixtures")
 module_database, running, service = _INGEST.module_database, _INGEST.running, _INGEST.service
 make_service, until = _INGEST.make_service, _INGEST.until
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import tomllib
 from decimal import Decimal
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from load_module import load_module
 
 from eventsvc.errors import InvalidParameter, QueryError
 from eventsvc.query import ast
@@ -20,6 +20,7 @@ from eventsvc.query.render import render
 from eventsvc.text import numbers
 
 TESTS = Path(__file__).parents[2]
+_FUZZER = load_module(TESTS / "fuzz/fuzz_parse.py")
 NOW = 1_517_400_000_000
 EMAIL, MESSAGE = ast.Name("email"), ast.Name("message")
 
@@ -246,20 +247,11 @@ def test_reading_what_was_printed_gives_the_same_back(node: ast.Node) -> None:
     assert parse(render(node), now=0, tz="Pacific/Apia") == node
 
 
-def _fuzzer() -> Any:
-    spec = importlib.util.spec_from_file_location("fuzz_parse", TESTS / "fuzz/fuzz_parse.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_nothing_but_a_query_error_comes_out() -> None:
     """A taste of ``tests/fuzz/fuzz_parse.py``, which throws a million texts."""
-    fuzzer, chance = _fuzzer(), random.Random()
+    chance = random.Random()
     for _ in range(1500):
-        fuzzer.check(fuzzer._draw(chance), chance)
+        _FUZZER.check(_FUZZER._draw(chance), chance)
 
 
 @given(st.text(), st.integers(0, 2**32))
@@ -272,6 +264,3 @@ def test_any_text_at_all_is_read_or_refused(text: str, seed: int) -> None:
 @settings(max_examples=200)
 def test_text_of_the_languages_own_letters_is_read_or_refused(text: str, seed: int) -> None:
     _FUZZER.check(text, random.Random(seed))
-
-
-_FUZZER = _fuzzer()
