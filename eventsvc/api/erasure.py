@@ -13,7 +13,7 @@ import orjson
 from eventsvc.api import media
 from eventsvc.api.access import within
 from eventsvc.erasure import erase
-from eventsvc.errors import ErasureNotFound, InvalidBody, InvalidParameter, UnsupportedMediaType
+from eventsvc.errors import ErasureNotFound, InvalidParameter
 from eventsvc.event import format_time
 from eventsvc.log.progress import erasures
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from eventsvc.log.connection import Pool
     from eventsvc.log.progress.erasures import Erasure
 
-_BODY_LIMIT = 64 * 1024  # bytes
 _LONGEST_REASON = 500  # characters
 _LISTED = 100
 
@@ -39,9 +38,6 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     tz: str = "UTC"
     dry_run: bool = False
     until_now: bool = False
-
-
-_decode = msgspec.json.Decoder(_Asked).decode
 
 
 class Erasures:
@@ -84,13 +80,8 @@ class Erasures:
 
 
 async def _read(req: Request) -> _Asked:
-    if (req.content_type or "").partition(";")[0].strip().lower() != media.JSON:
-        raise UnsupportedMediaType(f"send {media.JSON}: q and reason, and dryRun or untilNow if you like")
-    raw = await media.read_small(req, _BODY_LIMIT)
-    try:
-        asked = _decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise InvalidBody(f"the body must be an object with q and reason: {exc}") from exc
+    how = ": q and reason, and dryRun or untilNow if you like"
+    asked = await media.read_json(req, _Asked, how=how, shape="the body must be an object with q and reason")
     if not 0 < len(asked.reason.strip()) <= _LONGEST_REASON or "\0" in asked.reason:
         raise InvalidParameter("reason", f"it must say why, in 1 to {_LONGEST_REASON} characters")
     return asked

@@ -11,7 +11,7 @@ import orjson
 from eventsvc.access import store
 from eventsvc.access.rights import Right, read_age
 from eventsvc.api import media
-from eventsvc.errors import Forbidden, InvalidBody, InvalidParameter, UnsupportedMediaType
+from eventsvc.errors import Forbidden, InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BODY_LIMIT = 64 * 1024  # bytes
 # What the command calls by other names.
 _NAMES = {"NAME": "name", "--right": "rights", "--default": "defaults", "--rate": "rate"}
 
@@ -98,10 +97,4 @@ def _show(resp: Response, made: Made) -> dict[str, Any]:
 
 
 async def _read(req: Request, kind: type[T]) -> T:
-    if (req.content_type or "").partition(";")[0].strip().lower() != media.JSON:
-        raise UnsupportedMediaType(f"send {media.JSON}")
-    raw = await media.read_small(req, _BODY_LIMIT)
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise InvalidBody(f"the body is not as /openapi.json says: {exc}") from exc
+    return await media.read_json(req, kind, how="", shape="the body is not as /openapi.json says")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import falcon
+import msgspec
 import structlog
 
 from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType, WriteQueueFull
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_SMALL = 64 * 1024  # bytes of a body that says what to do
 _FORM = "application/x-www-form-urlencoded"
 ENCODINGS = ("gzip", "zstd")
 CSV = "text/csv"
@@ -131,6 +135,29 @@ async def read_small(req: Request, limit: int) -> bytes:
     if len(raw) < length:
         raise InvalidBody(f"the body ends after {len(raw):,} of {length:,} bytes")
     return raw
+
+
+async def read_json(req: Request, kind: type[T], *, how: str, shape: str) -> T:
+    """Read a small JSON body.
+
+    Args:
+        req: the request.
+        kind: what the body must be.
+        how: what to add to "send application/json" when the body is something else.
+        shape: what to say before the reason when the body is not of this kind.
+
+    Raises:
+        UnsupportedMediaType: the body is declared to be something else than JSON.
+        BodyTooLarge: it is.
+        InvalidBody: it is not of this kind.
+    """
+    if (req.content_type or "").partition(";")[0].strip().lower() != JSON:
+        raise UnsupportedMediaType(f"send {JSON}{how}")
+    raw = await read_small(req, _SMALL)
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise InvalidBody(f"{shape}: {exc}") from exc
 
 
 class Spool:

@@ -12,6 +12,7 @@ from eventsvc.errors import QueriesQueued
 from eventsvc.query import ast
 from eventsvc.query.parse import parse
 from eventsvc.query.times import may_move
+from eventsvc.turns import Turns
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class Queries:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queries")
         self._kept = lru_cache(_KEPT)(parse)
-        self._waiting = 0
+        self._turns = Turns(1, MOST_WAITING - 1, lambda count: QueriesQueued(f"{count} long queries wait to be read"))
 
     def parse(self, text: str, *, now: int, tz: str) -> ast.Node:
         """Read a query as ``query.parse.parse`` does; the tree is kept where it is the same at any time."""
@@ -40,13 +41,8 @@ class Queries:
         """
         if len(text) <= SHORT:
             return work()
-        if self._waiting >= MOST_WAITING:
-            raise QueriesQueued(f"{self._waiting} long queries wait to be read")
-        self._waiting += 1
-        try:
+        async with self._turns:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        finally:
-            self._waiting -= 1
 
     def close(self) -> None:
         """Let the thread end."""

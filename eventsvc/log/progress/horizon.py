@@ -22,9 +22,8 @@ _LAST_SEQ_AND_PLACE = f"SELECT ({LAST_SEQ}), {IS_DISTRIBUTED}"
 # INSERT and COPY lock the parent, whichever partition the row goes to; the partitions are listed for the sake of
 # those who write to one directly. A lock that is waited for (not granted) belongs to a transaction that has no
 # seq yet: what it will draw lies beyond S. Rows stay visible in pg_locks until the commit is visible to us.
-_WRITERS = """
-    SELECT DISTINCT virtualtransaction FROM pg_locks
-    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+WRITERS = """
+    FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND relation IN (SELECT relid FROM pg_partition_tree('event'))
 """
@@ -81,7 +80,7 @@ class Horizon:
 
     def _list_writers(self) -> frozenset[str]:
         with self._connection.cursor() as cursor:
-            cursor.execute(_WRITERS)
+            cursor.execute(f"SELECT DISTINCT virtualtransaction {WRITERS}")
             return frozenset(name for (name,) in cursor)
 
 

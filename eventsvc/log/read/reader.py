@@ -13,7 +13,7 @@ from eventsvc.errors import EventNotFound
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.filter import Filter
-from eventsvc.log.progress.horizon import LAST_SEQ
+from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, Moment, Question, Row
@@ -30,12 +30,9 @@ _SPAN = sql.SQL(
 # The sequence is read before the locks: the CASE makes sure of it. Writers take the lock before they draw
 # a seq and let go of it after their rows can be seen (see horizon.py).
 _WRITERS = sql.SQL(
-    "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT EXISTS ("
-    "SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND relation IN (SELECT relid FROM pg_partition_tree('event'))"
-    ") END FROM ({} OFFSET 0) AS sequence (drawn)"
-).format(sql.SQL(LAST_SEQ))
+    "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT EXISTS (SELECT {}) END"
+    " FROM ({} OFFSET 0) AS sequence (drawn)"
+).format(sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
 MOST_HEAVY_WAITING = 8  # heavy ones
