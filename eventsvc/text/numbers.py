@@ -32,8 +32,8 @@ def read(literal: str) -> Decimal:
         number = Decimal(literal)
     except InvalidOperation as exc:  # an exponent of 20 digits
         raise OutOfRange("is beyond float64 (5e-324 to 1.8e308)") from exc
-    if not number:
-        return Decimal(0) if number.is_signed() else number
+    if not number:  # -0 and 0e5 are written as 0
+        return number if not number.is_signed() and int(number.as_tuple().exponent) <= 0 else Decimal(0)
     size = number.adjusted()
     if size >= _LARGEST and (size > _LARGEST or float(number) in (float("inf"), float("-inf"))):
         raise OutOfRange("is beyond float64 (up to 1.8e308)")

@@ -270,4 +270,4 @@ _kept_starts, _kept_anywhere, _kept_at = (lru_cache(maxsize=8192)(each) for each
 
 def _is_floats_own(text: str) -> bool:
     """Tell whether a decimal is written as the float nearest to it is."""
-    return len(text) <= _FLOAT_DIGITS and (text[-1] != "0" or text[-2] == ".")
+    return len(text) <= _FLOAT_DIGITS and (text[-1] != "0" or text[-2:] == ".0")

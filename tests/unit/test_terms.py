@@ -85,6 +85,18 @@ def test_numbers_are_read_as_they_are_written(number: Number) -> None:
     assert numbers.read(numbers.plain(number)) == number
 
 
+@pytest.mark.parametrize("text", ["0e5", "0.0e3", "-0e5", "-0.0", "0E+400", "5e0", "0.0"])
+def test_a_float_keeps_its_point_and_has_terms(text: str) -> None:
+    """Zero too, whatever its exponent."""
+    number = numbers.read_float(text)
+    assert "." in numbers.plain(number)
+    assert f"a\x00{numbers.term(number)}" in terms.code_data({"a": number}).terms
+
+
+def test_a_zero_without_a_point_has_terms() -> None:
+    assert terms.code_data({"a": numbers.read("-0.0")}).terms == ["a\x00e:", "a\x00n:0", "\\*\x00n:0"]
+
+
 @given(_NUMBERS)
 def test_a_numbers_term_is_read_again(number: Number) -> None:
     text = numbers.read_term(numbers.term(number))
