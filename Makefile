@@ -71,7 +71,8 @@ audit: setup ## known weaknesses of what the image is built from (asks pypi.org;
 fuzz: setup ## random and mutated texts for the query parser, TEXTS of them (a million)
 	$(BIN)/python tests/fuzz/fuzz_parse.py $(TEXTS)
 
-nightly: setup ## the query language on random events and real log lines, at length
+nightly: setup ## property tests with new examples; the query language on random events and real log lines, at length
+	$(BIN)/python -m pytest tests/unit --hypothesis-profile=new --timeout 3600
 	LANGUAGE_EXAMPLES=2000 LANGUAGE_LOG_LINES=30000 LANGUAGE_LOG_QUERIES=500 \
 	    $(BIN)/python -m pytest tests/integration/language --timeout 14400
 

@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
@@ -46,6 +47,12 @@ _START_SECONDS = 240.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MOST_PENDING_DROPS = 20
+
+# The same examples in every run, so that a change is never refused for what it did not cause. `make nightly` draws
+# new ones, and more of them.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("same")
 
 
 def _say(line: str) -> None:
