@@ -1,8 +1,8 @@
-"""What a query means, as frozen nodes; the parser makes them, the evaluators share nothing else.
+"""The abstract syntax tree of a query, as frozen nodes. The parser builds the tree; every evaluator reads it.
 
-Nodes are canonical: ``ne`` is NOT eq, NOT NOT is nothing, AND holds no AND and OR no OR, and everything that is
-asked of a time is a half-open span: of milliseconds for createdAt, of nanoseconds for occurredAt. Build them with
-``negation``, ``conjunction`` and ``disjunction``, which keep it so.
+A tree is canonical. ``ne`` is written as NOT eq. No NOT holds a NOT, no AND an AND, and no OR an OR. Every comparison
+with a time is a half-open span: in milliseconds for createdAt, in nanoseconds for occurredAt. ``negation``,
+``conjunction`` and ``disjunction`` build canonical nodes only.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from eventsvc.text.numbers import read_number
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A field that is a column of its own, or ``any``: every text there is; see fields.py."""
+    """A field with a column of its own, or ``any``, which stands for every text of an event; see fields.py."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A place in data; no keys stand for every place.
+    """A path into data. A path without keys stands for every path.
 
-    No key holds a dot: whether a dot is a step or part of a key makes no difference. Make one with ``path``.
+    No key holds a dot, because a dot in a query may be a step or part of a key. Use ``path`` to make a Path.
     """
 
     keys: tuple[str, ...]
@@ -37,12 +37,12 @@ Subject = Name | Path
 
 
 def path(keys: Iterable[str]) -> Path:
-    """Give the place in data with these keys."""
+    """Make a Path of these keys, which may hold dots."""
     given = tuple(keys)
     return Path(tuple(".".join(given).split("."))) if given else Path(())
 
 
-# Values are classes of their own because Python holds True == 1 == 1.0, and JSON does not.
+# Values have classes of their own because True == 1 == 1.0 in Python, but not in JSON.
 @dataclass(frozen=True, slots=True)
 class Text:
     """A string."""
@@ -52,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number, to its last digit."""
+    """A number, exact to its last digit."""
 
     value: Decimal
 
@@ -73,7 +73,7 @@ Value = Text | Number | Boolean | Null
 
 
 class Order(StrEnum):
-    """How a value lies to a bound."""
+    """How a value compares to a bound."""
 
     GT = "gt"
     GTE = "gte"
@@ -83,7 +83,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Equal:
-    """The subject is the value."""
+    """The subject is equal to the value."""
 
     subject: Subject
     value: Value
@@ -91,7 +91,7 @@ class Equal:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """The subject is one of the values."""
+    """The subject is equal to one of the values."""
 
     subject: Subject
     values: tuple[Value, ...]
@@ -99,7 +99,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """The subject has the needle in it, whatever the case."""
+    """The subject contains the needle, in any letter case."""
 
     subject: Subject
     needle: str
@@ -107,7 +107,7 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class StartsWith:
-    """The subject begins with the needle, whatever the case."""
+    """The subject begins with the needle, in any letter case."""
 
     subject: Subject
     needle: str
@@ -115,7 +115,7 @@ class StartsWith:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number in data lies so to a number, or a string to a string (by code point)."""
+    """A number in data compares in this order to a number, or a string to a string (by code point)."""
 
     subject: Path
     order: Order
@@ -124,7 +124,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The event was created at start or later, and before end: milliseconds since 1970; None is no bound."""
+    """The event was created at start or later and before end, in ms since 1970; None means no bound."""
 
     start: int | None
     end: int | None
@@ -132,7 +132,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Occurred:
-    """The event happened at start or later, and before end: nanoseconds since 1970; None is no bound."""
+    """The event happened at start or later and before end, in ns since 1970; None means no bound."""
 
     start: int | None
     end: int | None
@@ -174,12 +174,12 @@ _PLACE = re.compile("0|[1-9][0-9]*")
 
 
 def is_place(key: str) -> bool:
-    """Tell whether a key may also be a place in an array."""
+    """Tell whether a key may also be an index into an array."""
     return _PLACE.fullmatch(key) is not None
 
 
 def on_data(node: Comparison) -> Comparison:
-    """Give what a comparison of ``any`` asks of data: a number is equal to a text that reads as that number."""
+    """Give the comparison that ``any`` makes with data: there, a number equals a text that reads as the number."""
     match node:
         case Equal(_, value):
             return on_data(In(node.subject, (value,)))
@@ -191,17 +191,17 @@ def on_data(node: Comparison) -> Comparison:
 
 
 def negation(node: Node) -> Node:
-    """NOT node."""
+    """Build NOT node."""
     return node.operand if isinstance(node, Not) else Not(node)
 
 
 def conjunction(nodes: Iterable[Node]) -> Node:
-    """All of the nodes (one at least)."""
+    """Join one or more nodes by AND."""
     operands = [part for node in nodes for part in (node.operands if isinstance(node, And) else (node,))]
     return operands[0] if len(operands) == 1 else And(tuple(operands))
 
 
 def disjunction(nodes: Iterable[Node]) -> Node:
-    """Any of the nodes (one at least)."""
+    """Join one or more nodes by OR."""
     operands = [part for node in nodes for part in (node.operands if isinstance(node, Or) else (node,))]
     return operands[0] if len(operands) == 1 else Or(tuple(operands))

@@ -1,4 +1,4 @@
-"""The type checker: from one comparison as written to the node that it means, or to what is wrong with it."""
+"""The type checker: turns a comparison as written into its node, or says what is wrong with the comparison."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """What the checks need to know beside the comparison itself."""
+    """Checks comparisons; holds the query's text, the time of the question and the time zone."""
 
     text: str
     now: int
     zone: ZoneInfo
 
     def comparison(self, field: Token, operator: Token, values: list[Token]) -> ast.Node:
-        """The node of one comparison.
+        """Build the node of one comparison.
 
         Raises:
-            QueryError: names what is wrong there, and what is allowed.
+            QueryError: the comparison makes no sense. The error says what is wrong and what is allowed.
         """
         subject = self._subject(field)
         known = SUBJECTS[subject.name if isinstance(subject, ast.Name) else "data"]
@@ -65,10 +65,10 @@ class Checker:
         return ast.Name(name)
 
     def anywhere(self, literal: Token) -> ast.Node:
-        """The node of a bare string: it is contained somewhere.
+        """Build the node of a bare string, which means that any text of the event contains the string.
 
         Raises:
-            QueryError: it is empty.
+            QueryError: the string is empty.
         """
         return ast.Contains(ast.Name(ANY.name), self._needle(ANY, "ct", literal))
 
@@ -185,7 +185,7 @@ class Checker:
         )
 
 
-# What is asked of a time, and its start and end in that node's unit.
+# For each time field: its node, and a function that gives the start and end of a span in the node's unit.
 _TIMES: dict[str, tuple[Callable[[int | None, int | None], ast.Node], Callable[[Span], tuple[int, int]]]] = {
     "createdAt": (ast.Created, lambda span: (span.start, span.end)),
     "occurredAt": (ast.Occurred, lambda span: span.exact),

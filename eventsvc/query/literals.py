@@ -1,4 +1,4 @@
-"""String, number and path literals: from what is written to what is meant."""
+"""Read the string, number and path literals of a query."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KEY = re.compile(r"""\.(?:([\w@$-]+)|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))|\[(
 
 
 class WrongLiteral(Exception):
-    """A literal that cannot be read; its text says why.
+    """A literal cannot be read; the exception's text says why.
 
     Attributes:
-        offset: where in the literal.
+        offset: where the fault begins in the literal.
         width: how many characters are wrong.
         hint: what to write instead; may be empty.
     """
@@ -28,10 +28,10 @@ class WrongLiteral(Exception):
 
 
 def read_string(literal: str) -> str:
-    """What stands between the quotes, escapes replaced.
+    """Read a quoted string: remove the quotes and replace the escapes.
 
     Raises:
-        WrongLiteral: an unknown escape, or one for a character that no event holds.
+        WrongLiteral: an escape is unknown, or stands for a character that no event may hold.
     """
     if "\\" not in literal:
         return literal[1:-1]
@@ -57,10 +57,10 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def read_number(literal: str) -> Decimal:
-    """Read a JSON number, to its last digit.
+    """Read a JSON number exactly.
 
     Raises:
-        WrongLiteral: it is none, or beyond what data can hold.
+        WrongLiteral: the literal is no JSON number, or the number is larger or finer than data can hold.
     """
     if not JSON_NUMBER.fullmatch(literal):
         raise WrongLiteral(f"{literal} is not a number as JSON writes it", 0, len(literal))
@@ -71,10 +71,12 @@ def read_number(literal: str) -> Decimal:
 
 
 def read_path(field: str) -> tuple[str, tuple[str, ...]]:
-    """The first name of a field, and the keys after it; a place in an array is one, "every element" is none.
+    """Split a field into its first name and the keys after the name.
+
+    An array index such as ``[0]`` is a key. ``[]`` and ``[*]``, which mean every element, are not.
 
     Raises:
-        WrongLiteral: a quoted key with a wrong escape.
+        WrongLiteral: a quoted key has a wrong escape, or ``*`` stands for a key.
     """
     name = re.split(r"[.\[]", field, maxsplit=1)[0]
     keys = []

@@ -1,6 +1,6 @@
-"""What went wrong in a query that the grammar refuses: the place, what could stand there, and a hint.
+"""Explain why the grammar refuses a query: where the fault is, what may stand there, and a hint.
 
-Runs on the way to an error only, so it may read the text a second time.
+This code runs only for a query that is wrong already, so it can afford to parse the text a second time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _VALUES = {
 
 _FIELDS = (f"a field ({', '.join(FIELDS)}.path)", "a string to be found anywhere")
 
-# What may come next, by a token that only this place accepts: the place's name and what to say.
+# The places of a query. The key is a token that the parser accepts only at this place; the value is the place's name
+# and the list of what may stand there.
 _PLACES = {
     "FIELD": ("start", (*_FIELDS, "NOT", "an opening bracket")),
     "OPERATOR": ("operator", ()),
@@ -40,7 +41,7 @@ _PLACES = {
 }
 _CLOSING = ("AND", "OR", "a closing bracket")
 
-# Hints by place: a pattern for what stands there, and what to say. The first that fits is taken.
+# Hints for each place: a pattern for the text at the fault, and the hint. The first pattern that matches wins.
 _EVERYWHERE = (
     (r"[\u2018\u2019\u201a\u201b\u2032\u00b4`]", "use the plain quote ' (a typographic one was pasted)"),
     (r"[\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb]", 'use the plain quote " (a typographic one was pasted)'),
@@ -125,16 +126,16 @@ _LIST = (
 _IN = ((r"", "in takes its values in brackets: in ('a', 'b')"),)
 _HINTS = {"start": _START, "operator": _OPERATOR, "value": _VALUE, "end": _END, "list": _LIST, "in": _IN}
 
-# Letters and what belongs to them, or signs, but not both.
+# A run of letters, digits and the like, or a run of signs.
 _WORD = re.compile(r"[\w.@+-]+|[=<>!&|~^:*%]+")
 _UNQUOTED = re.compile(r"[\w.@+%:/*-]+|[=<>!&|~^]+")
 _KEY_HINT = "a key of other characters goes in quotes: data.'user id'"
 
 
 def explain(text: str, grammar: Lark) -> QueryError:
-    """Say what is wrong with text, which grammar has refused."""
+    """Explain why the grammar has refused text."""
     tokens, offset, refused = _read_as_far_as_possible(text, grammar)
-    # A second parser, because the first has already acted on the token that it then refused.
+    # A second parser is needed: the first one has changed its state before it refused the token.
     parser: Any = grammar.parse_interactive("")
     for token in tokens:
         parser.feed_token(token)
@@ -161,7 +162,7 @@ def _name(token: Token) -> str:
 
 
 def _expected_of(tokens: list[Token], place: str) -> tuple[str, ...]:
-    """What may follow depends on the field that the comparison is about."""
+    """List what may follow, which depends on the field that is compared."""
     name = next(_name(token) for token in reversed(tokens) if token.type == "FIELD")
     if name not in SUBJECTS:
         return ()
@@ -170,13 +171,13 @@ def _expected_of(tokens: list[Token], place: str) -> tuple[str, ...]:
 
 
 def _unreadable(text: str, offset: int, place: str) -> str:
-    """What to point at where no token fits: a word, a few signs, or a single odd character."""
+    """Give the text that the error points at where no token fits: a word, a few signs, or one odd character."""
     word = (_UNQUOTED if place == "value" else _WORD).match(text, offset)
     return word[0] if word else text[offset : offset + 1]
 
 
 def _quote_hint(text: str, offset: int, previous: Token, refused: Token | None) -> str:
-    """Hints about quotes, which depend on more than what stands at the fault."""
+    """Give a hint about quotes, which depends on more than the text at the fault."""
     if text[offset : offset + 1] not in {"'", '"'}:
         return ""
     if previous.type == "STRING" and previous.end_pos == offset:
@@ -185,11 +186,11 @@ def _quote_hint(text: str, offset: int, previous: Token, refused: Token | None) 
 
 
 def _read_as_far_as_possible(text: str, grammar: Lark) -> tuple[list[Token], int, Token | None]:
-    """The tokens before the fault, where the fault is, and the token that the grammar refused, if it is one."""
+    """Give the tokens before the fault, the fault's offset, and the token that the grammar refused, if any."""
     parser: Any = grammar.parse_interactive(text)
     tokens: list[Token] = []
     try:
-        # The parser gives a token away before it looks at it, so the last one is the one it refuses.
+        # The parser yields a token before it checks the token, so the last token yielded is the refused one.
         tokens.extend(parser.iter_parse())
     except UnexpectedCharacters as exc:
         return tokens, exc.pos_in_stream or 0, None
@@ -216,7 +217,7 @@ def _place(accepted: set[str], brackets: list[Token]) -> tuple[str, tuple[str, .
 
 
 def _no_field(text: str, token: Token) -> QueryError:
-    """What is wrong if a word where a field should be is none."""
+    """Make the error for a word that stands where a field must, but names no field."""
     name = _name(token)
     offset = token.start_pos or 0
     hint = _hint(text, offset, "start", token) or f"to look for a word: message ct '{name}'"

@@ -1,4 +1,4 @@
-"""Text → AST: limits, grammar, and the walk from Lark's tree to our nodes."""
+"""Text → AST: check the limits, parse with the grammar, and turn Lark's tree into our nodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eventsvc.query import ast, mistakes, times
 from eventsvc.query.check import Checker
 
 LONGEST = 8192  # characters
-DEEPEST = 64  # brackets and NOTs within each other
-MOST_COMPARISONS = 1024  # each value of an ``in`` is one
+DEEPEST = 64  # levels of brackets and NOTs
+MOST_COMPARISONS = 1024  # each value of an ``in`` counts as a comparison
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -25,11 +25,11 @@ def parse(text: str, *, now: int, tz: str = "UTC") -> ast.Node:
 
     Args:
         text: the query.
-        now: what ``now`` stands for, milliseconds since 1970.
+        now: the time that ``now`` stands for, in milliseconds since 1970.
         tz: the IANA time zone of dates without a time, and of times without an offset.
 
     Raises:
-        QueryError: it cannot be read, makes no sense or is too large.
+        QueryError: the query cannot be read, makes no sense or is too large.
         InvalidParameter: there is no such time zone.
     """
     zone = times.zone(tz)
@@ -61,7 +61,7 @@ class _TooLarge(Exception):
 
 
 class _Limits:
-    """Counts while tokens pass, so that nothing deep or long is ever built."""
+    """Counts tokens on their way to the parser, so that the parser never builds a deep or a long tree."""
 
     always_accept = ()
 

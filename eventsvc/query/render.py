@@ -1,4 +1,4 @@
-"""AST → text: canonical, with as few brackets as can be; reading it again gives the same AST."""
+"""AST → canonical text with as few brackets as possible. Parsing the text gives the same AST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESCAPE_TABLE = str.maketrans(_ESCAPES)
 
 
 def render(node: ast.Node) -> str:
-    """Write a query that means node, whatever the time and the time zone it is read in."""
+    """Write the query of a node. The query means the same at any time and in any time zone."""
     match node:
         case ast.Or(operands):
             return " OR ".join(render(operand) for operand in operands)
@@ -58,7 +58,7 @@ def _comparison(node: ast.Comparison) -> str:  # noqa: PLR0911  (one for each no
 
 
 def _span(node: ast.Created | ast.Occurred, operator: str) -> str:
-    """Write what is asked of a time; the operator is for a span with both ends."""
+    """Write a span of time; the operator is used for a span with both ends."""
     created = isinstance(node, ast.Created)
     name, show = ("createdAt", format_instant) if created else ("occurredAt", format_exact)
     if node.end is None:

@@ -1,4 +1,4 @@
-"""Time literals: each is a span of time, so that days and instants compare alike."""
+"""Read and write times. Each time literal becomes a span, so that days and instants compare alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventsvc.errors import InvalidParameter
 
 _DAY = 86_400_000  # milliseconds
 NANOSECONDS = 1_000_000  # in a millisecond
-_DIGITS = 9  # after the second: a nanosecond
+_DIGITS = 9  # of a fraction of a second: nanoseconds
 _EPOCH = date(1970, 1, 1).toordinal()
 EARLIEST = (date.min.toordinal() - _EPOCH) * _DAY
 LATEST = (date.max.toordinal() + 1 - _EPOCH) * _DAY - 1
@@ -29,7 +29,7 @@ _LAST = re.compile(r"last\s+(?:([0-9]+)\s+)?(second|minute|hour|day|week)s?", re
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 _MOVING = re.compile(r"now|last|yesterday|today|tomorrow|\\")  # an escape may stand for a letter
 
-# What people and programs write, and what to write instead; the first that fits is taken.
+# What people and programs write, and what to write instead. The first pattern that matches wins.
 _HINTS = (
     (r"now\s*/", "write 'today', 'yesterday' or a date"),
     (r"now\s*[-+]\s*\d+\s*(?:M|mo|y)", "months and years have no fixed length: write now-30d, or a date"),
@@ -54,7 +54,7 @@ _SLASHED = re.compile(r"now\s*/\s*[a-zA-Z]$|\d{1,4}/\d{1,2}/\d{1,4}|.*\[")
 
 
 class NotATime(Exception):
-    """A literal that cannot be read; the text says why.
+    """A literal is no time; the exception's text says why.
 
     Attributes:
         hint: what to write instead; may be empty.
@@ -67,14 +67,14 @@ class NotATime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From start until before end, milliseconds since 1970.
+    """A half-open span of time, from start until before end, in milliseconds since 1970.
 
-    An instant between two milliseconds is an empty span at the next one: nothing equals it, and what is
-    greater than it begins there.
+    An instant between two milliseconds is an empty span at the later millisecond: no createdAt equals such an
+    instant, and the first createdAt greater than the instant is that millisecond.
 
     Attributes:
-        fine: the same in nanoseconds, where it does not follow from the milliseconds: such an instant is one
-            nanosecond, and an empty span if it lies between two of those.
+        fine: start and end in nanoseconds, for an instant that is finer than a millisecond. The span is one nanosecond
+            long, or empty if the instant lies between two nanoseconds. None: the milliseconds are exact.
     """
 
     start: int
@@ -83,15 +83,15 @@ class Span:
 
     @property
     def exact(self) -> tuple[int, int]:
-        """Start and end in nanoseconds since 1970."""
+        """The start and the end in nanoseconds since 1970."""
         return self.fine or (self.start * NANOSECONDS, self.end * NANOSECONDS)
 
 
 def zone(name: str) -> ZoneInfo:
-    """The time zone of an IANA name.
+    """Look up a time zone by its IANA name.
 
     Raises:
-        InvalidParameter: there is none of that name.
+        InvalidParameter: there is no time zone of this name.
     """
     try:
         return ZoneInfo(name)
@@ -100,15 +100,15 @@ def zone(name: str) -> ZoneInfo:
 
 
 def may_move(text: str) -> bool:
-    """Tell whether a query may mean something else at another time; False is certain."""
+    """Tell whether a query's meaning may depend on the time it is asked. False is certain, True is a guess."""
     return _MOVING.search(text) is not None
 
 
 def read_time(text: str, *, now: int, tz: ZoneInfo) -> Span:
-    """What a literal stands for.
+    """Read a time literal.
 
     Raises:
-        NotATime: it is no date, time, span or ``now``.
+        NotATime: the literal is no date, time, span or ``now``.
     """
     first, slash, second = text.partition("/")
     if slash and not _SLASHED.match(text):
@@ -141,7 +141,7 @@ def _day_of(now: int, tz: ZoneInfo) -> date:
 
 
 def _whole_month(match: re.Match[str], tz: ZoneInfo) -> Span:
-    """Give a month's span, or a year's."""
+    """Give the span of a month or of a year."""
     year, month = int(match[1]), int(match[2] or 1)
     if not 1 <= year <= date.max.year or not 1 <= month <= 12:  # noqa: PLR2004
         raise NotATime(f"there is no {'month' if match[2] else 'year'} {match[0]}")
@@ -152,7 +152,7 @@ def _whole_month(match: re.Match[str], tz: ZoneInfo) -> Span:
 
 
 def _step(sign: str, count: str, unit: str) -> int:
-    if len(count) > 12:  # noqa: PLR2004  (digits: beyond every year there is)
+    if len(count) > 12:  # noqa: PLR2004  (digits: beyond the year 9999 in any unit)
         raise NotATime("the time lies outside the years 1 to 9999")
     return int(sign + count) * _UNITS[unit]
 
@@ -180,7 +180,7 @@ def _midnight(day: date, tz: ZoneInfo) -> int:
 
 
 def _offset(day: date, clock: time, tz: ZoneInfo) -> int:
-    # A time that the clocks skip gets the offset before the jump, one that they show twice the first.
+    # A local time that the clocks skip gets the offset before the jump. A time that occurs twice gets the first offset.
     offset = datetime.combine(day, clock, tzinfo=tz).utcoffset() or timedelta()
     return offset // timedelta(milliseconds=1)
 
@@ -222,7 +222,7 @@ def _why_not(text: str) -> str:
 
 
 def format_instant(milliseconds: int) -> str:
-    """RFC 3339 in UTC with milliseconds and Z."""
+    """Write a time as RFC 3339 in UTC, with milliseconds and Z."""
     days, rest = divmod(milliseconds, _DAY)
     instant = datetime.combine(date.fromordinal(days + _EPOCH), time(), tzinfo=UTC) + timedelta(milliseconds=rest)
     return instant.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -232,12 +232,12 @@ _LAST_NANOSECOND = 2**63 - 1
 
 
 def within(nanoseconds: int) -> int:
-    """Give the nearest moment that the stores can hold; no event happened before the first or at the last."""
+    """Give the nearest time that both stores can hold. No event has a time before the first or at the last one."""
     return min(max(nanoseconds, 0), _LAST_NANOSECOND)
 
 
 def format_exact(nanoseconds: int) -> str:
-    """RFC 3339 in UTC with Z and milliseconds, or as many digits as are needed, up to nine."""
+    """Write a time as RFC 3339 in UTC with Z, and with three, six or nine digits after the second as needed."""
     milliseconds, rest = divmod(nanoseconds, NANOSECONDS)
     text = format_instant(milliseconds)
     return f"{text[:-1]}{rest:06}".removesuffix("000") + "Z" if rest else text

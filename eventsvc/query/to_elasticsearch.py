@@ -1,6 +1,6 @@
-"""AST → an Elasticsearch query for filter context: no scoring anywhere.
+"""AST → an Elasticsearch query in filter context, without scoring.
 
-What an index cannot answer exactly is not answered at all: the result is None then, and the search runs in SQL.
+If no query on the index has exactly the meaning of the AST, the result is None and the search runs in SQL.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from eventsvc.text.letters import fold
 
 Query = dict[str, Any]
 
-# Lucene refuses to build an automaton for about 400 repeated characters, path and needle together.
+# Lucene refuses to build an automaton of about 400 repeated characters, path and needle together.
 LONGEST_WILDCARD = 256
 # Elasticsearch refuses more than 1,000 UTF-16 units (index.max_regex_length), the path in data included.
 LONGEST_PREFIX = 400
-# Elasticsearch refuses 30 levels (indices.query.bool.max_nested_depth); the search adds some of its own.
+# Elasticsearch refuses 30 levels (indices.query.bool.max_nested_depth); the search adds some levels of its own.
 DEEPEST = 24
 
 _ORDERS = {
@@ -31,11 +31,11 @@ _ORDERS = {
 
 
 class _Inexact(Exception):
-    """The index cannot express this."""
+    """No query on the index has exactly this meaning."""
 
 
 def to_elasticsearch(node: ast.Node) -> Query | None:
-    """Compile node; None if no query on the index has exactly this meaning."""
+    """Compile a node; None if no query on the index has exactly its meaning."""
     try:
         return _query(node, 1)
     except _Inexact:
@@ -58,7 +58,7 @@ def _query(node: ast.Node, level: int) -> Query:
 
 
 def _all(operands: tuple[ast.Node, ...], level: int) -> Query:
-    """One bool for a conjunction, its negations and, if there is just one, its disjunction."""
+    """Build one bool query for a conjunction, its negations and, if there is exactly one, its disjunction."""
     choices = [operand for operand in operands if isinstance(operand, ast.Or)]
     own = choices[0] if len(choices) == 1 else None
     plain = [operand for operand in operands if operand is not own and not isinstance(operand, ast.Not)]
@@ -75,7 +75,7 @@ def _alternatives(nodes: list[ast.Node]) -> tuple[ast.Node, ...]:
 
 
 def _any(operands: tuple[ast.Node, ...], level: int) -> list[Query]:
-    """The alternatives; all that are equalities become one terms query a field, however many there are."""
+    """Build the queries of a disjunction; all equalities on a field become one terms query."""
     equalities: dict[str, list[str]] = {}
     queries = []
     for operand in operands:
@@ -138,7 +138,7 @@ def _either(queries: list[Query]) -> Query:
 
 
 def _label(keys: tuple[str, ...]) -> str:
-    """Give how the terms at a path begin; terms say one place in an array at most, and only one of the first."""
+    """Give the prefix of the terms at a path. A term holds at most one array index, and only a small index."""
     places = [key for key in keys if ast.is_place(key)]
     if len(places) > 1 or any(len(place) > 4 or int(place) >= terms.MOST_PLACES for place in places):  # noqa: PLR2004
         raise _Inexact
@@ -146,7 +146,7 @@ def _label(keys: tuple[str, ...]) -> str:
 
 
 def _exact_terms(node: ast.Equal | ast.In) -> dict[str, list[str]]:
-    """Give the terms of which one must be there, by field."""
+    """Map each field to its terms; an event matches if one of the terms is there."""
     values, subject = (node.values if isinstance(node, ast.In) else (node.value,)), node.subject
     if isinstance(subject, ast.Path):
         label = _label(subject.keys)
@@ -219,7 +219,7 @@ def _triples(field: str, needle: str, *, at_start: bool) -> Query:
 
 
 def _range(node: ast.Range) -> Query:
-    """Between the bound and the end of the terms of its type, which is one character past the type's last."""
+    """Build a range from the bound to the end of the terms of the bound's type (one character past the last term)."""
     label = _label(node.subject.keys)
     if isinstance(node.bound, ast.Text):
         if len(node.bound.value) > terms.LONGEST_TEXT:

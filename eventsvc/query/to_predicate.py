@@ -1,8 +1,8 @@
-"""AST → a test of one event: for the live tail, which filters events before any store has indexed them.
+"""AST → a Python test of one event, for the live tail, which filters events before the index holds them.
 
-Each event is unpacked once, whoever asks: equality is a look into a set, order a look at the least and the greatest
-value, and ``ct`` one search in all texts of a place. So the time a query takes grows with the event plus the query,
-not with the one times the other.
+Each event is unpacked once for all queries. Equality is a look-up in a set, an order compares the least or the
+greatest value, and ``ct`` searches all texts of a path at once. So the time for a query grows with the size of the
+event plus the size of the query, not with their product.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eventsvc.text import numbers
 from eventsvc.text.letters import fold
 from eventsvc.text.numbers import Number
 
-# No text of an event or a query holds it.
+# Separates texts; no text of an event or of a query holds a NUL.
 _BETWEEN = "\0"
 _LONGEST_PLACE = 6  # digits; no array of an event has more elements
 
@@ -33,7 +33,7 @@ _ORDERS: dict[ast.Order, Callable[[Any, Any], bool]] = {
 
 
 class Values:
-    """All values at one path of data; arrays on the way, and at its end, stand for their elements."""
+    """All values at one path of data. An array on the path or at its end stands for its elements."""
 
     def __init__(self, values: Iterable[Any]) -> None:
         self._values: list[Any] = []
@@ -52,7 +52,7 @@ class Values:
         return bool(self._values)
 
     def elements(self, key: str) -> list[Any]:
-        """Give what stands at a place of the arrays."""
+        """List the elements that the arrays at this path have at an index, which is given as a key."""
         if not self._arrays or not ast.is_place(key) or len(key) > _LONGEST_PLACE:
             return []
         place = int(key)
@@ -60,12 +60,12 @@ class Values:
 
     @property
     def plain(self) -> Iterator[Any]:
-        """Those that hold no others."""
+        """The values that are not objects."""
         return (value for value in self._values if not isinstance(value, dict))
 
     @cached_property
     def inside(self) -> dict[str, list[Any]]:
-        """What the objects among the values hold, by key."""
+        """Each key of the objects among the values, with the key's values."""
         found: dict[str, list[Any]] = {}
         for value in self._values:
             if isinstance(value, dict):
@@ -75,38 +75,38 @@ class Values:
 
     @cached_property
     def texts(self) -> frozenset[str]:
-        """The strings."""
+        """The strings among the values."""
         return frozenset(value for value in self._values if isinstance(value, str))
 
     @cached_property
     def numbers(self) -> frozenset[Number]:
-        """The numbers."""
+        """The numbers among the values."""
         return frozenset(value for value in self._values if _is_number(value))
 
     @cached_property
     def words(self) -> frozenset[bool | None]:
-        """What there is of true, false and null."""
+        """Those of true, false and null that are among the values."""
         return frozenset(value for value in self._values if value is None or isinstance(value, bool))
 
     @cached_property
     def folded(self) -> str:
-        """The strings as ``ct`` and ``sw`` compare them, a NUL before each."""
+        """The strings in the form that ``ct`` and ``sw`` compare, each after a NUL."""
         return fold("".join(_BETWEEN + text for text in self.texts))
 
     @cached_property
     def shown(self) -> str:
-        """The same with the numbers' digits."""
+        """The strings as in ``folded``, then the digits of the numbers, each after a NUL."""
         return self.folded + "".join(_BETWEEN + numbers.plain(value) for value in self._values if _is_number(value))
 
     @cached_property
     def ends(self) -> dict[type[ast.Value], tuple[Any, Any]]:
-        """The least and the greatest number and string."""
+        """The least and the greatest number, and the least and the greatest string."""
         kinds = ((ast.Number, self.numbers), (ast.Text, self.texts))
         return {kind: (min(values), max(values)) for kind, values in kinds if values}
 
 
 class Candidate:
-    """An event under test, for any number of queries; what one of them has read of it the next need not read again."""
+    """An event under test for any number of queries. Parts that a query has unpacked are kept for the next query."""
 
     def __init__(self, event: Event) -> None:
         self.event = event
@@ -114,13 +114,13 @@ class Candidate:
         self._at: dict[tuple[str, ...], Values] = {}
 
     def folded(self, name: str) -> str:
-        """A text field as ``ct`` and ``sw`` compare it."""
+        """Give a text field in the form that ``ct`` and ``sw`` compare."""
         if name not in self._folded:
             self._folded[name] = fold(getattr(self.event, name))
         return self._folded[name]
 
     def at(self, keys: tuple[str, ...]) -> Values:
-        """The values at a path of data, whose dots are steps or parts of keys; without keys, data itself."""
+        """Give the values at a path of data, whose dots may be steps or parts of keys. No keys: data itself."""
         found = self._at.get(keys)
         if found is None:
             found = self._at[keys] = Values(self._reach(keys) if keys else (self.event.parsed_data(),))
@@ -138,7 +138,7 @@ class Candidate:
 
     @cached_property
     def anywhere(self) -> str:
-        """Every text there is as ``ct`` and ``sw`` compare it, a NUL before each."""
+        """Every text of the event in the form that ``ct`` and ``sw`` compare, each after a NUL."""
         return "".join(_BETWEEN + self.folded(name) for name in TEXTS) + self.leaves.shown
 
 
@@ -153,7 +153,7 @@ _ValuesTest = Callable[[Values], bool]
 
 
 def to_predicate(node: ast.Node) -> Predicate:
-    """Compile node to a function that says whether an event matches."""
+    """Compile a node to a function that tells whether an event matches."""
     match node:
         case ast.And(operands):
             tests = [to_predicate(operand) for operand in operands]
@@ -268,7 +268,7 @@ def _is_one_of(values: tuple[ast.Value, ...]) -> _ValuesTest:
 
 def _lies(order: ast.Order, bound: ast.Text | ast.Number) -> _ValuesTest:
     compare, limit, kind = _ORDERS[order], bound.value, type(bound)
-    # Some value lies above a bound if the greatest does, and some below if the least does.
+    # Some value is above a bound if the greatest is, and some value is below a bound if the least is.
     end = 1 if order in (ast.Order.GT, ast.Order.GTE) else 0
     return lambda found: kind in found.ends and compare(found.ends[kind][end], limit)
 

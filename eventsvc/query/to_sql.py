@@ -1,6 +1,6 @@
 """AST → a boolean SQL expression over table event's columns, and its parameters.
 
-Every literal, keys of data included, is a parameter; a column's name comes from fields.py alone.
+Every literal is a parameter, the keys of data included. The names of columns come from fields.py alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from eventsvc.text.letters import fold
 Sql = tuple[str, list[Any]]
 
 _ORDERS = {ast.Order.GT: ">", ast.Order.GTE: ">=", ast.Order.LT: "<", ast.Order.LTE: "<="}
-_MOST_JOINED = 4  # keys of a path; they can be read in eight ways
+_MOST_JOINED = 4  # keys of a path: such a path can be read in eight ways
 
 
 def to_sql(node: ast.Node) -> Sql:
-    """Compile node: SQL with ``%s`` placeholders, and the values for them in order."""
+    """Compile a node to SQL with ``%s`` placeholders and the values of the placeholders, in order."""
     match node:
         case ast.And(operands):
             return _joined(" AND ", operands)
@@ -93,7 +93,7 @@ def _plain(value: ast.Value) -> Any:
 
 
 def _anywhere(node: ast.Comparison) -> Sql:
-    """Look at every text there is: the text fields, and all values of data, numbers by their digits."""
+    """Compare every text of the event: the text fields, and all values of data (numbers by their digits)."""
     parts = [_on_column(name, node) for name in TEXTS] + [_on_data(ast.Path(()), ast.on_data(node))]
     return " OR ".join(f"({text})" for text, _ in parts), [value for _, values in parts for value in values]
 
@@ -105,7 +105,7 @@ def _on_data(path: ast.Path, node: ast.Comparison) -> Sql:
 
 
 def _values_at(path: ast.Path) -> Sql:
-    """Give what stands in a FROM for the values at a place, one to a row."""
+    """Build the FROM item that gives the values at a path, one value a row."""
     if not path.keys:
         return "jsonb_path_query(data, '$.**') AS value", []
     if len(path.keys) > _MOST_JOINED or any(map(ast.is_place, path.keys)):
@@ -115,22 +115,23 @@ def _values_at(path: ast.Path) -> Sql:
 
 
 def _joined_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Give all ways to read a path: each of its dots is a step, or part of a key."""
+    """List all ways to read a path: each dot is a step, or part of a key."""
     for size in range(1, len(keys)):
         yield from ((".".join(keys[:size]), *rest) for rest in _joined_keys(keys[size:]))
     yield (".".join(keys),)
 
 
 def _json_path(keys: tuple[str, ...]) -> str:
-    """Write a jsonpath to all values at a place.
+    """Write a jsonpath to all values at a path.
 
-    ``[*]`` gives an array's elements, and anything else as it is; there are as many as arrays can be nested.
+    ``[*]`` unwraps an array and leaves any other value as it is. The jsonpath repeats ``[*]`` as often as arrays can
+    be nested.
     """
     unwrap = "[*]" * (DATA_DEPTH - len(keys) + 1)
     return "$" + unwrap + "".join(f".{json.dumps(key, ensure_ascii=False)}{unwrap}" for key in keys)
 
 
-# CASE, because only it keeps PostgreSQL from trying the cast on a value of another type first.
+# Only CASE keeps PostgreSQL from trying the cast on a value of another type first.
 _NUMBER = "CASE WHEN jsonb_typeof(value) = 'number' THEN value::numeric {} END"
 _TEXT = "CASE WHEN jsonb_typeof(value) = 'string' THEN (value #>> '{{}}') {} END"
 _FOLDED = "CASE WHEN jsonb_typeof(value) IN {} THEN event_fold(value #>> '{{}}') LIKE %s END"
@@ -177,6 +178,6 @@ def _json_word(value: ast.Boolean | ast.Null) -> str:
 
 
 def data_rows(path: ast.Path) -> Sql:
-    """Give the values at a place in data as a subquery with the one column ``value``, arrays taken apart."""
+    """Build a subquery of the values at a path, with one column ``value`` and one row an array element."""
     source, place = _values_at(path)
     return f"(SELECT value FROM {source})", place  # noqa: S608  (one of three constants)
