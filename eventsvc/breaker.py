@@ -1,4 +1,4 @@
-"""A circuit breaker: what is away must not cost every request the time it takes to find that out."""
+"""A circuit breaker: when a server is away, requests must not each wait for a time-out to find out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
-# A failure that comes quickly costs nothing, and trying again is how recovery is noticed at once.
+# A quick failure costs nothing, and trying again notices at once that the server is back.
 _QUICK = 0.1  # seconds
 
 
 class Breaker:
-    """Closed: go ahead. Open: do not even try; a probe in the background closes it again.
+    """While closed, callers use the server. While open, callers do not try; a probe in the background closes it again.
 
-    No request is ever spent on finding out whether the other side is back.
+    No request is spent on finding out whether the server is back.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Breaker:
 
     @property
     def closed(self) -> bool:
-        """Whether to try."""
+        """Whether callers may use the server."""
         return self._probing is None
 
     def failed(self, began: float) -> None:
-        """Say that an attempt failed which began at this ``time.monotonic()``."""
+        """Report a failed attempt that began at this ``time.monotonic()``."""
         if self._probing is None and time.monotonic() - began >= _QUICK:
             _log.warning("it does not answer: doing without it until it does", what=self._name)
             self._probing = asyncio.create_task(self._probe_until_back())
@@ -53,7 +53,7 @@ class Breaker:
                 return
 
     async def close(self) -> None:
-        """Stop probing."""
+        """Stop the probe."""
         probing, self._probing = self._probing, None
         if probing is not None:
             probing.cancel()

@@ -1,4 +1,4 @@
-"""A few at a time; the others wait for their turn, as long as they are not too many."""
+"""Let a few callers in at a time. Others wait for their turn, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from eventsvc.errors import SearchesQueued
 
 
 def refuse_search(count: int) -> SearchesQueued:
-    """Make the error for a search that comes when too many run or wait."""
+    """Make the error for a search that is refused because too many run or wait."""
     return SearchesQueued(f"{count} searches run or wait")
 
 
 class Turns:
-    """An async context manager; whoever comes when too many wait is refused.
+    """An async context manager that admits a few callers at a time and refuses callers when too many wait.
 
     Args:
-        at_once: how many may be inside.
-        most_waiting: how many more may wait.
-        refuse: makes the error for who is refused, out of how many are inside or wait.
+        at_once: how many callers may be inside.
+        most_waiting: how many more callers may wait.
+        refuse: makes the error for a refused caller, given how many callers are inside or wait.
     """
 
     def __init__(self, at_once: int, most_waiting: int, refuse: Callable[[int], Exception] = refuse_search) -> None:
@@ -30,7 +30,7 @@ class Turns:
         """Wait for a place.
 
         Raises:
-            SearchesQueued: too many wait already; or what ``refuse`` makes.
+            SearchesQueued: too many callers wait already (or the error that ``refuse`` makes).
         """
         if self._count >= self._most:
             raise self._refuse(self._count)
@@ -42,6 +42,6 @@ class Turns:
             raise
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Give the place to the next."""
+        """Let the next caller in."""
         self._places.release()
         self._count -= 1

@@ -1,1 +1,1 @@
-"""Out of both stores: hits from the index and the tail from the log, joined into one exact answer."""
+"""Searches in both stores: joins hits of the index and the tail of the log into one exact answer."""

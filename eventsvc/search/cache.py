@@ -1,4 +1,4 @@
-"""Answers of the index, kept: an answer about some moment of the log never changes."""
+"""A cache of index answers. What the index answers about one state of the log never changes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any, Protocol
 from eventsvc.log.read.state import Moment
 
 Key = tuple[object, ...]
-Kept = tuple[Moment, Any]  # the moment that an answer is about, and the answer
+Kept = tuple[Moment, Any]  # the state of the log that an answer is about, and the answer
 
 
 class Weighty(Protocol):
-    """Something that knows about how much memory it takes."""
+    """A value that can estimate its own size in memory."""
 
     def weigh(self) -> int:
-        """Estimate the bytes it takes."""
+        """Estimate the bytes that the value takes."""
 
 
 class Cache:
-    """The most recently used answers that fit into so many bytes; one per key, the latest put in."""
+    """Keeps the most recently used answers, up to a number of bytes. Each key has one answer: the latest."""
 
     def __init__(self, size: int) -> None:
         self._size, self._used = size, 0
         self._kept: OrderedDict[Key, tuple[Kept, int]] = OrderedDict()
 
     def get(self, key: Key) -> Kept | None:
-        """Give what is kept under a key."""
+        """Give the answer of a key and the state that it is about."""
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
     def put(self, key: Key, base: Moment, answer: Weighty) -> None:
-        """Keep an answer, in the place of an older one, and of others if need be."""
+        """Keep an answer. It replaces an older answer of the same key and, if space is short, the least used ones."""
         self.drop(key)
         weight = len(repr(key)) + answer.weigh()
         self._kept[key] = (base, answer), weight
@@ -42,7 +42,7 @@ class Cache:
             self.drop(next(iter(self._kept)))
 
     def drop(self, key: Key) -> None:
-        """Forget an answer."""
+        """Remove the answer of a key, if there is one."""
         if key in self._kept:
             self._used -= self._kept.pop(key)[1]
 

@@ -18,8 +18,8 @@ class Context:
     """An event between its neighbours, each side oldest first.
 
     Attributes:
-        more_before: whether there are older ones than those in ``before``.
-        more_after: whether there are newer ones than those in ``after``.
+        more_before: whether there are events older than those in ``before``.
+        more_after: whether there are events newer than those in ``after``.
     """
 
     before: tuple[Event, ...]
@@ -30,7 +30,7 @@ class Context:
 
 
 class Neighbours:
-    """Finds the neighbours of events; they include everything that was acknowledged before the question."""
+    """Finds the neighbours of events, among all events that were acknowledged before the request."""
 
     def __init__(self, reader: Reader, search: Search) -> None:
         self._reader, self._search = reader, search
@@ -39,10 +39,10 @@ class Neighbours:
         """Give an event's context.
 
         Args:
-            event: the one in the middle.
-            query: which events count as neighbours.
-            before: at most so many older ones.
-            after: at most so many newer ones.
+            event: the event in the middle.
+            query: selects the events that count as neighbours.
+            before: how many older events at most.
+            after: how many newer events at most.
 
         Raises:
             LogUnavailable: PostgreSQL is away.
@@ -52,11 +52,11 @@ class Neighbours:
         if query.node is not None:
             older, newer = await self._matching(query, around)
         else:
-            # PERF: (created_at, seq) is the order of an index of the log, which so needs no help by the other store.
+            # PERF: PostgreSQL has an index on (created_at, seq), so Elasticsearch need not be asked.
             rows = await self._reader.whole(query.log, around)
             older = [found for found in reversed(rows.events) if found.position < event.position]
             newer = [found for found in rows.events if found.position > event.position]
-        # The closest ones, as many as were asked for and as fit into an answer.
+        # Take the closest events, up to the number asked for and the size of an answer.
         nearest_older = fit(older[:before], PAGE_BYTES // 2)
         nearest_newer = fit(newer[:after], PAGE_BYTES // 2)
         return Context(

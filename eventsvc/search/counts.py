@@ -1,4 +1,4 @@
-"""Which counts are wanted, and what was counted: sums that both stores add to."""
+"""Requests for counts, and counts: both stores count, and the sums are added up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from eventsvc.log.read.counts import Calendar, Column, Grouping, Inside, Key, Me
 from eventsvc.query import ast
 from eventsvc.query.to_sql import data_rows
 
-# All values are asked of the index, so that sums with the tail are exact; with more than this PostgreSQL counts.
+# The index must list all values, so that sums with the tail are exact. With more values, PostgreSQL counts instead.
 MOST_VALUES = 10_000
 MOST_BUCKETS = 10_000
-MOST_INSIDE = 1_000  # the same for a place in data, of whose values each is asked for by itself
-MOST_CELLS = 50_000  # buckets of all the top values together
+MOST_INSIDE = 1_000  # values of a path in data, because each value is a filter of its own
+MOST_CELLS = 50_000  # buckets of all top values together
 _WEIGHT = 150  # bytes of one count in a dict
 
 MINUTE = 60_000
@@ -29,17 +29,17 @@ COUNTED = frozenset({"email", "environment", "component"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which counts.
+    """A request for counts.
 
     Attributes:
         interval: a key of STEPS or UNITS, or "" for no counts over time.
-        zone: of days and weeks.
-        by: whose values are counted, in all combinations that events have.
-        top: how many of them; the others are only summed up.
+        zone: the time zone of days and weeks.
+        by: the fields and paths whose values are counted, in all combinations that events have.
+        top: how many values are listed; the other values are only summed up.
         time: the field that is cut into intervals.
-        distinct: whose distinct values are counted.
-        numbers: places in data whose numbers are summed up.
-        percentiles: of these, between 0 and 100.
+        distinct: the fields and paths whose distinct values are counted.
+        numbers: paths in data whose numbers are summed up.
+        percentiles: the percentiles of these numbers, between 0 and 100.
     """
 
     interval: str = ""
@@ -52,7 +52,7 @@ class Wanted:
     percentiles: tuple[float, ...] = ()
 
     def grouping(self, most: Most) -> Grouping:
-        """Say it to the log."""
+        """Translate the request for PostgreSQL."""
         step: Step | Calendar | None = None
         if self.interval in STEPS:
             step = Step(STEPS[self.interval])
@@ -70,13 +70,13 @@ class Wanted:
 
     @property
     def in_index(self) -> bool:
-        """Whether the index can count this exactly, unless it has too many values."""
+        """Whether the index can count this exactly, as long as there are not too many values."""
         of_by = [each for each in self.by if isinstance(each, ast.Path)]
         return not self.numbers and len(of_by) <= 1 and all(map(_is_counted, (*self.by, *self.distinct)))
 
     @property
     def paths(self) -> tuple[ast.Path, ...]:
-        """The places in data whose values are counted, each once."""
+        """The paths in data whose values are counted, each once."""
         return tuple(dict.fromkeys(each for each in (*self.by, *self.distinct) if isinstance(each, ast.Path)))
 
 
@@ -97,14 +97,14 @@ def _inside(path: ast.Path) -> Inside:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted.
+    """The counts of both stores together.
 
     Attributes:
-        missing: events that have no value of one of what was counted by.
-        valued: the sum of the counts of all values, the top ones or not.
-        values: coded values (see ``log.read.counts``) and their count.
-        cells: the same by stretches of time; of the top values only.
-        distinct: how many distinct values there are of each.
+        missing: how many events lack a value of one of ``Wanted.by``.
+        valued: the sum of the counts of all values, not only of the top values.
+        values: coded values (see ``log.read.counts``) and their counts.
+        cells: the counts of the top values over time.
+        distinct: the number of distinct values of each of ``Wanted.distinct``.
     """
 
     total: int
@@ -117,16 +117,16 @@ class Counts:
     numbers: tuple[Measured, ...] = ()
 
     def top(self, most: int) -> list[Key]:
-        """List the values with the highest counts; of equals the first in the order of their texts."""
+        """List the values with the highest counts; values of equal count come in the order of their texts."""
         return sorted(self.values, key=lambda key: (-self.values[key], key))[:most]
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What one store has counted, all of it, so that it can be added to another's.
+    """All that one store has counted, so that the counts of another store can be added.
 
     Attributes:
-        distinct: the values of each.
+        distinct: the distinct values themselves, for each of ``Wanted.distinct``.
     """
 
     total: int
@@ -136,7 +136,7 @@ class Gathered:
     distinct: tuple[frozenset[str], ...]
 
     def weigh(self) -> int:
-        """Estimate the bytes it takes."""
+        """Estimate the bytes that the counts take."""
         sizes = (len(self.buckets), len(self.values), *map(len, self.distinct))
         texts = sum(len(text) for key in self.values for text in key) + sum(map(len, _all(self.distinct)))
         return _WEIGHT * (1 + sum(sizes)) + texts
@@ -151,7 +151,7 @@ class Gathered:
         )
 
     def summed(self) -> Counts:
-        """Give the counts."""
+        """Reduce lists of values to counts."""
         return Counts(
             self.total,
             self.missing,
@@ -167,13 +167,13 @@ def _all(sets: Iterable[Iterable[str]]) -> Iterable[str]:
 
 
 def gathered(tally: Tally) -> Gathered:
-    """Take a tally that lists distinct values themselves."""
+    """Convert a tally that lists the distinct values."""
     distinct = tuple(frozenset(each) for each in tally.distinct if not isinstance(each, int))
     return Gathered(tally.total, tally.missing, tally.buckets, tally.values, distinct)
 
 
 def counted(tally: Tally) -> Counts:
-    """Take a tally that holds all that is wanted."""
+    """Convert a tally that PostgreSQL has made of all events."""
     distinct = tuple(each for each in tally.distinct if isinstance(each, int))
     return Counts(
         tally.total,

@@ -1,14 +1,15 @@
-"""Index and tail, joined into one exact answer.
+"""Join an answer of the index and an answer of the log into one exact answer.
 
-The index is asked about a moment of the log that was seen a little earlier: for the events up to that moment's
-watermark. Then one statement, one snapshot, reads what lies past that watermark, and the state of the log. If that
-state still extends the earlier moment, each event is on exactly one side, whatever the indexer does meanwhile:
+A search uses a state M of the log that was read a little earlier. The index answers for the events up to the watermark
+of M. Then one SQL statement, which is one snapshot, reads the events past this watermark and the present state N. If N
+extends M, each event is on exactly one side, whatever the indexer does meanwhile:
 
-    indexer   …writes, refreshes, moves the watermark whenever it likes…
-    search    moment M ──► index: seq ≤ M.watermark ──► log: seq > M.watermark, and the moment N
-                                                         N extends M? the answer is exact; else again with N
+    indexer   …writes, refreshes, moves the watermark at any time…
+    search    state M ──► index: seq ≤ M.watermark ──► log: seq > M.watermark, and the state N
+                                                        N extends M: the answer is exact; else repeat with N
 
-What the index says about M never changes. So it is kept, and used again with the tail past the same watermark.
+The answer of the index about M never changes. So the cache keeps the answer, and later searches join the cached answer
+with the tail past the same watermark.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Moment
 from eventsvc.search.cache import Cache, Key, Weighty
 
-# With a moment seen longer ago, a busy log's tail would be much longer than it need be.
+# With an older state, the tail of a busy log would be needlessly long.
 _RECENT = 1.0  # seconds
-# How many seqs a tail may have beyond what the index does not have yet. A kept answer with more is dropped: PostgreSQL
-# would need longer for the tail than the index for a new answer.
+# How far the watermark may have moved since an answer's state, in seqs. A cached answer that is further behind is
+# dropped: PostgreSQL would need longer for the tail than the index for a new answer.
 _LONGEST_TAIL, _LONGEST_KEPT = 20_000, 2_000
 _ATTEMPTS = 5
 
@@ -53,7 +54,7 @@ class Both(Generic[IndexT, TailT]):
 
 
 class Joined:
-    """Asks both sides; holds what must outlive a request: breaker, cache, and the moment that was last seen."""
+    """Asks the index and the log. Holds what outlives a request: breaker, cache, and the last state seen."""
 
     def __init__(self, hits: Hits | None, reader: Reader, *, alias: str, cache_size: int) -> None:
         self._hits, self._reader, self._alias = hits, reader, alias
@@ -63,7 +64,7 @@ class Joined:
 
     @property
     def obstacle(self) -> str:
-        """Why the index need not be asked at all; "" when it should be."""
+        """Why the index is not asked at all; "" if it is asked."""
         if self._hits is None:
             return "no index"
         return "" if self._breaker.closed else "index away"
@@ -74,11 +75,11 @@ class Joined:
         tail: Callable[[Moment, IndexT], Awaitable[TailT]],
         ask: Callable[[Hits, Scope], Awaitable[IndexT]],
     ) -> Both[IndexT, TailT]:
-        """Ask the index, or the cache, and then the log for the rest.
+        """Ask the index (or the cache), then ask the log for the rest.
 
         Args:
-            key: of the question; equal keys have equal answers at equal moments. None: nothing is kept.
-            tail: asks the log for what the index, asked about this moment, has not told.
+            key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
+            tail: asks the log for everything that the index, asked about this state, does not know.
             ask: asks the index.
 
         Raises:
@@ -88,13 +89,13 @@ class Joined:
         """
         now = self._recent() or await self._look()
         for _ in range(_ATTEMPTS):
-            # Whether a kept answer can serve is decided before the log is read: its tail might be very long.
+            # Check the cached answer before the log is read: its tail might be very long.
             kept: tuple[Moment, IndexT] | None = self._find_kept(key, now)
             try:
                 base, found = kept or (now, await self._ask(ask, scope_of(now)))
                 rest = await tail(base, found)
             except IndexUnavailable:
-                # An index that was swapped or lost since this moment is missing, but need not be asked any more.
+                # If an index was replaced or lost since this state, a newer state names other indexes: try these.
                 asked, now = now, await self._look()
                 if now.extends(asked, most=_LONGEST_TAIL):
                     raise
@@ -134,7 +135,7 @@ class Joined:
             self._cache.drop(key)
 
     async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
-        """Ask the index for all it has, without the log; what was erased may show until the index lets go of it.
+        """Ask the index alone. Erased events may show until the indexer has removed their documents.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
@@ -143,7 +144,7 @@ class Joined:
         return await self._ask(ask, Scope((self._alias,), None, erased[-MOST_EXCLUDED:]))
 
     async def ask_again(self, scope: Scope, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
-        """Ask the index about a state that it was asked about before; it may have let go of erased events since.
+        """Ask the index about the same documents once more; documents of erased events may be gone since.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
@@ -165,15 +166,15 @@ class Joined:
             await self._hits.probe(self._alias)
 
     async def close(self) -> None:
-        """Stop what runs in the background."""
+        """Stop the breaker's probes."""
         await self._breaker.close()
 
 
 def scope_of(moment: Moment) -> Scope:
-    """Give the documents that the index is asked for, to be completed by the tail past the moment's watermark.
+    """Select the documents of the index up to the watermark of a state of the log.
 
     Raises:
-        IndexUnavailable: too many of them would have to be left out one by one.
+        IndexUnavailable: too many single documents would have to be excluded.
     """
     excluded = (*moment.erased, *moment.failed)
     if len(excluded) > MOST_EXCLUDED:

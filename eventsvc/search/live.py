@@ -1,8 +1,8 @@
-"""The live tail: one reader of the log per worker, however many clients listen.
+"""The live tail: each worker process reads the log once, however many clients listen.
 
-The reader goes up to the horizon, in seq order, so that nothing is skipped and nothing comes twice. Testing and
-writing events happens in the reader's thread, never in the event loop: each event is unpacked once, tested once per
-distinct query and written once, and all listeners share the bytes.
+The reader goes up to the horizon, in seq order, so that no event is skipped and none comes twice. The reader's thread
+tests and writes the events, never the event loop. Each event is unpacked once, tested once per distinct query and
+written once; all listeners share the bytes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from eventsvc.query.to_predicate import Candidate, Predicate
 
 _log = structlog.get_logger(__name__)
 
-POLL = 0.06  # seconds between looks at the horizon, while anybody listens
+POLL = 0.06  # seconds between reads of the horizon, while anybody listens
 CAPACITY = 1024 * 1024  # bytes that may wait for one listener
-_RETRY = 1.0  # seconds until PostgreSQL is asked again after it was away
+_RETRY = 1.0  # seconds until the next try when PostgreSQL is away
 _PORTION = 64 * 1024  # characters that are tested and handed out at a time
-_PATIENCE = 0.1  # seconds that a full listener may hold up the next portion
+_PATIENCE = 0.1  # seconds that a full listener may delay the next portion
 
-# Processor time for testing events: all queries together get this share of one processor, each an equal part of it,
-# and each may save up what it does not use. One that needs more is ended.
+# Processor time for testing events. All queries together get this share of one processor, each query an equal part.
+# A query may save up unused time. The stream of a query that needs more is ended.
 _SHARE, _SAVED = 0.5, 1.0  # of a second, seconds
 
 TOO_SLOW = "events came faster than they were taken; come back with the Last-Event-ID"
@@ -41,11 +41,11 @@ BROKEN = "the live tail broke off; the cause is in the service's log"
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a listener wants to hear; equal texts share the work.
+    """The query of a listener. Listeners with equal texts share the work.
 
     Attributes:
-        text: the query, canonical, with relative times resolved.
-        matches: its predicate.
+        text: the canonical query, with relative times resolved.
+        matches: the predicate of the query.
     """
 
     text: str
@@ -53,12 +53,12 @@ class Topic:
 
 
 class Listener:
-    """What waits for one listener.
+    """The queue of chunks for one client.
 
     Attributes:
-        position: everything up to this seq has been taken.
-        lost: why nothing more will come; "" while something may.
-        on_lost: called when that happens.
+        position: the client has taken everything up to this seq.
+        lost: why no more chunks will come; "" while the listener is alive.
+        on_lost: called when the listener is lost.
     """
 
     def __init__(self, topic: Topic, position: int, capacity: int, on_take: Callable[[], object] = bool) -> None:
@@ -70,11 +70,11 @@ class Listener:
 
     @property
     def pressed(self) -> bool:
-        """Whether so much waits that the next chunk may be too much."""
+        """Whether the queue is so full that the next chunk may not fit."""
         return self._size > self._capacity // 2 and not self.lost
 
     def offer(self, chunk: bytes, reached: int) -> None:
-        """Let a chunk wait, and note that there is nothing else up to ``reached``; or give up on the listener."""
+        """Queue a chunk that holds all matching events up to ``reached``. A listener whose queue is full is lost."""
         if self.lost:
             return
         if self._size + len(chunk) > self._capacity:
@@ -89,7 +89,7 @@ class Listener:
             self.position = reached
 
     def lose(self, reason: str) -> None:
-        """Drop what waits; nothing more will come."""
+        """Empty the queue and give the reason why no more chunks will come."""
         if not self.lost:
             self.lost, self._size = reason, 0
             self._waiting.clear()
@@ -97,7 +97,7 @@ class Listener:
             self._news.set()
 
     async def take(self, patience: float) -> bytes:
-        """Give what waits; b"" when there is nothing, or nothing came within so many seconds."""
+        """Give the next chunk, waiting up to ``patience`` seconds; b"" if there is none."""
         if not self._waiting and not self.lost:
             self._news.clear()
             try:
@@ -113,12 +113,12 @@ class Listener:
         return chunk
 
     def wake(self) -> None:
-        """Let ``take`` return."""
+        """Make a waiting ``take`` return."""
         self._news.set()
 
 
 class _Group:
-    """The listeners of one topic, and the processor time that its query may still use."""
+    """The listeners of one topic, and the processor time that the topic's query may still use."""
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
@@ -126,7 +126,7 @@ class _Group:
         self._left, self._since = _SAVED, time.monotonic()
 
     def spend(self, seconds: float, share: float) -> bool:
-        """Take processor time; tell whether there was enough, where ``share`` is earned each second."""
+        """Charge processor time, of which the query earns ``share`` each second; tell whether there was enough."""
         now = time.monotonic()
         self._left = min(_SAVED, self._left + (now - self._since) * share) - seconds
         self._since = now
@@ -134,11 +134,11 @@ class _Group:
 
 
 class Live:
-    """Follows the log while anybody is interested.
+    """Follows the log while at least one client listens.
 
     Attributes:
         position: the seq up to which the log has been followed.
-        closing: the service stops.
+        closing: whether the service is stopping.
     """
 
     def __init__(
@@ -150,21 +150,21 @@ class Live:
         self._follow: asyncio.Task[None] | None = None
         self._started: asyncio.Task[None] | None = None
         self._moved, self._taken = asyncio.Event(), asyncio.Event()
-        # Where following began, a transaction may still be under way that has drawn a lower seq.
+        # When following begins, a transaction that has drawn a lower seq may still be under way.
         self._settled = False
         self.position = 0
         self.closing = False
 
     @property
     def listeners(self) -> int:
-        """How many listen."""
+        """The number of listeners."""
         return sum(len(group.listeners) for group in self._groups.values())
 
     async def follow(self) -> None:
-        """Follow the log until ``unfollow``.
+        """Follow the log until ``unfollow`` is called.
 
         Raises:
-            LogUnavailable: PostgreSQL is away, and nobody was following before.
+            LogUnavailable: PostgreSQL is away, and the log was not followed before.
         """
         self._interested += 1
         try:
@@ -174,16 +174,19 @@ class Live:
             raise
 
     async def unfollow(self) -> None:
-        """Take back one ``follow``; the last one ends it."""
+        """Undo one ``follow``. The last ``unfollow`` stops the reader."""
         self._interested -= 1
         if not self._interested:
             await self._stop()
 
     async def reach(self, seq: int, patience: float) -> bool:
-        """Wait until every event up to ``position`` is certain, and that is at least ``seq``; False: not in time.
+        """Wait until ``position`` is at least ``seq`` and no event up to ``position`` is still under way.
+
+        Returns:
+            False if the time ran out.
 
         Raises:
-            EventsvcError: following broke off.
+            EventsvcError: the reader has failed.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -195,7 +198,7 @@ class Live:
         return self._settled and self.position >= seq
 
     def listen(self, topic: Topic, position: int) -> Listener | None:
-        """Hear of what comes after this position until ``leave``; None if following is not just there."""
+        """Queue everything after a position for a new listener; None if the reader is not at this position."""
         if position != self.position:
             return None
         listener = Listener(topic, position, self._capacity, self._taken.set)
@@ -203,7 +206,7 @@ class Live:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """Hear no more."""
+        """Remove a listener."""
         group = self._groups.get(listener.topic.text)
         if group is not None:
             group.listeners.discard(listener)
@@ -211,7 +214,7 @@ class Live:
                 del self._groups[listener.topic.text]
 
     def end(self) -> None:
-        """Tell every listener that the service stops."""
+        """Wake every listener, because the service stops."""
         self.closing = True
         self._moved.set()
         for group in self._groups.values():
@@ -219,7 +222,7 @@ class Live:
                 listener.wake()
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop the reader."""
         self.end()
         await self._stop()
 
@@ -228,7 +231,7 @@ class Live:
             self._started = asyncio.create_task(self._begin())
         started = self._started
         try:
-            # Others may wait for the same start: one of them going away must not end it.
+            # Several clients may wait for the same start: a client that goes away must not cancel it for the others.
             await asyncio.shield(started)
         except LogError:
             if self._started is started:
@@ -263,7 +266,7 @@ class Live:
             await follower.close()
 
     def _break_off(self) -> None:
-        """End every stream with a reason rather than leave it with heartbeats; who comes back starts anew."""
+        """End every stream with a reason, rather than send heartbeats only. A client that reconnects starts anew."""
         self._started = self._follow = None
         groups, self._groups = self._groups, {}
         for group in groups.values():
@@ -272,7 +275,7 @@ class Live:
         self._moved.set()
 
     async def _step(self, follower: Follower) -> float:
-        """Read and hand out once; give the seconds until the next time."""
+        """Read one batch and hand it out; give the seconds until the next step."""
         try:
             batch = await follower.read(self.position)
         except LogError as exc:
@@ -287,7 +290,7 @@ class Live:
         return 0.0 if full else self._poll
 
     async def _sort_out(self, follower: Follower, events: Sequence[Event]) -> dict[str, bytes | None]:
-        """Write, for each topic, the events that match it; None for one that takes too much work."""
+        """Write the matching events of each topic; None for a topic whose query takes too much time."""
         chunks: dict[str, bytes | None] = {}
         # Topics may join while the thread works.
         while events and (missing := [group for text, group in self._groups.items() if text not in chunks]):
@@ -307,7 +310,7 @@ class Live:
         self._moved.set()
 
     async def _wait_for_listeners(self) -> None:
-        """Let those who read catch up, so that many events at once are too much only for those who do not."""
+        """Give clients that read time to catch up, so that a burst of events loses only clients that do not read."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while any(listener.pressed for group in self._groups.values() for listener in group.listeners):
@@ -316,7 +319,7 @@ class Live:
 
 
 def _portions(events: Sequence[Event], reached: int) -> Iterator[tuple[Sequence[Event], int]]:
-    """Cut a batch into portions of little text, each with the seq up to which there is nothing else."""
+    """Cut a batch into small portions, each with the seq up to which it is complete."""
     start = size = 0
     for place, event in enumerate(events):
         size += len(event.message) + len(event.data)

@@ -1,4 +1,4 @@
-"""The places in data that a query names: which of them no event has, and which there are with a name like theirs."""
+"""Look up the paths in data that a query names: whether any event has the path, and which paths have similar names."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from eventsvc.query import ast
 from eventsvc.search.paths import find_paths, path_name
 from eventsvc.search.search import Compiled, Search
 
-_MOST = 8  # places of one query that are looked up
-_NEWEST = 1_000  # events whose places are known
-_NEAR = 3
-_DATA = "data."  # alike in all
+_MOST = 8  # paths of one query that are looked up
+_NEWEST = 1_000  # events whose paths are known
+_NEAR = 3  # similar paths that are suggested
+_DATA = "data."  # the prefix of every path
 
 Compile = Callable[[ast.Node | None], Compiled]
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A place that a query names.
+    """A path that a query names.
 
     Attributes:
-        exists: whether some event has a value there; None if that would take too long to tell.
-        near: places that the newest events have and that are called alike; none if it exists.
+        exists: whether some event has a value at the path; None if finding out takes too long.
+        near: paths of the newest events with a similar name; empty if the path exists.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Named:
 
 
 def paths_in(node: ast.Node | None) -> Iterator[ast.Path]:
-    """Give the places that a query names, each once."""
+    """List the paths that a query names, each once."""
     yield from dict.fromkeys(path for path in _paths(node) if path.keys)
 
 
@@ -53,7 +53,7 @@ def _paths(node: ast.Node | None) -> Iterator[ast.Path]:
 
 
 async def look_up(search: Search, node: ast.Node, compile_node: Compile) -> list[Named]:
-    """Look the first places of a query up, in all events that may be seen.
+    """Look up the first paths of a query in all events that the request's key may see.
 
     Raises:
         TooManyPaths: the newest events have more different paths than can be listed.
@@ -79,7 +79,7 @@ async def _look_up(search: Search, path: ast.Path, known: list[str], compile_nod
 
 
 def _near(name: str, known: list[str]) -> tuple[str, ...]:
-    """Give those that differ in letter case, those with the same last key, and those that are spelt alike."""
+    """List paths that differ in letter case only, then those with the same last key, then similar spellings."""
     folded = name.casefold()
     same = [other for other in known if other.casefold() == folded]
     last = f".{folded.rpartition('.')[2]}"

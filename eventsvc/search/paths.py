@@ -1,4 +1,4 @@
-"""Which paths the data of matching events has: how many events have each, with which types and values."""
+"""List the paths in the data of matching events: the number of events, the types and some values of each path."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Keys = tuple[str, ...]
 
 
 class TooManyPaths(InvalidInput):
-    """The events have more different paths than can be listed."""
+    """The events have more different paths than the service lists."""
 
 
 @dataclass(slots=True)
 class Found:
-    """What is known of one path.
+    """The facts about one path.
 
     Attributes:
-        count: how many events have it.
-        types: how many events have a value of a type there; arrays stand for their elements.
-        examples: some values with their types, the newest event's first.
+        count: how many events have the path.
+        types: for each type, how many events have a value of the type there; arrays stand for their elements.
+        examples: some values with their types, from the newest event on.
     """
 
     count: int = 0
@@ -42,7 +42,7 @@ class Found:
     examples: dict[tuple[str, Any], None] = field(default_factory=dict)
 
     def add(self, values: Iterable[Any]) -> None:
-        """Take in the values of one event."""
+        """Add the values of one event."""
         self.count += 1
         typed = [(type_of(value), value) for value in values]
         self.types.update({kind for kind, _ in typed})
@@ -53,12 +53,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The paths of some events.
+    """The paths of the examined events.
 
     Attributes:
-        found: by path as queries write it, those of most events first.
-        examined: how many events were looked at.
-        more: whether more events match, older ones.
+        found: the facts about each path, written as in queries; the paths of most events come first.
+        examined: how many events were examined.
+        more: whether there are more matching events, older than those examined.
     """
 
     found: dict[str, Found]
@@ -68,18 +68,18 @@ class Paths:
 
 
 async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bool) -> Paths:
-    """Look at the newest matching events, so many at most.
+    """Examine at most ``newest`` matching events, from the newest on.
 
     Raises:
-        TooManyPaths: there are more than can be listed.
-        LogUnavailable: PostgreSQL is away, and it was needed.
+        TooManyPaths: the events have more paths than the service lists.
+        LogUnavailable: PostgreSQL is away, and the search needs PostgreSQL.
         LogTimeout: the index is away, and PostgreSQL alone took too long.
     """
     seen: dict[Keys, Found] = {}
     wanted = Slice(min(_PAGE, newest))
     first = answer = await search.find(query, wanted, strong=strong, keep=False)
     examined = len(answer.events)
-    # PERF: in a thread, for it takes a while, and other requests want their turn.
+    # PERF: a thread does this, because it takes a while and other requests must not wait.
     await asyncio.to_thread(_add, seen, answer.events)
     while answer.more and examined < newest:
         wanted = replace(wanted, limit=min(_PAGE, newest - examined), after=answer.end)
@@ -118,7 +118,7 @@ def paths_of(data: Any) -> dict[Keys, list[Any]]:
 
 
 def type_of(value: Any) -> str:
-    """Name the type of a value as JSON does."""
+    """Name the JSON type of a value."""
     match value:
         case None:
             return "null"
@@ -137,5 +137,5 @@ def _is_example(kind: str, value: Any) -> bool:
 
 
 def path_name(keys: Keys) -> str:
-    """Write a path as queries do."""
+    """Write a path as in a query."""
     return render(ast.Exists(ast.Path(keys))).removesuffix(" exists")

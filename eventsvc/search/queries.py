@@ -1,4 +1,4 @@
-"""Reading queries beside the event loop: one of 8,000 characters takes up to 50 ms of processor time."""
+"""Parse queries outside the event loop: a query of 8,000 characters takes up to 50 ms of processor time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from eventsvc.turns import Turns
 
 T = TypeVar("T")
 
-SHORT = 256  # characters: up to 2 ms, read at once
-MOST_WAITING = 32  # long queries, being read or waiting, in one process
-_KEPT = 64  # trees; of 8,000 characters, up to 200 kB each
+SHORT = 256  # characters, which take up to 2 ms: parsed at once
+MOST_WAITING = 32  # long queries in one process, being parsed or waiting
+_KEPT = 64  # trees, each up to 200 kB for a query of 8,000 characters
 
 
 class Queries:
-    """Reads queries: short ones at once, long ones one after the other in a thread."""
+    """Parses short queries at once, and long queries one after the other in a thread."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queries")
@@ -30,11 +30,11 @@ class Queries:
         self._turns = Turns(1, MOST_WAITING - 1, lambda count: QueriesQueued(f"{count} long queries wait to be read"))
 
     def parse(self, text: str, *, now: int, tz: str) -> ast.Node:
-        """Read a query as ``query.parse.parse`` does; the tree is kept where it is the same at any time."""
+        """Parse a query as ``query.parse.parse`` does. The tree is cached if it does not depend on the time."""
         return parse(text, now=now, tz=tz) if may_move(text) else self._kept(text, now=0, tz=tz)
 
     async def run(self, text: str, work: Callable[[], T]) -> T:
-        """Do what takes as long as reading this text.
+        """Run work on a query: at once if the query is short, else in the thread.
 
         Raises:
             QueriesQueued: too many long queries wait already.
@@ -45,5 +45,5 @@ class Queries:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)

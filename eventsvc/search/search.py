@@ -1,7 +1,7 @@
-"""One search: the index says where events lie, the log what they hold; the log alone if the index is away.
+"""Search for events. The index finds positions, the log gives the events; without the index, the log does both.
 
-An event is read from the log, whichever side has found it. So there is one form of each event, and what has been erased
-cannot show. Only ``consistency=eventual`` shows what the index holds, for it does without PostgreSQL.
+Events are always read from the log, whichever store has found them. So an event has one form, and an erased event
+cannot show. Only ``consistency=eventual`` shows the index's own documents, because it works without PostgreSQL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(StrEnum):
-    """What an answer was made from."""
+    """The stores that an answer was made from."""
 
     INDEX_AND_TAIL = "index+tail"
     CACHE_AND_TAIL = "cache+tail"
@@ -41,12 +41,12 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A query, ready for both stores.
+    """A query, compiled for both stores.
 
     Attributes:
-        text: canonical, with every relative time resolved; equal texts mean equal answers.
-        index: the query for the index; None when it cannot say it exactly.
-        node: what it was made from; None matches every event.
+        text: the canonical query, with relative times resolved; equal texts have equal answers.
+        index: the query for Elasticsearch; None if no query there has exactly this meaning.
+        node: the query's tree; None matches every event.
     """
 
     text: str
@@ -59,7 +59,7 @@ EVERYTHING = Compiled("", Filter(), {"match_all": {}}, None)
 
 
 def compile_query(node: ast.Node | None) -> Compiled:
-    """Make a query out of its tree; None is the query that matches every event."""
+    """Compile a query's tree; None is the query that matches every event."""
     if node is None:
         return EVERYTHING
     text, parameters = to_sql(node)
@@ -68,12 +68,12 @@ def compile_query(node: ast.Node | None) -> Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where an answer comes from.
+    """Which stores gave an answer, and about which state of the log.
 
     Attributes:
-        reason: why it is not from the index; "" if it is.
-        moment: the state of the log it is an answer about; None when the log was not asked.
-        settled: see ``Rows.settled``.
+        reason: why the index did not answer; "" if it did.
+        moment: the state of the log that the answer is about; None if the log was not asked.
+        settled: see ``log.read.state.Answered``.
     """
 
     source: Source
@@ -87,8 +87,8 @@ class Answer:
     """A page of events.
 
     Attributes:
-        end: where the next page begins; None if there is none.
-        total: how many there are in all, if that was asked for.
+        end: the position after which the next page begins; None if this is the last page.
+        total: the number of all matching events, if the request asks for it.
     """
 
     events: tuple[Event, ...]
@@ -98,42 +98,42 @@ class Answer:
 
     @property
     def more(self) -> bool:
-        """Whether there is another page."""
+        """Whether there is a next page."""
         return self.end is not None
 
 
 class Search:
-    """Finds events; strong answers hold every event that was acknowledged before the question."""
+    """Finds events. A strong answer includes every event that was acknowledged before the request."""
 
     def __init__(self, reader: Reader, joined: Joined, *, page_bytes: int = PAGE_BYTES) -> None:
         self._reader, self._joined, self._page_bytes = reader, joined, page_bytes
 
     async def by_id(self, event_id: str, query: Compiled) -> Event:
-        """Give one event, from the log.
+        """Read one event from the log.
 
         Raises:
-            EventNotFound: there is none of that id that matches.
+            EventNotFound: no matching event has this id.
         """
         return await self._reader.by_id(event_id, query.log)
 
     async def state(self) -> Moment:
-        """Give the state of the log, at the price of one small statement."""
+        """Read the state of the log, by one small statement."""
         return await self._reader.moment()
 
     async def find(self, query: Compiled, wanted: Slice, *, strong: bool = True, keep: bool = True) -> Answer:
         """Give a page of events: at most ``wanted.limit``, and no more than fit into a page's bytes.
 
         Args:
-            query: which events.
-            wanted: which of those.
-            strong: with everything acknowledged by now; needs PostgreSQL.
-            keep: whether the page may be kept for later; a stream's pages would only push others out.
+            query: selects the events.
+            wanted: selects the page.
+            strong: include every event acknowledged by now, which needs PostgreSQL.
+            keep: cache the index's answer. The pages of a stream would only push other answers out.
 
         Raises:
-            LogUnavailable: PostgreSQL is away, and it was needed.
+            LogUnavailable: PostgreSQL is away, and the search needs PostgreSQL.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
-        # One event more tells whether there is another page.
+        # Ask for one event more, which tells whether there is a next page.
         more = replace(wanted, limit=wanted.limit + 1, size=min(wanted.size, self._page_bytes))
         answer = await self._find(query, more, strong=strong, keep=keep)
         SEARCHES.labels(answer.provenance.source).inc()
@@ -174,7 +174,7 @@ class Search:
         async def ask(hits: Hits, scope: Scope) -> tuple[list[Event], int | None]:
             found, total = await hits.events(scope, query.index or {}, request)
             events = [*found]
-            # How much the index sends is known only when it is here: a large page comes piece by piece.
+            # The size of documents is unknown before they arrive, so a large page is fetched in several requests.
             while len(found) == request.size and len(events) < wanted.limit and fit(events, wanted.size) == (*events,):
                 following = replace(request, after=wanted.position(events[-1]), count=False)
                 found, _ = await hits.events(scope, query.index or {}, following)
@@ -199,15 +199,16 @@ def _page(
     provenance: Provenance,
     positions: Sequence[Position] = (),
 ) -> Answer:
-    """Make a page of what was found, one event more than the page may have.
+    """Cut what was found to a page.
 
     Args:
-        events: in order.
-        wanted: what was asked for, one event more than the page may have.
+        events: the events found, in order.
+        wanted: the request for one event more than the page may have.
         total: see ``Answer``.
         provenance: see ``Answer``.
-        positions: what the index has found. The log may lack some of these: the index is older than a log that was
-            restored. Past the last of them nobody knows what else the index has, unless it has found less than asked.
+        positions: the positions that the index has found. The log may lack some of these events, for instance after a
+            restore. If the index has found as many as asked, nothing is known of what lies past the last position, so
+            the page ends there.
     """
     cut = positions[-1] if len(positions) == wanted.limit else None
     if cut is not None:

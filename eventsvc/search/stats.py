@@ -1,4 +1,4 @@
-"""Counts of matching events: over time, and by values; index and tail add up exactly."""
+"""Count matching events over time and by values. The counts of the index and of the tail add up exactly."""
 
 from __future__ import annotations
 
@@ -35,33 +35,34 @@ from eventsvc.text.terms import data_path, term_of, value_of
 
 _log = structlog.get_logger(__name__)
 
-# The tail may be long when the index was away for a while. Whatever there is one more of than this was cut off.
+# The tail may be long when the index was away. Each limit is one above what can be added up: a tail that reaches it was
+# cut off.
 _DATA = FIELDS["data"].exact
-_MOST_TERMS = 9_999  # that are listed of one place; Elasticsearch gives no more at once
-_LONGEST_VALUES = 1024 * 1024  # characters of all values of one place
+_MOST_TERMS = 9_999  # terms listed of one path; Elasticsearch gives no more at once
+_LONGEST_VALUES = 1024 * 1024  # characters of all values of one path
 _TAIL = Most(MOST_VALUES + 1, MOST_BUCKETS + 1, MOST_CELLS + 1, which=MOST_VALUES + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class StatsAnswer:
-    """Counts, and where they come from."""
+    """Counts, and which stores gave them."""
 
     counts: Counts
     provenance: Provenance
 
 
 class Stats:
-    """Counts events; strong answers count every event that was acknowledged before the question."""
+    """Counts events. A strong answer counts every event that was acknowledged before the request."""
 
     def __init__(self, reader: Reader, joined: Joined) -> None:
         self._reader, self._joined = reader, joined
 
     async def count(self, query: Compiled, wanted: Wanted, *, strong: bool = True) -> StatsAnswer:
-        """Count.
+        """Count the matching events as wanted.
 
         Raises:
-            LogUnavailable: PostgreSQL is away, and it was needed.
-            LogTimeout: the index cannot do it, and PostgreSQL took too long.
+            LogUnavailable: PostgreSQL is away, and the counts need PostgreSQL.
+            LogTimeout: the index cannot count this, and PostgreSQL took too long.
         """
         expressible = query.index is not None and wanted.in_index
         reason = self._joined.obstacle or ("" if expressible else "not expressible")
@@ -79,13 +80,13 @@ class Stats:
 
     async def _eventual(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
         if wanted.paths:
-            # Values that come while these are listed would be missing from some counts and not from others.
+            # Without a watermark, values that arrive while values are listed would be in some counts and not in others.
             raise Inexact("values in data are counted up to a watermark")
 
         async def ask(hits: Hits, scope: Scope) -> Counts:
             counts = (await _gather(hits, scope, query, wanted)).found.summed()
             cells = await _ask_cells(hits, scope, query, wanted, counts.top(wanted.top))
-            # The index may have grown between the two: its later word counts.
+            # The index may have grown between the two requests: the later counts win.
             values = {**counts.values, **{key: sum(cell.values()) for key, cell in cells.items()}}
             return replace(counts, values=values, valued=sum(values.values()), cells=cells)
 
@@ -109,10 +110,10 @@ class Stats:
     async def _cells(
         self, query: Compiled, wanted: Wanted, index: _Indexed, tail: Tally, top: Sequence[Key]
     ) -> Mapping[Key, Mapping[int, int]]:
-        """Give the top values' counts over time, which are asked for once it is known which values these are.
+        """Ask for the counts over time of the top values, once the top values are known.
 
         Raises:
-            Inexact: the index let go of events meanwhile, so that it no longer tells of the same ones.
+            Inexact: documents of erased events left the index meanwhile, so the counts no longer agree.
         """
         known = [key for key in top if index.found.values.get(key)]
         found = await self._joined.ask_again(
@@ -125,32 +126,32 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class _Indexed:
-    """What the index has counted, and in which scope."""
+    """The counts of the index, and the scope that they are about."""
 
     found: Gathered
     scope: Scope
 
     def weigh(self) -> int:
-        """Estimate the bytes it takes."""
+        """Estimate the bytes that the counts take."""
         return self.found.weigh()
 
 
 def _check_room(tail: Tally) -> None:
-    """Raise Inexact if something of the tail was cut off."""
+    """Raise Inexact if a limit cut off some of the tail's values."""
     listed = [len(each) for each in tail.distinct if not isinstance(each, int)]
     if max([len(tail.values), *listed]) > MOST_VALUES or sum(map(len, tail.cells.values())) > MOST_CELLS:
         raise Inexact("more values are past the watermark than can be added up")
 
 
 _Codes = Mapping[ast.Path, Sequence[str]]
-"""All values at places in data, and perhaps some of documents that are gone, coded."""
+"""The coded values of each path in data, perhaps with values of deleted documents."""
 
 
 async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _Codes:
-    """List them from the index's dictionary of terms, which costs as much as there are different values.
+    """List the values from the index's dictionary of terms; the time grows with the number of different values.
 
     Raises:
-        Inexact: there are too many, or one of them is longer than its term.
+        Inexact: there are too many values, or a value is longer than its term.
     """
     found: dict[ast.Path, Sequence[str]] = {}
     for path in paths:
@@ -167,7 +168,7 @@ async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _
 async def _gather(hits: Hits, scope: Scope, query: Compiled, wanted: Wanted) -> _Indexed:
     codes = await _list_values(hits, scope, wanted.paths)
     asked: dict[str, Any] = _over_time(wanted) if wanted.interval else {}
-    # Places in data come first: the index counts by filters fast where nothing else was split before.
+    # Paths in data come first: filters are fast as the outermost aggregation.
     order = sorted(range(len(wanted.by)), key=lambda place: isinstance(wanted.by[place], ast.Name))
     by = [wanted.by[place] for place in order]
     if by and all(codes.get(subject, True) for subject in by if isinstance(subject, ast.Path)):
@@ -194,7 +195,7 @@ async def _gather(hits: Hits, scope: Scope, query: Compiled, wanted: Wanted) -> 
 
 
 def _present(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:
-    """Ask for the number of events that have a value of what is counted by."""
+    """Ask for the number of events that have a value at the path that is counted by."""
     for subject in by:
         if isinstance(subject, ast.Path):
             terms = [data_path(subject.keys) + term_of(code) for code in codes[subject]]
