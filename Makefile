@@ -3,13 +3,14 @@
 SHELL := /bin/sh
 PORT ?= 8000
 DATA ?= .eventsvc
+SAMPLE ?=
 PYTEST ?=
 BIN := .venv/bin
 
 .PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest failover
 
-run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine
-	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)'
+run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE=1: with sample events
+	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
 
 test: lint browser ## everything: linters, types, import contracts, spelling, tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)

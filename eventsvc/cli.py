@@ -171,11 +171,12 @@ def index(database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl 
     run(settings)
 
 
-@app.command(epilog="Example: eventsvc dev --port 8080 --data /tmp/events")
+@app.command(epilog="Example: eventsvc dev --port 8080 --data /tmp/events --sample")
 def dev(
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
+    *,
     data: Annotated[
         Path, typer.Option(help="Folder for data and logs; kept between runs.", envvar=connection_file.DATA)
     ] = Path(connection_file.DEFAULT_FOLDER),
@@ -183,12 +184,15 @@ def dev(
         Literal["auto", "containers", "local"] | None,
         typer.Option(help="How to run PostgreSQL and Elasticsearch.", show_default="EVENTSVC_DEV_SERVERS, auto"),
     ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Store the events of `eventsvc sample`, unless they are there already.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Elasticsearch, API and indexer."""
     from eventsvc.dev.run import run
     from eventsvc.settings import load
 
-    run(load(host=host, port=port, workers=workers, dev_servers=servers), data)
+    run(load(host=host, port=port, workers=workers, dev_servers=servers), data, sample=sample)
 
 
 @admin.command(epilog="Example: eventsvc admin migrate --database-url postgresql://localhost/eventsvc")

@@ -10,8 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -23,12 +23,15 @@ from eventsvc.dev import elasticsearch
 from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.process import BEHIND_REQUESTS, Process
 from eventsvc.dev.server import Given, Server, wait_until_ready
+from eventsvc.dev.status import StatusLine
 from eventsvc.dev.watch import LogTail, watch
 from eventsvc.errors import SetupError
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
 from eventsvc.serve.gunicorn import check_address
 from eventsvc.settings import PREFIX, Settings
+from eventsvc.terminal import sample as sample_events
+from eventsvc.terminal.service import Service, ServiceError, Target
 
 _POSTGRES_SECONDS = 60.0
 _ELASTICSEARCH_SECONDS = 300.0
@@ -38,12 +41,13 @@ _POLL = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(settings: Settings, folder: Path) -> None:
+def run(settings: Settings, folder: Path, *, sample: bool = False) -> None:
     """Run everything until Ctrl-C or SIGTERM.
 
     Args:
         settings: a database or Elasticsearch URL that is set is used; what is not set is found or started.
         folder: holds data and logs.
+        sample: store the sample events, unless some are there.
 
     Raises:
         SetupError: something cannot be started; all that was started is stopped again.
@@ -58,9 +62,9 @@ def run(settings: Settings, folder: Path) -> None:
             children = _start_children(complete, folder, stack)
             stack.enter_context(connection_file.publish(folder, _connection(complete)))
             _say(_ready_line(complete, folder))
-            # Not servers of others; nor PostgreSQL, which gives no answer when its connections are used up.
-            asked = [one for one in servers if one.name == elasticsearch.NAME and not isinstance(one, Given)]
-            watch([*servers, *children], [LogTail(child.name, child.log) for child in children], _say, asked=asked)
+            if sample:
+                _store_sample(complete)
+            _watch(complete, servers, children)
         except KeyboardInterrupt:
             _say(f"stopping; the data stays in {folder}")
         finally:
@@ -217,6 +221,29 @@ def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[
             raise SetupError(f"the API does not become ready; the end of its log:\n{children[-1].last_lines()}")
         time.sleep(_POLL)
     return children
+
+
+def _store_sample(settings: Settings) -> None:
+    """Store the sample events in one request, all or none; what hinders that is said and no more."""
+    try:
+        with closing(Service(Target(_base_url(settings), os.environ.get("EVENTSVC_KEY", "")))) as service:
+            if sample_events.are_there(service):
+                _say("the sample events are there already")
+                return
+            for stored in sample_events.store(service, batch=sample_events.COUNT):
+                _say(f"{stored:,} {sample_events.STORED}")
+    except ServiceError as exc:
+        _say(f"the sample events are not stored: {exc}")
+
+
+def _watch(settings: Settings, servers: Sequence[Server], children: Sequence[_Child]) -> None:
+    """Watch until Ctrl-C, with a status line on a terminal."""
+    # Not servers of others; nor PostgreSQL, which gives no answer when its connections are used up.
+    asked = [one for one in servers if one.name == elasticsearch.NAME and not isinstance(one, Given)]
+    logs = [LogTail(child.name, child.log) for child in children]
+    database, indexed = settings.database_url.get_secret_value(), bool(settings.elasticsearch_url)
+    with StatusLine(sys.stderr, f"{_base_url(settings)}/", database, indexed=indexed) as line:
+        watch([*servers, *children], logs, line.say, asked=asked, each_round=line.refresh)
 
 
 def _base_url(settings: Settings) -> str:

@@ -140,6 +140,7 @@ def watch(
     *,
     asked: Sequence[Asked] = (),
     silence: float = _SILENCE,
+    each_round: Callable[[], None] = lambda: None,
 ) -> None:
     """Watch for ever: until an exception, such as KeyboardInterrupt.
 
@@ -149,6 +150,7 @@ def watch(
         say: shows one line to the user.
         asked: those of ``watched`` that are stopped, and so started again, when they do not answer.
         silence: for how many seconds they may not.
+        each_round: called several times a second.
     """
     units = [_Unit(one) for one in watched]
     healths = [_Health(one, silence) for one in asked]
@@ -160,4 +162,5 @@ def watch(
         for log in logs:
             for line in log.new_lines():
                 say(line)
+        each_round()
         time.sleep(_POLL)

@@ -14,9 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from eventsvc.terminal.options import Data, Key, Url, service
+from eventsvc.terminal.service import Service
 
 MARK = "eventsvc-sample"  # data.sample of every event that comes from here
+_ALL = f"data.sample eq '{MARK}'"
 _BATCH = 1000
+COUNT = 10_000
+STORED = "sample events are stored; `eventsvc sample --remove` takes them away"
 _PEOPLE = ("diego", "amina", "wei", "sofia", "lars", "priya", "tomas", "yuki", "fatima", "noah", "chloe", "mateo")
 _HOSTS = ("chefhero.com", "example.com", "example.org")
 _CARDS = ("visa", "mastercard", "amex")
@@ -43,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     *,
-    events: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000,
+    events: Annotated[int, typer.Option(min=1, help="How many.")] = COUNT,
     remove: Annotated[bool, typer.Option("--remove", help="Take all of them away again.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
     url: Url = None,
@@ -53,22 +57,33 @@ def sample(
     """Store lifelike events, marked by data.sample, or take them away; they happened within the last week."""
     with service(url, key, data) as opened:
         if remove:
-            body = {"q": f"data.sample eq '{MARK}'", "reason": "sample events are no longer needed"}
+            body = {"q": _ALL, "reason": "sample events are no longer needed"}
             answer = opened.request(
                 "POST", "/erasure", body=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
             )
             found = json.loads(answer.data)
             print(f"{found['count']:,} sample events are {'erased' if found['state'] == 'done' else 'being erased'}")
             return
-        made = generate(events, random.Random(seed), dt.datetime.now(dt.UTC))  # noqa: S311  (no secrets)
-        stored = 0
-        while batch := list(islice(made, _BATCH)):
-            body_lines = b"".join(json.dumps(event).encode() + b"\n" for event in batch)
-            opened.request("POST", "/event", body=body_lines, headers={"Content-Type": "application/x-ndjson"})
-            stored += len(batch)
+        for stored in store(opened, events, seed):
             if sys.stderr.isatty():
                 print(f"\r{stored:,} of {events:,}", end="", file=sys.stderr)
-        print(f"\r{stored:,} sample events are stored; `eventsvc sample --remove` takes them away", file=sys.stderr)
+        print(f"\r{events:,} {STORED}" if sys.stderr.isatty() else f"{events:,} {STORED}", file=sys.stderr)
+
+
+def are_there(opened: Service) -> bool:
+    """Tell whether sample events are stored."""
+    return bool(opened.get("/event", {"q": _ALL, "limit": "1"}))
+
+
+def store(opened: Service, events: int = COUNT, seed: int = 1, *, batch: int = _BATCH) -> Iterator[int]:
+    """Store sample events batch by batch; yields how many are stored by now."""
+    made = generate(events, random.Random(seed), dt.datetime.now(dt.UTC))  # noqa: S311  (no secrets)
+    stored = 0
+    while some := list(islice(made, batch)):
+        lines = b"".join(json.dumps(event).encode() + b"\n" for event in some)
+        opened.request("POST", "/event", body=lines, headers={"Content-Type": "application/x-ndjson"})
+        stored += len(some)
+        yield stored
 
 
 def generate(count: int, chance: random.Random, now: dt.datetime) -> Iterator[dict[str, Any]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
+import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import urllib.parse
@@ -39,6 +43,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _pseudo_terminal(copy: Path) -> int:
+    """Give a terminal of 100 columns; whatever is written there is copied into a file."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+
+    def read() -> None:
+        with contextlib.suppress(OSError), copy.open("ab", buffering=0) as file:  # the last writer has gone
+            while text := os.read(ours, 65536):
+                file.write(text)
+        os.close(ours)
+
+    threading.Thread(target=read, daemon=True).start()
+    return theirs
+
+
 class Dev:
     """One `eventsvc dev`: starts it, reads what it says, talks to its API."""
 
@@ -48,17 +67,21 @@ class Dev:
         self._terminal = folder.parent / "terminal"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, until: str = "ready: ") -> str:
+    def start(self, *words: str, until: str = "ready: ", on_terminal: bool = False) -> str:
         """Start it and wait for a line; returns all it has said."""
         command = [sys.executable, "-m", "eventsvc", "dev", "--port", str(self.port), "--data", str(self.folder)]
-        with self._terminal.open("wb") as terminal:
-            self.process = subprocess.Popen(command, env=self._environment, stdout=terminal, stderr=terminal)
+        with self._terminal.open("wb") as file:
+            terminal = _pseudo_terminal(self._terminal) if on_terminal else file.fileno()
+            environment = self._environment | {"TERM": "xterm"}
+            self.process = subprocess.Popen([*command, *words], env=environment, stdout=terminal, stderr=terminal)
+            if on_terminal:
+                os.close(terminal)
         _eventually(lambda: until in self.said() or self.process.poll() is not None, what=until, seconds=150)
         assert until in self.said()
         return self.said()
 
     def said(self) -> str:
-        return self._terminal.read_text()
+        return self._terminal.read_bytes().decode()
 
     def stop(self, number: int = signal.SIGINT) -> int:
         assert self.process is not None

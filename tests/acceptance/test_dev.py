@@ -70,21 +70,31 @@ def test_what_was_stored_is_there_at_the_next_start(
     dev = make_dev(
         EVENTSVC_DEV_SERVERS="local", EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url, EVENTSVC_INDEX_PREFIX=index_prefix
     )
-    dev.start()
+    said = dev.start("--sample", until="10,000 sample events are stored")
     stored = dev.ask("POST", "/event", EVENT)[2]
     assert dev.stop(signal.SIGTERM) == 0
     assert dev.pids() == []
+    assert "\r" not in said
+    assert "\x1b" not in said
 
-    dev.start()
-    assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+    dev.start("--sample", until="sample events are there already")
+    assert dev.ask("GET", "/event/stats")[2]["count"] == 10_001
+    assert dev.ask("GET", "/event", q=QUERY, limit="1")[2] == [stored]
     dev.stop(signal.SIGKILL)
     eventually(lambda: dev.pids() == [], what="all processes gone after `eventsvc dev` was killed")
 
     dev.start()
-    assert dev.ask("GET", "/event", q=QUERY)[2] == [stored]
+    assert dev.ask("GET", "/event", q=QUERY, limit="1")[2] == [stored]
 
 
-def test_commands_beside_it_need_no_settings(make_dev: Any, elasticsearch_url: str, index_prefix: str) -> None:
+def _screen(dev: Any) -> list[str]:
+    """What the lines of a terminal show in the end; the last one is where the cursor stands."""
+    return [line.rpartition("\r\x1b[K")[2] for line in dev.said().replace("\r\n", "\n").split("\n")]
+
+
+def test_commands_beside_it_need_no_settings_and_a_status_line_stands_on_the_terminal(
+    make_dev: Any, eventually: Any, elasticsearch_url: str, index_prefix: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     dev = make_dev(
@@ -99,8 +109,10 @@ def test_commands_beside_it_need_no_settings(make_dev: Any, elasticsearch_url: s
         command = [sys.executable, "-m", "eventsvc", *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
-    dev.start()
+    dev.start(on_terminal=True)
     dev.ask("POST", "/event", EVENT)
+    status = f"1 event | index up to date | http://127.0.0.1:{dev.port}/"
+    eventually(lambda: _screen(dev)[-1] == status, what="the event in the status line")
     written = (dev.folder / "connection").read_text()
     assert f"@127.0.0.1:{port}/postgres\n" in written
     assert f"EVENTSVC_INDEX_PREFIX={index_prefix}\n" in written
@@ -111,6 +123,9 @@ def test_commands_beside_it_need_no_settings(make_dev: Any, elasticsearch_url: s
     assert (exported.returncode, exported.stdout.count("buyer #123456")) == (0, 1)
     assert dev.stop() == 0
     assert not (dev.folder / "connection").exists()
+    eventually(lambda: _screen(dev)[-1] == "", what="a terminal without a status line")
+    assert _screen(dev)[-2] == f"stopping; the data stays in {dev.folder}"
+    assert not [line for line in _screen(dev) if "index up to date" in line]
     assert run("search", QUERY).returncode == 3
     assert "no development server runs" in run("admin", "export").stderr
 
