@@ -1,4 +1,4 @@
-"""create_app: the one place where settings, stores, resources, handlers and lifespan meet."""
+"""Build the app of a worker process. Only this module knows all parts: settings, stores, resources and handlers."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 
 class _Service:
-    """What a worker process holds open, in one place so that it can be closed in order."""
+    """Everything that a worker process holds open, so that it is closed in the right order."""
 
     def __init__(self, settings: Settings) -> None:
         dsn = settings.database_url.get_secret_value()
         size, patience = settings.database_pool, settings.search_timeout
         self.pool = Pool(dsn, size=size, statement_timeout=patience)
-        # A connection of its own: readiness must not wait behind searches.
+        # /readyz has its own connection, so that it never waits behind searches.
         self.probe = Pool(dsn, size=1, statement_timeout=2.0)
-        # Searches that the index cannot answer: a few at a time, and nobody waits behind them.
+        # Searches that the index cannot answer have their own connections, so that no other request waits behind them.
         self.whole = Pool(dsn, size=max(2, size // 2), statement_timeout=patience)
-        # Erasing may read a whole month; searches do not wait for it.
+        # Erasing may read a whole month, so it has its own connection.
         self.erasing = Pool(dsn, size=1, statement_timeout=120.0)
         replicas = settings.replica_urls.replace(",", " ").split()
         self.replicas = Replicas(replicas, size=size, statement_timeout=patience)
@@ -78,13 +78,12 @@ class _Service:
         self.writer.start()
         self.audit.start()
         await self.keys.start()
-        # PERF: what is there now stays, and requests leave little behind that needs the collector: it took 8 % of a
-        # worker's CPU time.
+        # PERF: all objects of now stay, and requests leave little garbage. The collector took 8 % of a worker's time.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
     async def stop(self) -> None:
-        """Let the writer drain first: what it has accepted matters most."""
+        """Stop. The writers come first, because they still hold events that were accepted."""
         await self.audit.close()
         await asyncio.gather(self.writer.close(), self.bulk_writer.close())
         await self.keys.close()
@@ -111,16 +110,16 @@ class Api(App[Request, Response]):
         super().add_route(uri_template, resource, **kwargs)
 
     def leave(self) -> None:
-        """End what would go on for ever; called when the worker is told to stop, before it waits for requests."""
+        """End the streams that would never end. A stopping worker calls this before it waits for its requests."""
         self._service.live.end()
 
 
 def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
-    """Wire the service of one worker process; connections are opened when the worker starts.
+    """Build the app of one worker process, which opens its connections when it starts.
 
     Args:
-        settings: all of them.
-        limiter: counts the requests of all worker processes; None where there is only this one.
+        settings: the settings of the service.
+        limiter: counts the requests of all worker processes; None if there is only one process.
 
     Raises:
         SetupError: the URL or certificate of Elasticsearch cannot be used.

@@ -1,7 +1,7 @@
-"""The file in which a running ``eventsvc dev`` says how it is reached; commands that are given no URL read it.
+"""The connection file: a running ``eventsvc dev`` writes its addresses there, and commands without a URL read them.
 
-It lies in the data folder. The development server holds a lock on it, so a file that a killed one left behind is
-told from that of a running one, also after its process number has gone to somebody else.
+The file lies in the data folder. The development server holds a lock on the file. So a file that a killed server has
+left behind is recognised, even after its process id has gone to another process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME = "connection"
 
 @contextmanager
 def publish(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
-    """Keep the file there for as long as the context lasts; only its owner may read it."""
+    """Write the file, readable by its owner only, and remove it at the end of the context."""
     import fcntl
 
     path = folder / _NAME
@@ -40,10 +40,10 @@ def publish(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def read(data: str | None = None) -> dict[str, str]:
-    """Give the variables of the running development server, and say so on stderr; {} if none runs.
+    """Read the variables of the running development server, and report on stderr; {} if no server runs.
 
     Args:
-        data: its data folder; None: EVENTSVC_DATA or ``.eventsvc``.
+        data: the data folder; None for EVENTSVC_DATA or ``.eventsvc``.
 
     Raises:
         SetupError: the folder was named, and no development server runs with it.
@@ -62,7 +62,7 @@ def read(data: str | None = None) -> dict[str, str]:
 
 
 def _look(path: Path) -> tuple[dict[str, str], str]:
-    """Give what a running development server has written, or why the file is of no use."""
+    """Read the file of a running development server, or say why the file is of no use."""
     try:
         with path.open(encoding="utf-8") as file:
             if not _is_held(file):

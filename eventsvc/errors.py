@@ -1,4 +1,4 @@
-"""Every exception of ours, in one tree; it knows neither HTTP nor SQL.
+"""All exceptions of eventsvc, as one tree. No exception knows HTTP or SQL.
 
 EventsvcError
 ├── InvalidInput             the caller's fault: say what, where and what to do
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 
 class EventsvcError(Exception):
-    """The root; its text is fit for an operator's eyes."""
+    """The root of the tree. Its text is written for an operator."""
 
     @property
     def public(self) -> str:
@@ -130,11 +130,11 @@ class KeyRunning(EventsvcError):
 
 
 class Unauthenticated(EventsvcError):
-    """A key is needed, and there is none, or none that is good."""
+    """The request carries no valid key, and needs one."""
 
 
 class Forbidden(EventsvcError):
-    """The key does not allow this."""
+    """The key lacks the right that the request needs."""
 
 
 class KeyNotFound(EventsvcError):
@@ -145,7 +145,7 @@ class KeyNotFound(EventsvcError):
 
 
 class TooManyRequests(EventsvcError):
-    """More than the key, or the address, may ask; try again later."""
+    """The key, or the address, has sent more requests than it may; try again later."""
 
 
 class QueriesQueued(EventsvcError):
@@ -153,7 +153,7 @@ class QueriesQueued(EventsvcError):
 
 
 class EventGone(EventsvcError):
-    """It was stored once, and has been erased since."""
+    """The event was stored once, and has been erased since."""
 
 
 class EventsHeld(EventsvcError):
@@ -177,7 +177,7 @@ class ErasureNotFound(EventsvcError):
 
 
 class EventNotFound(EventsvcError):
-    """No event of that id."""
+    """No event has this id."""
 
     def __init__(self, event_id: str) -> None:
         self.event_id = event_id
@@ -189,7 +189,7 @@ class LogError(EventsvcError):
 
     @property
     def public(self) -> str:
-        """The text without what the driver said: hosts, ports and users are for the service's own log."""
+        """The text without the driver's message: hosts, ports and users are for the service's own log."""
         return str(self).partition(": ")[0]
 
 
@@ -226,7 +226,7 @@ class IndexUnavailable(EventsvcError):
 
     @property
     def public(self) -> str:
-        """The text without what the client library said."""
+        """The text without the client library's message."""
         return str(self).partition(": ")[0]
 
 

@@ -1,4 +1,4 @@
-"""An event: as stored (Event), as sent (NewEvent), and its JSON forms."""
+"""An event as stored (Event), as sent (NewEvent), and in JSON."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One stored event; immutable, like the log it lies in.
 
     Attributes:
-        seq: its position in the log.
+        seq: the event's place in the log.
         id: UUID4, canonical lower-case text.
         created_at: milliseconds since 1970-01-01T00:00:00Z, by the database's clock.
-        occurred_at: nanoseconds since then, by the sender's clock; that of created_at if the sender does not say.
-        data: JSON text, as PostgreSQL's jsonb writes it. Kept as text: most readers only pass it on, and a
-            round trip through Python objects would cost time and, for large integers, digits.
+        occurred_at: nanoseconds since 1970, by the sender's clock; equal to created_at if the sender gives no time.
+        data: JSON text, as PostgreSQL's jsonb writes it. Most readers only pass the text on. A round trip through
+            Python objects would cost time and, for large numbers, digits.
     """
 
     seq: int
@@ -35,20 +35,20 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def position(self) -> tuple[int, int]:
-        """What events are ordered by, in both stores."""
+        """(createdAt, seq), the order of events in both stores."""
         return (self.created_at, self.seq)
 
     @property
     def place(self) -> tuple[int, int]:
-        """What events are ordered by on request: when they happened."""
+        """(occurredAt, seq), the order of events on request."""
         return (self.occurred_at, self.seq)
 
     def parsed_data(self) -> Any:
-        """Data as Python objects; a number is an int or a Decimal, exact."""
+        """Parse data; a number becomes an int or a Decimal, so it is exact."""
         return _decode_exactly(self.data)
 
     def to_json(self) -> dict[str, Any]:
-        """The form clients see; give it to ``dumps``."""
+        """Give the form that clients see, for ``orjson.dumps``."""
         return {
             "id": self.id,
             "createdAt": format_time(self.created_at),
@@ -69,14 +69,14 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 
 
 def format_time(milliseconds: int) -> str:
-    """RFC 3339 in UTC with milliseconds and Z."""
-    # PERF: documents and answers are full of times, many of them of the same second.
+    """Write a time as RFC 3339 in UTC, with milliseconds and Z."""
+    # PERF: documents and answers are full of times, many within the same second.
     seconds, fraction = divmod(milliseconds, 1000)
     return f"{_format_second(seconds)}.{fraction:03}Z"
 
 
 def format_nanoseconds(nanoseconds: int) -> str:
-    """RFC 3339 in UTC with Z and milliseconds, or as many as are needed of nine digits, by threes."""
+    """Write a time as RFC 3339 in UTC with Z, and with three, six or nine digits after the second as needed."""
     milliseconds, rest = divmod(nanoseconds, NANOSECONDS)
     text = format_time(milliseconds)
     return f"{text[:-1]}{rest:06}".removesuffix("000") + "Z" if rest else text
@@ -95,22 +95,22 @@ def _format_day(day: int) -> str:
 
 
 def parse_time(text: str) -> int:
-    """Milliseconds since 1970 of what ``format_time`` wrote."""
+    """Read a time that ``format_time`` wrote, as milliseconds since 1970."""
     return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
 
 
 def parse_nanoseconds(text: str) -> int:
-    """Nanoseconds since 1970 of what ``format_nanoseconds`` wrote."""
+    """Read a time that ``format_nanoseconds`` wrote, as nanoseconds since 1970."""
     milliseconds, rest = text[:_TO_MILLISECONDS], text[_TO_MILLISECONDS:-1]
     return parse_time(milliseconds + "Z") * NANOSECONDS + int(rest.ljust(6, "0"))
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as sent, checked, not yet stored.
+    """One event as sent: checked, but not stored yet.
 
     Attributes:
         data: compact JSON in UTF-8.
-        occurred_at: nanoseconds since 1970; None for the time at which it is stored.
+        occurred_at: nanoseconds since 1970; None for the time at which the event is stored.
     """
 
     email: str
@@ -121,5 +121,5 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     occurred_at: int | None = None
 
     def occurred(self, created_at: int) -> int:
-        """When it happened, if it is stored at this time."""
+        """Give occurredAt in nanoseconds, if the event is stored at this time."""
         return created_at * NANOSECONDS if self.occurred_at is None else self.occurred_at

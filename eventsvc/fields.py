@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a field holds; decides which operators and values make sense for it."""
+    """The type of a field, which decides the operators and values that make sense."""
 
     UUID = "uuid"
     TEXT = "text"
@@ -24,13 +24,12 @@ class Field:
     """One field of an event.
 
     Attributes:
-        name: as in queries and in JSON.
-        column: in PostgreSQL; an expression over columns where it is computed.
-        exact: the index field that holds the value itself (eq, in, ranges).
-        folded: the index field that holds what ``ct`` and ``sw`` look at: folded text for short fields,
-            triples of characters for the message and for all of data, typed terms for a path in data; "" where
-            neither operator exists.
-        operators: what a query may do with it.
+        name: the name in queries and in JSON.
+        column: the column of PostgreSQL, or an expression over columns.
+        exact: the index field for ``eq``, ``in`` and ranges, which holds the value itself.
+        folded: the index field for ``ct`` and ``sw``: folded text for a short field, trigrams for the message and for
+            data; "" if the field has neither operator.
+        operators: the operators that a query may use with the field.
     """
 
     name: str
@@ -60,7 +59,7 @@ FIELDS: dict[str, Field] = {
 }
 
 ANY = Field("any", Kind.ANY, "", "", "", _TEXT - {"exists"})
-"""Every text of an event; no field of its own, so it stands apart."""
+"""``any`` stands for every text of an event. It is not a field, so it is not in FIELDS."""
 
 SUBJECTS: dict[str, Field] = {**FIELDS, ANY.name: ANY}
 """What a comparison may begin with."""

@@ -1,4 +1,4 @@
-"""EVENTSVC_* environment variables become one frozen Settings, read once and passed on.
+"""Read the EVENTSVC_* environment variables into one frozen Settings, once, at the start of a process.
 
 Every variable can also be given as ``EVENTSVC_<NAME>_FILE``, the path of a file that holds the value (for secrets).
 """
@@ -19,12 +19,12 @@ from eventsvc import connection_file
 from eventsvc.errors import SetupError
 
 PREFIX = "EVENTSVC_"
-_OF_COMMANDS = {"url", "key", "data", "email"}  # read by commands for people, no settings of the service
-_MISSPELT = 0.7  # similarity from which on a name is taken for a misspelt setting; others may be somebody else's
+_OF_COMMANDS = {"url", "key", "data", "email"}  # the commands for people read these; the service does not
+_MISSPELT = 0.7  # a name at least so similar to a setting counts as misspelt; other names may belong to other programs
 
 
 class Settings(BaseSettings):
-    """All that can be set, with its default; the README's table is made from this class."""
+    """All settings with their defaults. The README's table is generated from this class."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -123,11 +123,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the constructor alone: ``load`` reads the environment, and says what is unknown."""
+        """Take values from the constructor alone: ``load`` reads the environment and reports unknown names."""
         return (init_settings,)
 
     def to_environment(self) -> dict[str, str]:
-        """The variables that give a child process these very settings."""
+        """Give the environment variables with which a child process gets the same settings."""
         values = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -137,14 +137,14 @@ class Settings(BaseSettings):
 
 
 def find(data: str | None = None, **overrides: Any) -> Settings:
-    """Read the settings as ``load`` does; a database that nobody names is that of a running development server.
+    """Read the settings as ``load`` does, but use a running development server if no database is named.
 
     Args:
-        data: the development server's data folder; None: EVENTSVC_DATA or ``.eventsvc``.
-        overrides: from the command line; they win, and so does the environment.
+        data: the development server's data folder; None for EVENTSVC_DATA or ``.eventsvc``.
+        overrides: values from the command line, which win over the environment.
 
     Raises:
-        SetupError: as ``load``; also when the folder was named, and no development server runs with it.
+        SetupError: as in ``load``; or the folder was named, but no development server runs with it.
     """
     variable = f"{PREFIX}DATABASE_URL"
     if overrides.get("database_url") is not None or variable in os.environ or f"{variable}_FILE" in os.environ:

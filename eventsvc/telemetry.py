@@ -61,12 +61,12 @@ def configure_logging(form: Literal["console", "json"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
-    # They log every request at INFO and every failed one at WARNING: we say ourselves when the index is away.
+    # The libraries log every request, and every failure as a warning. We log ourselves when the index is away.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
 
 
 def render_metrics() -> bytes:
-    """Render all metrics in Prometheus' text format; of every worker where gunicorn runs several."""
+    """Write all metrics in Prometheus' text format, for all worker processes together."""
     try:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Send documents by _bulk: a result per item, patience with a server that is busy or away."""
+"""Send documents by _bulk: one result an item, and new attempts while Elasticsearch is busy or away."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MOST_BYTES = 5_000_000
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 3.0  # seconds
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
-# What lies in the document itself. Anything else may pass: a privilege that was revoked, a closed index.
+# Errors that lie in the document itself. Other errors may pass, such as a revoked privilege or a closed index.
 _OF_DOCUMENT = frozenset(
     {
         "document_parsing_exception",
         "mapper_parsing_exception",
         "strict_dynamic_mapping_exception",
-        "version_conflict_engine_exception",  # of a removal
+        "version_conflict_engine_exception",  # when a document is deleted
     }
 )
 _MOST_SUSPECTS = 10
@@ -40,7 +40,7 @@ _logger = structlog.get_logger()
 
 
 class IndexVanished(EventsvcError):
-    """An index that was there is gone: its month must be filled again."""
+    """An index is gone: its month must be indexed again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -69,13 +69,13 @@ class Refused:
 
 
 def write_item(event: Event, index: str, *, version: int | None = None) -> Item:
-    """Encode the writing of an event; writing it again replaces the document.
+    """Encode the action that writes an event's document, or replaces the document if it exists.
 
     Args:
-        event: what is written.
-        index: where to.
-        version: a request that comes late, out of a process that hung, changes nothing that was written or erased
-            with a higher one (see the settings in mapping.py); None: it counts whatever came before.
+        event: the event.
+        index: the name of the index.
+        version: the document's version. A late request of a process that hung changes no document that was written or
+            deleted with a higher version (see the settings in mapping.py). None: the request always wins.
     """
     if version is None:
         action = b'{"index":{"_index":"%s","_id":"%d"}}\n' % (write_alias(index).encode(), event.seq)
@@ -89,16 +89,16 @@ def write_item(event: Event, index: str, *, version: int | None = None) -> Item:
 
 
 def delete_item(index: str, document: str) -> Item:
-    """Encode the removal of a document by its id; one that is not there is no error."""
+    """Encode the action that deletes a document by its id. A document that does not exist is no error."""
     action = {"delete": {"_index": write_alias(index), "_id": document}}
     return Item(int(document) if document.isdecimal() else 0, index, orjson.dumps(action) + b"\n")
 
 
 def erase_item(index: str, seq: int) -> Item:
-    """Encode the removal of an event's document for good: a late request cannot bring it back.
+    """Encode the action that deletes an event's document for good: no late request can bring the document back.
 
-    Its version lies above those of all who have written so far (fences, which are times in ms, see
-    watermark.py), with a minute for clocks that differ.
+    Versions are fences, which are times in ms (see watermark.py). The version of the deletion lies a minute in the
+    future, so that it is above all fences so far, even if clocks differ.
     """
     version = {"version": time.time_ns() // 1_000_000 + 60_000, "version_type": "external_gte"}
     action = {"delete": {"_index": write_alias(index), "_id": str(seq), **version}}
@@ -106,16 +106,16 @@ def erase_item(index: str, seq: int) -> Item:
 
 
 def backoff(attempt: int) -> float:
-    """Give the seconds to wait before the next attempt: longer each time, never in step with others."""
+    """Give the seconds to wait before the next attempt: longer each time, and random so that clients spread out."""
     return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def send(client: Elasticsearch, items: Sequence[Item], stop: threading.Event) -> list[Refused]:
-    """Send until every item is stored or refused; wait as long as Elasticsearch is busy or away.
+    """Send until every item is stored or refused; keep trying while Elasticsearch is busy or away.
 
     Raises:
         IndexVanished: an index does not exist.
-        IndexUnavailable: something is wrong that lies in no document, such as a privilege that was revoked.
+        IndexUnavailable: the cause lies in no document, for instance a revoked privilege.
         Stopped: ``stop`` was set before everything was sent.
     """
     sending = _Sending(client, items)
@@ -131,22 +131,22 @@ def send(client: Elasticsearch, items: Sequence[Item], stop: threading.Event) ->
 
 
 class _Sending:
-    """The requests that carry some items, and what became of those that were sent.
+    """Cuts items into requests, and collects the results.
 
     Attributes:
-        waiting: parts that are still to be sent, the next one last.
+        waiting: the parts still to be sent, the next part last.
     """
 
     def __init__(self, client: Elasticsearch, items: Sequence[Item]) -> None:
         self._client = client
         self.waiting = list(_cut(items, MOST_BYTES))[::-1]
         self._refused: list[Refused] = []
-        # Single items that got their whole request refused.
+        # Single items whose request was refused as a whole.
         self._suspects: list[Refused] = []
         self._answered = False
 
     def send_next(self) -> bool:
-        """Send one part; give False if some of it must be sent again after a pause."""
+        """Send one part; False if some items must be sent again after a pause."""
         part = self.waiting.pop()
         again = part
         try:
@@ -171,7 +171,7 @@ class _Sending:
         return not again
 
     def _halve(self, part: list[Item]) -> None:
-        """Send the two halves of a part one after the other: a slow Elasticsearch gets done with less at a time."""
+        """Cut a part in two, because a slow Elasticsearch copes better with less at a time."""
         middle = len(part) // 2
         self.waiting += [half for half in (part[middle:], part[:middle]) if half]
 
@@ -189,12 +189,12 @@ class _Sending:
             self._check_suspects()
 
     def _check_suspects(self) -> None:
-        """See that other requests were answered: if none was, the fault lies in no document."""
+        """Raise IndexUnavailable if no request was answered: then the fault lies in no document."""
         if self._suspects and not self._answered:
             raise IndexUnavailable(f"Elasticsearch refuses every bulk request: {self._suspects[0].reason}")
 
     def all_refused(self) -> list[Refused]:
-        """Give the items that Elasticsearch will never take."""
+        """List the items that Elasticsearch will never take."""
         self._check_suspects()
         return self._refused + self._suspects
 
@@ -213,7 +213,7 @@ def _cut(items: Sequence[Item], most_bytes: int) -> Iterator[list[Item]]:
 
 
 def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused]) -> list[Item]:
-    """Send one request; give back the items to send again."""
+    """Send one request; return the items that must be sent again."""
     answer = client.bulk(
         operations=b"".join(item.lines for item in items),  # type: ignore[arg-type]  # bytes go through as they are
         require_alias=True,
@@ -246,5 +246,5 @@ _QUOTED = re.compile(r"(?:Preview of|The prefix of|[Oo]riginal message).*", re.D
 
 
 def _describe(error: dict[str, Any]) -> str:
-    """Give type and reason, without what it quotes of the event: erasing an event must leave no copy of it."""
+    """Write an error's type and reason without quotes of the event, because erasing must leave no copy of an event."""
     return f"{error['type']}: {_QUOTED.sub('', error.get('reason') or '')}"[:500].strip(" .")

@@ -1,4 +1,4 @@
-"""Clients of Elasticsearch, and the only place where its errors become ours."""
+"""Make clients of Elasticsearch, and translate their errors into ours."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from eventsvc.settings import Settings
 
 
 class JsonSerializer(elastic_transport.JsonSerializer):
-    """Loads with msgspec, which keeps integers of any size; dumps what orjson can, and those integers too."""
+    """Reads JSON with msgspec, which keeps integers of any size. Writes with orjson, and with msgspec if need be."""
 
     mimetype = "application/json"
 
     def json_dumps(self, data: Any) -> bytes:
-        """Write JSON; ``orjson.Fragment`` may stand for JSON text."""
+        """Write JSON; an ``orjson.Fragment`` holds text that is JSON already."""
         try:
             return orjson.dumps(data)
         except TypeError:
@@ -34,9 +34,9 @@ class JsonSerializer(elastic_transport.JsonSerializer):
 
 
 def connect(settings: Settings, *, timeout: float = 60.0) -> Elasticsearch:
-    """Make a client for threads (the indexer, admin); nothing is sent yet.
+    """Make a client for threads (the indexer, admin); it sends nothing yet.
 
-    It never retries by itself: the callers know better what may be sent twice and how long to wait.
+    The client never retries by itself: the callers know what may be sent twice and how long to wait.
 
     Raises:
         SetupError: the URL or the certificate cannot be used.
@@ -46,7 +46,7 @@ def connect(settings: Settings, *, timeout: float = 60.0) -> Elasticsearch:
 
 
 def connect_async(settings: Settings) -> AsyncElasticsearch:
-    """Make a client for searches; nothing is sent yet. Make it where the event loop runs.
+    """Make a client for searches, in the running event loop; it sends nothing yet.
 
     Raises:
         SetupError: the URL or the certificate cannot be used.
@@ -60,7 +60,7 @@ def _options(settings: Settings) -> dict[str, Any]:
     if not urls:
         raise SetupError("EVENTSVC_ELASTICSEARCH_URL is not set")
     options: dict[str, Any] = {
-        # Ports are spelled out: the client refuses a URL without one.
+        # The client refuses a URL without a port.
         "hosts": [
             elastic_transport.client_utils.url_to_node_config(u, use_default_ports_for_scheme=True) for u in urls
         ],
@@ -93,9 +93,9 @@ def _setup_errors() -> Iterator[None]:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn whatever keeps Elasticsearch from a whole answer into IndexUnavailable.
+    """Translate every error of the client into IndexUnavailable.
 
-    That includes a refused request (400): the search is then answered by PostgreSQL, slower but right.
+    A refused request (400) is included: PostgreSQL then answers the search, which is slower but right.
     """
     try:
         yield
@@ -108,10 +108,10 @@ def translate_errors() -> Iterator[None]:
 
 
 def check_whole(answer: Any) -> None:
-    """See that a search looked at every shard.
+    """Check that every shard has answered a search.
 
     Raises:
-        IndexUnavailable: it timed out, or a shard failed.
+        IndexUnavailable: the search timed out, or a shard failed.
     """
     if answer.get("timed_out"):
         raise IndexUnavailable("Elasticsearch answered in part: the search timed out")

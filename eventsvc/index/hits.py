@@ -1,4 +1,4 @@
-"""Asking the index: one page of hits, or one set of aggregations, whole or not at all."""
+"""Ask the index for a page of hits, for aggregations or for terms. An answer is whole, or the request fails."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from eventsvc.index.mapping import from_hit
 from eventsvc.turns import Turns
 
 _OK, _REFUSED, _NOT_ALLOWED = 200, 400, 405
-_INDEXES_AT_ONCE = 50  # whose names fit into a request line
+_INDEXES_AT_ONCE = 50  # so many names fit into a request line
 _PER_POSITION = 130  # bytes of memory: a tuple and two integers
 _END_OF_TIME = 253_402_300_799_999  # ms since 1970
-MOST_EXCLUDED = 10_000  # beyond this a list of single seqs is no longer a cheap condition
+MOST_EXCLUDED = 10_000  # single seqs: a longer list is no longer a cheap condition
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which documents count.
+    """The documents that a request is about.
 
     Attributes:
-        indexes: asked by name, so that a missing one is an error, never a gap.
-        watermark: only seqs up to this one; None for all that is there.
-        excluded: not these seqs.
+        indexes: the names of the indexes, so that a missing index is an error and never a gap.
+        watermark: only documents up to this seq; None for all documents.
+        excluded: the seqs of documents that do not count.
     """
 
     indexes: tuple[str, ...]
@@ -36,7 +36,7 @@ class Scope:
     excluded: tuple[int, ...] = ()
 
     def narrow(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Make the whole query out of what was asked for and this scope; all in filter context."""
+        """Restrict a query to this scope; everything is in filter context."""
         clauses: dict[str, Any] = {"filter": [query]}
         if self.watermark is not None:
             clauses["filter"].append({"range": {"seq": {"lte": self.watermark}}})
@@ -47,13 +47,13 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Where matching events lie.
+    """The positions of matching events.
 
     Attributes:
-        found: (time, seq), in order.
-        total: how many match in all, if that was asked for.
-        first: when the first of them was created, in ms.
-        last: when the last of them was.
+        found: (time, seq) of each event, in order.
+        total: the number of all matching events, if the request asks for it.
+        first: the earliest createdAt of these events, in ms.
+        last: the latest createdAt of these events, in ms.
     """
 
     found: tuple[tuple[int, int], ...] = ()
@@ -62,7 +62,7 @@ class Positions:
     last: int = 0
 
     def weigh(self) -> int:
-        """Estimate the bytes it takes."""
+        """Estimate the bytes that the positions take."""
         return _PER_POSITION * (1 + len(self.found))
 
 
@@ -88,32 +88,32 @@ class PageRequest:
         return self.time == "createdAt"
 
 
-MOST_WILDCARDS = 16  # in one question, before it counts as heavy
-MOST_HEAVY_WAITING = 8  # in one process
+MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
+MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
 
 
 class Inexact(EventsvcError):
-    """Elasticsearch is well, but cannot answer this, or not exactly: no reason to stop asking it other things."""
+    """Elasticsearch is well, but cannot answer this request exactly. Other requests are not affected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregated:
-    """How many documents match, and aggregations over them."""
+    """The number of matching documents, and aggregations over these documents."""
 
     total: int
     found: dict[str, Any]
 
     def buckets(self, name: str) -> list[dict[str, Any]]:
-        """Give an aggregation's buckets; none if it was not asked for."""
+        """Give the buckets of an aggregation; none if the request did not contain the aggregation."""
         buckets: list[dict[str, Any]] = self.found.get(name, {}).get("buckets", [])
         return buckets
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Asks through a client that never retries by itself.
+    """Sends searches through a client that never retries by itself.
 
-    Questions with many wildcards, which the index may take seconds for, are asked one at a time in each process.
+    Requests with many wildcards may take Elasticsearch seconds, so each process sends one of them at a time.
     """
 
     client: AsyncElasticsearch
@@ -121,10 +121,10 @@ class Hits:
     _heavy: Turns = field(default_factory=lambda: Turns(1, MOST_HEAVY_WAITING), init=False)
 
     async def positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
-        """Find where a page of events lies; what they hold is in the log.
+        """Find the positions of a page of events.
 
         Raises:
-            Inexact: the query is more than the index takes.
+            Inexact: Elasticsearch refuses the query, for instance because it is too large.
             IndexUnavailable: there is no whole answer.
         """
         if not scope.indexes:
@@ -136,7 +136,7 @@ class Hits:
         return Positions(tuple((key[0], key[1]) for key in keys), total, min(created), max(created))
 
     async def events(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> tuple[list[Event], int | None]:
-        """Give a page of events as the index holds them, and how many match in all: for when the log is not asked.
+        """Give a page of the index's own documents as events, and the number of all matching documents.
 
         Raises:
             IndexUnavailable: there is no whole answer.
@@ -149,7 +149,7 @@ class Hits:
         """Give aggregations over all matching documents.
 
         Raises:
-            Inexact: a terms aggregation has more values than it was allowed, or there would be too many buckets.
+            Inexact: a terms aggregation has more values than its size, or there are too many buckets.
             IndexUnavailable: there is no whole answer.
         """
         if not scope.indexes:
@@ -162,10 +162,12 @@ class Hits:
         return Aggregated(answer["hits"]["total"]["value"], found)
 
     async def terms(self, scope: Scope, field: str, prefix: str, most: int) -> list[str]:
-        """Give all terms of a field that begin so, without that beginning; perhaps some of documents that are gone.
+        """List the terms of a field that begin with a prefix, without the prefix.
+
+        Terms of deleted documents may be among them.
 
         Raises:
-            Inexact: there are more than so many, or this Elasticsearch does not list terms.
+            Inexact: there are more than ``most`` terms, or this Elasticsearch does not list terms.
             IndexUnavailable: there is no whole answer.
         """
         found: set[str] = set()
@@ -181,10 +183,10 @@ class Hits:
         return sorted(found)
 
     async def probe(self, alias: str) -> None:
-        """See whether searches are answered, within two seconds.
+        """Check that Elasticsearch answers a search within two seconds.
 
         Raises:
-            IndexUnavailable: they are not.
+            IndexUnavailable: it does not.
         """
         with translate_errors():
             client = self.client.options(request_timeout=min(self.timeout, 2.0))
@@ -197,11 +199,11 @@ class Hits:
             try:
                 return await self._ask(scope, body)
             except IndexUnavailable as exc:
-                # One heavy question that fails says nothing about others.
+                # The failure of a heavy request says nothing about other requests.
                 raise Inexact(f"a heavy question was not answered: {exc}") from exc
 
     async def _ask(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
-        # NOTE: _msearch for the sake of its header line: the names of hundreds of months do not fit into the
+        # NOTE: _msearch takes the names of indexes in the body. The names of hundreds of months do not fit into the
         # 4,096 bytes that Elasticsearch allows for a request line.
         header = {"index": list(scope.indexes), "allow_partial_search_results": False}
         with translate_errors():
@@ -241,8 +243,9 @@ def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict
     if wanted.after is not None:
         body["search_after"] = list(wanted.after)
     if not wanted.by_creation:
-        # No two events have the same seq: createdAt is only told, and tells the log in which months they lie.
-        # PERF: not with createdAt first, for only the order of the index itself lets Lucene stop early.
+        # No two events have the same seq, so createdAt decides nothing. It is sorted by to learn it: the log needs to
+        # know in which months the events lie.
+        # PERF: createdAt does not come first, because only the index's own sort order lets Lucene stop early.
         body["sort"].append({"createdAt": order})
         if wanted.after is not None:
             body["search_after"].append(0 if wanted.newest_first else _END_OF_TIME)
@@ -250,7 +253,7 @@ def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict
 
 
 def _left_out(found: Any) -> bool:
-    """Tell whether some aggregation, at any depth, has not given all its values."""
+    """Tell whether an aggregation, at any depth, has left out values."""
     match found:
         case dict():
             own = found.get("sum_other_doc_count") or found.get("doc_count_error_upper_bound")

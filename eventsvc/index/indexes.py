@@ -1,4 +1,4 @@
-"""One index a month: its name, its birth, its end. Which index holds which month stands in the log, not here."""
+"""Create, name, list, refresh, merge and delete the indexes of months. Table index_month names the current indexes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventsvc.index.mapping import MAPPING_VERSION, index_body
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One index of Elasticsearch; the uuid tells a replaced one from the one we filled."""
+    """One index of Elasticsearch. Its uuid differs from that of a later index of the same name."""
 
     name: str
     uuid: str
@@ -30,7 +30,7 @@ def index_name(prefix: str, month: date, generation: int = 1) -> str:
 
 
 def write_alias(name: str) -> str:
-    """Name the alias that bulk requests go to: an index that vanished is then an error, never made by itself."""
+    """Name the alias that bulk requests write to. If the index is gone, a request fails and creates no index."""
     return f"{name}-write"
 
 
@@ -44,19 +44,19 @@ def create(
     visible: bool = True,
     after: str = "",
 ) -> Index:
-    """Create the month's next generation.
+    """Create the next generation of a month's index.
 
-    A leftover of that name is passed over, never touched: nobody knows whose documents it holds.
+    An existing index is never touched, because its documents may be somebody else's: the next free name is taken.
 
     Args:
-        client: of the server.
-        prefix: names start with it; also the alias for Kibana.
-        month: first day.
-        shards: primary ones; an index keeps the number that it was made with.
-        replicas: of each shard.
-        visible: give it the alias for Kibana at once.
-        after: an index of the month that is gone: a search under way may still ask for that name, and must not
-            find an empty index under it.
+        client: the client of Elasticsearch.
+        prefix: the prefix of all names, which is also the alias for Kibana.
+        month: the month's first day.
+        shards: the number of primary shards, which never changes later.
+        replicas: the number of replicas of each shard.
+        visible: give the index the alias for Kibana at once.
+        after: the month's lost index. A search under way may still ask for the lost index by name, and must not
+            find an empty index of this name.
 
     Raises:
         IndexUnavailable: no index could be made.
@@ -70,7 +70,7 @@ def create(
             except elasticsearch.BadRequestError as exc:
                 if exc.error != "resource_already_exists_exception":
                     raise
-                continue  # made by somebody else meanwhile
+                continue  # another process has made this index meanwhile
             if uuid := uuids(client, [name]).get(name):
                 return Index(name, uuid)
     raise IndexUnavailable(f"the index of {month:%Y-%m} could not be created")
@@ -89,26 +89,26 @@ def _list_names(client: Elasticsearch, prefix: str) -> list[str]:
 
 
 def month_of_name(name: str) -> date:
-    """Give the month of an index that ``list_all`` has named."""
+    """Read the month from an index name that ``list_all`` gave."""
     year, month = re.findall(r"-(\d{4})\.(\d{2})", name)[-1]
     return date(int(year), int(month), 1)
 
 
 def generation_of_name(name: str) -> int:
-    """Give the generation of an index of ours."""
+    """Read the generation from an index name."""
     match = re.search(r"-g(\d+)$", name)
     return int(match[1]) if match else 1
 
 
 def list_all(client: Elasticsearch, prefix: str) -> list[str]:
-    """List every index whose name is one of ours, in use or not."""
+    """List every index whose name follows our pattern, in use or not."""
     ours = re.compile(re.escape(prefix) + r"-v\d+-\d{4}\.\d{2}(?:-g\d+)?")
     with translate_errors():
         return sorted(name for name in _list_names(client, prefix) if ours.fullmatch(name))
 
 
 def uuids(client: Elasticsearch, names: Iterable[str]) -> dict[str, str]:
-    """Map the names of those indexes that exist to their uuids."""
+    """Map the names of indexes to their uuids, without indexes that do not exist."""
     wanted = sorted(set(names))
     existing: dict[str, str] = {}
     for some in _request_lines(wanted):
@@ -117,12 +117,12 @@ def uuids(client: Elasticsearch, names: Iterable[str]) -> dict[str, str]:
                 index=some, name="index.uuid", flat_settings=True, ignore_unavailable=True, allow_no_indices=True
             )
         existing |= {name: found["settings"]["index.uuid"] for name, found in answer.body.items()}
-    # An alias of the same name would give other names back.
+    # For an alias of this name, Elasticsearch would answer with the names of other indexes.
     return {name: existing[name] for name in wanted if name in existing}
 
 
 def _request_lines(names: list[str]) -> Iterator[str]:
-    """Join names for a URL; Elasticsearch takes 4,096 bytes of one, and a name has up to 120."""
+    """Join names into groups for a URL: Elasticsearch takes 4,096 bytes, and a name has up to 120."""
     for start in range(0, len(names), 25):
         yield ",".join(names[start : start + 25])
 
@@ -131,10 +131,10 @@ def refresh(client: Elasticsearch, names: Iterable[str]) -> None:
     """Make everything written so far visible to searches.
 
     Raises:
-        IndexUnavailable: an index is missing, or a shard could not do it.
+        IndexUnavailable: an index is missing, or a shard did not refresh.
     """
-    # One by one: the answer tells only of all together, and a shard that is nowhere at the moment is not even counted
-    # as failed.
+    # Refresh one index at a time: the answer only sums up all indexes, and does not count a shard as failed while the
+    # shard is on no node.
     for name in sorted(names):
         with translate_errors():
             shards = client.indices.refresh(index=name)["_shards"]
@@ -146,19 +146,19 @@ def refresh(client: Elasticsearch, names: Iterable[str]) -> None:
 
 
 def _has_primaries(client: Elasticsearch, name: str) -> bool:
-    """Tell whether only replicas did not refresh. A shard that has come back meanwhile has refreshed itself."""
+    """Tell whether all primary shards are there. A shard that has come back meanwhile has refreshed itself."""
     return bool(client.cluster.health(index=name, timeout="0s")["status"] != "red")
 
 
 def count_shards(client: Elasticsearch, prefix: str) -> dict[str, int]:
-    """Map the names of all our indexes to how many primary shards each has."""
+    """Map the names of all our indexes to their numbers of primary shards."""
     with translate_errors():
         answer = client.indices.get_settings(index=f"{prefix}-v*", name="index.number_of_shards", flat_settings=True)
     return {name: int(found["settings"]["index.number_of_shards"]) for name, found in answer.body.items()}
 
 
 def merge(client: Elasticsearch, name: str) -> bool:
-    """Begin to merge each shard into one segment, in the background; False: there is nothing to merge."""
+    """Start a background merge of each shard into one segment; False if there is nothing to merge."""
     with translate_errors():
         shards = client.indices.segments(index=name)["indices"].get(name, {}).get("shards", {})
         if all(copy["num_search_segments"] <= 1 for copies in shards.values() for copy in copies):
@@ -168,7 +168,7 @@ def merge(client: Elasticsearch, name: str) -> bool:
 
 
 def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:
-    """Move the alias for Kibana in one atomic call; names that are gone are left out."""
+    """Move the alias for Kibana in one atomic call; indexes that do not exist are left out."""
     with translate_errors():
         existing = set(uuids(client, [*remove, *add]))
         actions = [
@@ -180,6 +180,6 @@ def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add
 
 
 def delete(client: Elasticsearch, name: str) -> None:
-    """Delete an index; one that is gone already is no error."""
+    """Delete an index. An index that does not exist is no error."""
     with translate_errors():
         client.indices.delete(index=name, ignore_unavailable=True)

@@ -1,4 +1,4 @@
-"""Mapping, and an event's way into a document and back: the three change together, with MAPPING_VERSION."""
+"""The mapping, and the conversion of events to documents and back. A change of any of them raises MAPPING_VERSION."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from eventsvc.text.letters import fold
 
 MAPPING_VERSION = 2
 
-# A flattened field's terms are "path NUL value", and a term of Lucene's holds 32,766 bytes: values are cut off
-# at 8,191 UTF-16 units (24,573 bytes), which leaves this much for the path.
+# A term of a flattened field is "path NUL value", and Lucene allows 32,766 bytes. Values are cut off at 8,191 UTF-16
+# units (24,573 bytes), which leaves this much for the path.
 _LONGEST_PATH = 8_000  # bytes
 _LONGEST_VALUE = 8_191
-_DEEPEST = 100  # beyond what an event's data may have
+_DEEPEST = 100  # levels, more than an event's data may have
 
 _KEYWORD = {"type": "keyword"}
 _TRIPLES = {"type": "text", "analyzer": "whitespace", "norms": False}
@@ -35,14 +35,14 @@ _ALIASES = {
 
 
 def index_body(*, shards: int = 1, replicas: int, aliases: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Give the body that creates a month's index."""
+    """Build the request that creates a month's index."""
     return {
         "settings": {
             "index": {
                 "number_of_shards": shards,
                 "number_of_replicas": replicas,
-                # The indexer refreshes: only it knows which watermark a refresh stands for. This interval is for what
-                # it does not know of: searches use a merged segment only once there was a refresh after the merge.
+                # The indexer refreshes, because it must know which watermark a refresh stands for. This interval
+                # serves merges only: searches use a merged segment after the first refresh that follows the merge.
                 "refresh_interval": "30s",
                 # PERF: an index with a timestamp is merged 32 segments at a time by default. With two refreshes a
                 # second that left a hundred for each search to visit, which took it three times as long.
@@ -64,7 +64,7 @@ def _mapping() -> dict[str, Any]:
     return {
         "dynamic": False,
         "_meta": {"mapping_version": MAPPING_VERSION},
-        # Both are made from the rest of the document, so keeping them would only cost space.
+        # Both fields are computed from the rest of the document, so storing them would only cost space.
         "_source": {"excludes": ["terms", "checksum"]},
         "properties": {
             "seq": {"type": "long"},
@@ -111,7 +111,7 @@ def _alias_properties() -> dict[str, Any]:
 
 
 def to_document(event: Event) -> dict[str, Any]:
-    """Give the document of an event, to be written by orjson: data is embedded as the text it already is."""
+    """Convert an event to its document, for orjson, which embeds the JSON text of data as it is."""
     value = event.parsed_data()
     coded = terms.code_data(value)
     data_field = "data" if isinstance(value, dict) and _fits_flattened(event.data, value) else "data_value"
@@ -136,16 +136,16 @@ def to_document(event: Event) -> dict[str, Any]:
         },
     }
     if coded.spelled:
-        # Elasticsearch writes _source anew, with floats: digits beyond those would be lost.
+        # Elasticsearch rewrites _source with floats, which would lose digits.
         document["data_text"] = event.data
     return document
 
 
 def from_hit(source: dict[str, Any]) -> Event:
-    """Give the event of a hit's ``_source``, as PostgreSQL would give it, letter by letter.
+    """Convert the ``_source`` of a hit to the same event that PostgreSQL gives, equal in every character.
 
     Args:
-        source: read with msgspec, so that large integers in data are exact.
+        source: parsed by msgspec, so that large integers in data are exact.
     """
     return Event(
         seq=source["seq"],
@@ -161,7 +161,7 @@ def from_hit(source: dict[str, Any]) -> Event:
 
 
 def checksum(event: Event) -> int:
-    """Sum up all of an event in 32 bits, as CHECKSUM_SQL does; sums of two million of them are exact in a double."""
+    """Compute a 32-bit checksum of an event, equal to CHECKSUM_SQL. A double holds the sum of two million of them."""
     content = (
         f"{event.seq}\x1f{event.id}\x1f{event.created_at}\x1f{event.occurred_at}\x1f{event.email}\x1f"
         f"{event.environment}\x1f{event.component}\x1f{event.message}\x1f{event.data}"
@@ -169,7 +169,7 @@ def checksum(event: Event) -> int:
     return zlib.crc32(content.encode())
 
 
-# The same over a row of table event, in PostgreSQL.
+# ``checksum`` of a row of table event, in SQL.
 CHECKSUM_SQL = (
     "crc32(convert_to(concat_ws(E'\\x1f', seq, id, (extract(epoch FROM created_at) * 1000)::bigint,"
     " event_occurred(occurred_at, created_at), email, environment, component, message, data), 'UTF8'))"
@@ -181,7 +181,7 @@ _fold = lru_cache(maxsize=4096)(fold)
 
 
 def _fits_flattened(text: str, value: dict[str, Any]) -> bool:
-    """Tell whether every key path is short enough; one cannot be longer than the whole text."""
+    """Tell whether every key path is short enough; no path is longer than the whole text."""
     return len(text) < _LONGEST_PATH // 4 or _longest_path(value) <= _LONGEST_PATH
 
 
@@ -200,7 +200,7 @@ _write = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _jsonb_text(value: Any) -> str:
-    """Write JSON as PostgreSQL's jsonb does: the same event must look the same, whichever store it comes from."""
+    """Write JSON as PostgreSQL's jsonb does: an event must look the same, whichever store it comes from."""
     text = _write(value)
     return _plain_numbers(value) if _EXPONENT.search(text) else text
 
@@ -214,7 +214,7 @@ def _plain_numbers(value: Any) -> str:
             return "[" + ", ".join(map(_plain_numbers, value)) + "]"
         case float():
             text = format(Decimal(repr(value)), "f")
-            # Elasticsearch gives a float only for what was written with a decimal point.
+            # Elasticsearch gives a float only for a number that was written with a decimal point.
             return text if "." in text else text + ".0"
         case _:
             return _write(value)

@@ -1,1 +1,1 @@
-"""From the log into the index: one leads, the others stand by."""
+"""Copies the log into the index. One indexer process leads; the others stand by."""

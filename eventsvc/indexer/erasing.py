@@ -1,4 +1,4 @@
-"""Go on with large erasures, and apply the rules of retention once an hour."""
+"""Continue large erasures, and apply the retention rules once an hour."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _logger = structlog.get_logger()
 
 
 def erase(settings: Settings, stop: threading.Event) -> None:
-    """Work until told to stop; several processes may."""
+    """Work until told to stop. Several processes may do this at the same time."""
     applied_at = float("-inf")
     while not stop.is_set():
         due = time.monotonic() - applied_at >= _RULES_EVERY

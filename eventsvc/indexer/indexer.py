@@ -1,7 +1,7 @@
 """The indexer: horizon → batch → _bulk → refresh → watermark.
 
-One process leads, by an advisory lock; the others stand by and take over when its session ends. Whatever goes
-wrong ends the leader's term: the next term, here or elsewhere, reads the checkpoint and goes on from there.
+One process leads, because it holds an advisory lock. The others stand by, and one takes over when the leader's session
+ends. Any error ends the leader's term. The next term, in any process, reads the checkpoint and continues from there.
 Writing a document twice does no harm, so nothing needs to be undone.
 """
 
@@ -34,12 +34,12 @@ _logger = structlog.get_logger()
 
 LAST_MOMENTS = 3.0  # seconds to finish when told to stop
 STAND_BY = 0.5  # seconds between tries to take the lock
-HEARTBEAT = 1.0  # seconds that a leader is silent at most
-SILENCE = 3.5  # seconds of silence after which it is taken for hung
+HEARTBEAT = 1.0  # seconds between a leader's statements, at most
+SILENCE = 3.5  # seconds of silence after which a leader counts as hung
 
 
 class Indexer:
-    """Stands by, leads, and goes on by itself when a server was away."""
+    """Stands by and leads. Recovers by itself when a server was away."""
 
     def __init__(self, settings: Settings, stop: threading.Event | None = None) -> None:
         self._settings, self._stop = settings, stop or threading.Event()
@@ -60,7 +60,7 @@ class Indexer:
                 self._stop.wait(backoff(self._failures))
 
     def _run_session(self) -> None:
-        """One session of PostgreSQL: the lock lives and dies with it."""
+        """Run one session of PostgreSQL, which holds the leader's lock as long as the session lasts."""
         dsn = self._settings.database_url.get_secret_value()
         connection = log_connection.connect(dsn, application_name="eventsvc index")
         client = index_client.connect(self._settings)
@@ -120,14 +120,14 @@ def _serve_metrics(settings: Settings) -> None:
 
 
 def _notice_dead_peers(connection: Connection) -> None:
-    """Make PostgreSQL notice within 5 s that our machine is gone, and give the lock to the next one."""
+    """Make PostgreSQL notice within 5 s that our machine is gone, so that the next indexer gets the lock."""
     with connection.cursor() as cursor:
         for setting, value in (("idle", 2), ("interval", 1), ("count", 3)):
             cursor.execute(f"SET tcp_keepalives_{setting} = {value}")
 
 
 def _beat(connection: Connection, over: threading.Event) -> None:
-    """Say something now and then, however long the leader waits for Elasticsearch."""
+    """Send PostgreSQL a statement every second, even while the leader waits for Elasticsearch."""
     while not over.wait(HEARTBEAT):
         try:
             with connection.cursor() as cursor:
@@ -138,7 +138,7 @@ def _beat(connection: Connection, over: threading.Event) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Index until SIGTERM or SIGINT; without Elasticsearch, only keep the log in order."""
+    """Index until SIGTERM or SIGINT. Without Elasticsearch, only do the upkeep of the log."""
     stop = threading.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
@@ -165,6 +165,6 @@ def run(settings: Settings) -> None:
     if failed:
         raise SetupError("the indexer stopped by a fault of its own: see the log above")
     if any(thread.name.startswith(("bulk", "errand")) for thread in threading.enumerate()):
-        # Python would wait for a request under way; what it writes may be lost or written twice all the same.
+        # Python would wait for a request under way. This is not needed: the next term writes the same documents again.
         sys.stderr.flush()
         os._exit(0)

@@ -1,4 +1,4 @@
-"""A leader's term: from the checkpoint that it finds to the first thing that goes wrong."""
+"""A leader's term, which begins at the stored checkpoint and ends with the first error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()
 
-# Only an indexer knows these: the API would show them as 0 for ever.
+# Only an indexer registers these gauges: an API process would always show 0.
 _WATERMARK = Gauge("eventsvc_watermark", "Highest seq visible to search")
 _HORIZON = Gauge("eventsvc_horizon", "Highest seq below which nothing can still appear")
 
@@ -35,16 +35,16 @@ POLL = 0.05  # seconds between looks at the horizon
 REFRESH_EVERY = 0.5  # seconds at least between refreshes
 ERASE_EVERY = 0.5  # seconds between looks for erased events
 ERASE_AT_ONCE = 2_000
-MERGE_AFTER = 60.0  # seconds of a term until the first index of a month that is over is merged
-MERGE_EVERY = 3600.0  # seconds until the next one
-CHECK_EVERY = 3.0  # seconds between looks at whether the indexes are still those that we filled
+MERGE_AFTER = 60.0  # seconds from the beginning of a term to the first merge of a past month's index
+MERGE_EVERY = 3600.0  # seconds to the next merge
+CHECK_EVERY = 3.0  # seconds between checks that no index was lost or replaced
 
 
 class Term:
-    """One term; not for use after it has raised.
+    """One term of a leader. After an exception the object must not be used again.
 
     Attributes:
-        moved: whether the watermark has moved.
+        moved: whether this term has moved the watermark.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Term:
         self._indexes = index_months.list_indexes(connection)
         self._horizon = Horizon(connection)
         self._pipeline = Pipeline(client, version=mark.fence)
-        # What was written before this term may not have been refreshed.
+        # Documents that were written before this term may lack a refresh.
         self._touched = {index.name for index in self._indexes.values()}
         self._errands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="errand")
         self._refresh: tuple[Future[None], int] | None = None
@@ -71,26 +71,26 @@ class Term:
         _logger.debug("a term begins", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
 
     def check_indexes(self) -> None:
-        """See that every index is still the one that was filled.
+        """Check that every index is still there, with the uuid on record.
 
         Raises:
-            Fenced: one was not, and was replaced.
-            IndexUnavailable: Elasticsearch cannot say.
+            Fenced: an index was lost; an empty index has replaced it.
+            IndexUnavailable: Elasticsearch does not answer.
         """
         for month in self._find_lost(list(self._indexes.values())):
             self.replace_lost(month)
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Abandon the requests under way."""
         self._pipeline.close()
         self._errands.shutdown(wait=False, cancel_futures=True)
 
     def step(self) -> None:
-        """Do what can be done now, and wait a moment if that is nothing."""
+        """Do all work that is due, and wait a moment if there is none."""
         horizon = self._horizon.poll()
         _HORIZON.set(horizon)
         self._erase_if_due()
-        # What was read before the erasing may hold the event: it must have arrived before it is removed.
+        # Batches read before the erasing may hold the event. They must arrive before its document is deleted.
         read = not self._erasing and self._read_ahead(horizon)
         for done in self._pipeline.collect():
             self._settle(done)
@@ -107,7 +107,7 @@ class Term:
             self._pipeline.wait(POLL)
 
     def _read_ahead(self, horizon: int) -> bool:
-        """Fill the pipeline; tell whether there was anything to read and room for it."""
+        """Read batches into the pipeline; tell whether there was anything to read and room for a batch."""
         before = self._cursor
         while not self._pipeline.full and self._cursor < horizon:
             batch = read_batch(self._connection, after=self._cursor, to=horizon)
@@ -175,7 +175,7 @@ class Term:
     def _erase(self, gone: list[Erased]) -> None:
         items = [bulk.erase_item(self._indexes[one.month].name, one.seq) for one in gone if one.month in self._indexes]
         refused = bulk.send(self._client, items, self._stop)
-        # Versions from the future, by a clock that was wrong: removed all the same.
+        # A wrong clock has written versions from the future. Delete these documents without a version.
         bulk.send(self._client, [bulk.delete_item(r.item.index, str(r.item.seq)) for r in refused], self._stop)
         indexes.refresh(self._client, {item.index for item in items})
         erased.forget(self._connection, self._fence, gone)
@@ -201,13 +201,13 @@ class Term:
         return [index.month for index in known if found.get(index.name) != index.uuid]
 
     def replace_lost(self, month: date) -> None:
-        """Put an empty index in the place of a lost one, and end the term.
+        """Replace a lost index by an empty index, and end the term.
 
         Raises:
-            Fenced: always; the next term starts from where the watermark fell back to.
+            Fenced: always. The next term starts at the lower watermark.
         """
         if watermark.read(self._connection).fence != self._fence:
-            raise Fenced("the indexes were changed")  # by a rebuild, or because the month was dropped
+            raise Fenced("the indexes were changed")  # a rebuild or `admin prune` has replaced or deleted the index
         lost = self._indexes[month]
         index = indexes.create(
             self._client,
@@ -222,6 +222,6 @@ class Term:
         raise Fenced("an index was replaced")
 
     def lose(self, name: str) -> None:
-        """Replace the index of that name; see ``replace_lost``."""
+        """Replace the lost index of this name; see ``replace_lost``."""
         for month in [month for month, index in self._indexes.items() if index.name == name]:
             self.replace_lost(month)

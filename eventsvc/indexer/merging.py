@@ -1,4 +1,4 @@
-"""Merge months that are over: an index that nothing is added to is smallest and fastest as one segment a shard."""
+"""Merge the indexes of past months. An index that no longer grows is smallest and fastest with one segment a shard."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _logger = structlog.get_logger()
 
 
 def merge_one(client: Elasticsearch, months: Iterable[IndexMonth]) -> str | None:
-    """Begin to merge the newest month that is over and not merged yet; give its index.
+    """Start to merge the newest past month that is not merged yet; return the name of its index.
 
-    Elasticsearch itself remembers what is merged: such an index has one segment a shard.
+    Nothing is recorded: a merged index is known by its one segment a shard.
     """
     current = (datetime.now(UTC) - _SETTLED).date().replace(day=1)
     try:

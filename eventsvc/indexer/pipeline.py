@@ -1,4 +1,4 @@
-"""Batches on their way into the index: several at once, and a checkpoint that moves over what is contiguous."""
+"""Send several batches to the index at once. The checkpoint passes a batch when all older batches have arrived."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from eventsvc.index import bulk
 from eventsvc.log.months import month_of
 from eventsvc.log.progress.refusals import Refusal
 
-# More would only fill Elasticsearch's memory: it indexes on as many cores as it has anyway.
+# More batches would only fill Elasticsearch's memory: it uses all its cores anyway.
 IN_FLIGHT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What is behind us once more batches have arrived.
+    """The result of a batch that has arrived, as have all older batches.
 
     Attributes:
-        reached: everything up to this seq is stored or refused.
-        events: how many were sent.
-        refusals: those among them that Elasticsearch would not take.
-        touched: names of the indexes that need a refresh.
+        reached: every event up to this seq is indexed or refused.
+        events: how many events were sent.
+        refusals: the events that Elasticsearch refused.
+        touched: the names of the indexes that need a refresh.
     """
 
     reached: int
@@ -38,15 +38,15 @@ class Done:
 
 
 class Pipeline:
-    """Encodes and sends batches in threads; gives them back in the order of the log."""
+    """Encodes and sends batches in threads; gives the results in the order of the log."""
 
     def __init__(self, client: Elasticsearch, *, version: int, in_flight: int = IN_FLIGHT) -> None:
-        """Start with nothing under way.
+        """Make an empty pipeline.
 
         Args:
-            client: where to.
-            version: of the documents: what a newer one has written stays; see ``bulk.write_item``.
-            in_flight: how many batches at once.
+            client: the client of Elasticsearch.
+            version: the version of the documents; see ``bulk.write_item``.
+            in_flight: how many batches may be under way at once.
         """
         self._client, self._version, self._in_flight = client, version, in_flight
         self._stop = threading.Event()
@@ -60,18 +60,18 @@ class Pipeline:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether no batch is under way."""
         return not self._under_way
 
     def submit(self, events: Iterable[Event], reached: int, indexes: Mapping[date, str]) -> None:
-        """Send a batch, the one that follows in the log on that submitted before."""
+        """Send a batch, which follows the previous batch in the log."""
         self._under_way.append(self._threads.submit(self._send, tuple(events), reached, indexes))
 
     def collect(self) -> list[Done]:
-        """Give the batches that have arrived and have no older one under way.
+        """Give the results of batches that have arrived, up to the first batch still under way.
 
         Raises:
-            IndexVanished: an index that a batch goes to is gone.
+            IndexVanished: the index of a batch is gone.
             IndexUnavailable: Elasticsearch takes no documents.
         """
         done = []
@@ -80,11 +80,11 @@ class Pipeline:
         return done
 
     def wait(self, seconds: float) -> None:
-        """Wait until the oldest batch has arrived, or until the time is up; a younger one changes nothing by itself."""
+        """Wait until the oldest batch has arrived or the time is up. Younger batches alone change nothing."""
         wait(list(self._under_way)[:1], timeout=seconds)
 
     def close(self) -> None:
-        """Give up what is under way; it may still arrive, and writing it again does no harm."""
+        """Abandon the batches under way. They may still arrive, but writing them again does no harm."""
         self._stop.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""Work that does not depend on an index: make months ahead, forget old keys, end the sessions of frozen writers."""
+"""Upkeep of the log: make months ahead, delete old idempotency keys, and end the sessions of frozen writers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from eventsvc.settings import Settings
 
 _EVERY = 3600.0  # seconds
 _AFTER_FAILURE = 15.0
-_LOOK_EVERY = 10.0  # seconds in which a COPY must have moved
+_LOOK_EVERY = 10.0  # seconds; a COPY that makes no progress for so long is frozen
 
 _logger = structlog.get_logger()
 
 
 def keep_up(settings: Settings, stop: threading.Event, *, look_every: float = _LOOK_EVERY) -> None:
-    """Do all of it until told to stop; several processes may."""
+    """Do the upkeep until told to stop. Several processes may do this at the same time."""
     while not stop.is_set():
         try:
             _keep_up(settings, stop, look_every)
@@ -55,7 +55,7 @@ def do_once(connection: Connection) -> None:
     """Do the hourly work.
 
     Raises:
-        LogError: the months could not be made.
+        LogError: the log stayed locked, so a month was not made.
     """
     if made := months.ensure_months_ahead(connection):
         _logger.info("months made", months=[f"{month:%Y-%m}" for month in made])
