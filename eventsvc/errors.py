@@ -6,7 +6,8 @@ EventsvcError
 │   ├── InvalidEvents        one or more events that break a rule
 │   ├── InvalidBody          a body that cannot be read at all (syntax, encoding, type, size)
 │   ├── InvalidParameter     a query parameter or header with an impossible value
-│   └── KeyReused            an Idempotency-Key that came before with another body
+│   ├── KeyReused            an Idempotency-Key that came before with another body
+│   └── SeqNotReached        a position that the log has not reached
 ├── KeyRunning               a request with the same Idempotency-Key is still running
 ├── Unauthenticated          no key, or none that is good
 ├── Forbidden                the key does not allow this
@@ -123,6 +124,13 @@ class InvalidParameter(InvalidInput):
 
 class KeyReused(InvalidInput):
     """An Idempotency-Key that came before with another body."""
+
+
+class SeqNotReached(InvalidInput):
+    """A position that the log has not reached."""
+
+    def __init__(self, seq: int, last: int) -> None:
+        super().__init__(f"the log ends at seq {last}: it has no state as of seq {seq}")
 
 
 class KeyRunning(EventsvcError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from eventsvc.search.search import Search
 
-PARAMETERS = ("q", "tz", "newest", "consistency")
+PARAMETERS = ("q", "tz", "asOf", "newest", "consistency")
 _NEWEST, _MOST = 10_000, 100_000
 
 

@@ -44,6 +44,10 @@ def word(*options: str) -> Json:
 PARAMETERS: dict[str, tuple[str, Json]] = {
     "q": ("a query; without it, every event", {"type": "string", "examples": [QUERY]}),
     "tz": ("time zone of dates in q, and of days", {"type": "string", "default": "UTC", "examples": ["Europe/Berlin"]}),
+    "asOf": (
+        "only events up to this seq: the same answer whenever it is asked; 422 if the log has not reached it",
+        {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    ),
     "limit": ("at most so many", number(1, page.MOST, page.LIMIT)),
     "order": ("newest or oldest first", word("desc", "asc")),
     "orderBy": ("the time that events are ordered by", word("createdAt", "occurredAt")),

@@ -34,6 +34,7 @@ _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
 _TIMES = {"createdAt": range(-62_135_596_800_000, 253_402_300_800_000), "occurredAt": range(2**63)}
 _NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
 _LONGEST_IN_URL = 1_000  # characters
+_LONGEST_SEQ = 18  # digits
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -79,7 +80,9 @@ class Reading:
         return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
 
 
-PARAMETERS = ("q", "tz", "limit", "order", "orderBy", "cursor", "fields", "count", "consistency", "trailer", "download")
+PARAMETERS = (
+    "q", "tz", "asOf", "limit", "order", "orderBy", "cursor", "fields", "count", "consistency", "trailer", "download",
+)  # fmt: skip
 
 
 async def read_parameters(req: Request, body: str | None = None) -> Reading:
@@ -135,10 +138,24 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
 
 
 async def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
-    """Parse and compile q; none, or nothing but blanks, matches every event that the key may see."""
+    """Parse and compile q; none, or nothing but blanks, matches every event that the key may see.
+
+    With the parameter asOf, only those of them that the log had up to that seq.
+    """
     tz = given.get("tz", "UTC")
     zone(tz)
-    return await compile_text(req, given.get("q", ""), now=now, tz=tz)
+    query = await compile_text(req, given.get("q", ""), now=now, tz=tz)
+    return query.frozen(_read_seq(given)) if "asOf" in given else query
+
+
+def _read_seq(given: Mapping[str, str]) -> int:
+    """Read asOf."""
+    text = given["asOf"]
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_SEQ):
+        raise InvalidParameter("asOf", "it must be a seq: a whole number from 0")
+    if given.get("consistency") == "eventual":
+        raise InvalidParameter("asOf", "it needs consistency=strong: the index alone may lack events up to this seq")
+    return int(text)
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -207,7 +224,15 @@ def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | 
 def _digest(content: bytes, given: Mapping[str, str], seen: str) -> bytes:
     """Bind a cursor to what decides which events there are and in which order."""
     by_creation = () if _read_order(given) == "createdAt" else (given["orderBy"],)
-    bound = (given.get("q", "").strip(), given.get("tz", "UTC"), given.get("order", "desc"), seen, *by_creation)
+    frozen = (f"asOf {given['asOf']}",) if "asOf" in given else ()
+    bound = (
+        given.get("q", "").strip(),
+        given.get("tz", "UTC"),
+        given.get("order", "desc"),
+        seen,
+        *by_creation,
+        *frozen,
+    )
     return hashlib.blake2b(content + repr(bound).encode(), digest_size=_DIGEST, person=b"eventsvc cursor").digest()
 
 

@@ -106,6 +106,13 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "The Idempotency-Key came before with another body",
         "A key stands for one request, for 24 hours. Take a new key for every new request. Nothing was stored.",
     ),
+    errors.SeqNotReached: Problem(
+        "seq-not-reached",
+        422,
+        "The log has not reached this seq",
+        "`asOf` names a seq that no event has yet. The newest one is `Eventsvc-Watermark` plus `Eventsvc-Lag` of an"
+        " answer. A link that is older than a restored log may name one as well.",
+    ),
     errors.KeyRunning: Problem(
         "key-running",
         409,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from eventsvc.search.stats import Stats
 
 PARAMETERS = (
-    "q", "tz", "interval", "time", "by", "top", "limit", "distinct", "numbers", "percentiles", "consistency",
+    "q", "tz", "asOf", "interval", "time", "by", "top", "limit", "distinct", "numbers", "percentiles", "consistency",
 )  # fmt: skip
 _TOP, _MOST_TOP = 10, 1000
 _MOST_SUBJECTS = 4

@@ -47,12 +47,21 @@ class Compiled:
         text: the canonical query, with relative times resolved; equal texts have equal answers.
         index: the query for Elasticsearch; None if no query there has exactly this meaning.
         node: the query's tree; None matches every event.
+        as_of: only events with at most this seq, which both stores are asked for already; None for no such bound.
     """
 
     text: str
     log: Filter
     index: dict[str, Any] | None
     node: ast.Node | None
+    as_of: int | None = None
+
+    def frozen(self, seq: int) -> Compiled:
+        """Leave out every event past a seq."""
+        bound = {"range": {"seq": {"lte": seq}}}
+        index = None if self.index is None else {"bool": {"filter": [self.index, bound]}}
+        past = Filter("seq <= %s", (seq,))
+        return replace(self, text=f"{self.text} asOf {seq}", log=past & self.log, index=index, as_of=seq)
 
 
 EVERYTHING = Compiled("", Filter(), {"match_all": {}}, None)
@@ -130,9 +139,12 @@ class Search:
             keep: cache the index's answer. The pages of a stream would only push other answers out.
 
         Raises:
+            SeqNotReached: the query is frozen at a seq past the end of the log.
             LogUnavailable: PostgreSQL is away, and the search needs PostgreSQL.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
+        if query.as_of is not None:
+            await self._reader.settle(query.as_of)
         # Ask for one event more, which tells whether there is a next page.
         more = replace(wanted, limit=wanted.limit + 1, size=min(wanted.size, self._page_bytes))
         answer = await self._find(query, more, strong=strong, keep=keep)

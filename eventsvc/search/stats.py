@@ -61,9 +61,12 @@ class Stats:
         """Count the matching events as wanted.
 
         Raises:
+            SeqNotReached: the query is frozen at a seq past the end of the log.
             LogUnavailable: PostgreSQL is away, and the counts need PostgreSQL.
             LogTimeout: the index cannot count this, and PostgreSQL took too long.
         """
+        if query.as_of is not None:
+            await self._reader.settle(query.as_of)
         expressible = query.index is not None and wanted.in_index
         reason = self._joined.obstacle or ("" if expressible else "not expressible")
         if not reason:

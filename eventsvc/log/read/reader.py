@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import msgspec
 from psycopg2 import sql
 
-from eventsvc.errors import EventNotFound
+from eventsvc.errors import EventNotFound, LogTimeout, SeqNotReached
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.filter import Filter
-from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS
+from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_seq
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, Moment, Question, Row
@@ -33,6 +34,9 @@ _WRITERS = sql.SQL(
     "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT EXISTS (SELECT {}) END"
     " FROM ({} OFFSET 0) AS sequence (drawn)"
 ).format(sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
+
+_IN_INDEX = sql.SQL("SELECT seq >= %s FROM watermark")
+_LATE_WRITERS, _POLL = 3.0, 0.02  # seconds
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
 MOST_HEAVY_WAITING = 8  # heavy ones
@@ -107,6 +111,19 @@ class Reader:
         rows = await self._pool.run(lambda connection: _fetch(connection, HEADER, None))
         return _moment(rows)
 
+    async def settle(self, seq: int) -> None:
+        """Make sure that the events up to a seq are all there, and that none of them can still appear.
+
+        Raises:
+            SeqNotReached: no event has drawn this seq yet.
+            SearchesQueued: too many searches of the whole log wait already.
+            LogTimeout: a writer that may have drawn a seq up to this one is still under way.
+        """
+        # The watermark is below the horizon, so for most seqs this small statement is enough.
+        if not await self._pool.run(lambda connection: _fetch(connection, _IN_INDEX, (seq,))[0][0]):
+            async with self._light:
+                await self._whole_pool.run(lambda connection: _wait_for_horizon(connection, seq))
+
     async def span(self, matching: Filter, *, after: int, upto: int, limit: int, size: int) -> Batch:
         """Give matching events with after < seq ≤ upto, in seq order, until they have so many characters of text.
 
@@ -129,6 +146,16 @@ class Reader:
         if quiet:
             self._settled = drawn
         return quiet, drawn
+
+
+def _wait_for_horizon(connection: Connection, seq: int) -> None:
+    horizon, deadline = Horizon(connection), time.monotonic() + _LATE_WRITERS
+    while horizon.poll() < seq:
+        if (last := read_last_seq(connection)) < seq:
+            raise SeqNotReached(seq, last)
+        if time.monotonic() > deadline:
+            raise LogTimeout(f"an event up to seq {seq} is still being written")
+        time.sleep(_POLL)
 
 
 def _ask(
