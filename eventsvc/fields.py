@@ -26,9 +26,10 @@ class Field:
     Attributes:
         name: the name in queries and in JSON.
         column: the column of PostgreSQL, or an expression over columns.
-        exact: the index field for ``eq``, ``in`` and ranges, which holds the value itself.
-        folded: the index field for ``ct`` and ``sw``: folded text for a short field, trigrams for the message and for
-            data; "" if the field has neither operator.
+        exact: the index field that holds the value itself, for ``eq``, ``in`` and ranges. For a path in data, ``ct``
+            and ``sw`` use this field too.
+        folded: the index field for ``ct`` and ``sw``: folded text for a short field, triples of characters for the
+            message and for all of data; "" if the field has neither operator.
         operators: the operators that a query may use with the field.
     """
 

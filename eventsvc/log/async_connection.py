@@ -1,7 +1,7 @@
-"""One connection to PostgreSQL that waits in the event loop: for the writer alone.
+"""A connection to PostgreSQL that waits in the event loop. Only the writer of single events uses it.
 
-PERF: everything else uses psycopg2 in threads. For the writer of single events a thread costs a third of a worker's
-CPU time: at each answer of the server it has to take the interpreter's lock from a loop that is never idle.
+PERF: everything else uses psycopg2 in threads. For the writer, a thread would cost a third of a worker's CPU time: at
+each answer of the server, the thread would take the interpreter's lock from an event loop that is never idle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def split_hosts(dsn: str) -> list[str]:
-    """Give a DSN for each host of one that names several."""
+    """Split a DSN that names several hosts into a DSN for each host."""
     parts = extensions.parse_dsn(dsn)
     hosts, ports = parts.get("host", "").split(","), parts.get("port", "").split(",")
     if len(hosts) == 1 or "hostaddr" in parts:
@@ -32,7 +32,7 @@ def split_hosts(dsn: str) -> list[str]:
 
 
 class AsyncConnection:
-    """Autocommit, one statement at a time."""
+    """A connection in autocommit mode, for one statement at a time."""
 
     def __init__(self, connection: extensions.connection) -> None:
         self._connection = connection
@@ -41,13 +41,14 @@ class AsyncConnection:
 
     @classmethod
     async def open(cls, dsn: str, *, application_name: str, patience: float, statement_timeout: float) -> Self:
-        """Connect; of several hosts to the first that is well, and what target_session_attrs asks for.
+        """Connect to the first host that answers and fits target_session_attrs.
 
-        libpq would wait for a host that hangs until all patience is spent: connect_timeout does not count here.
+        Each host gets an equal part of the patience, because libpq ignores connect_timeout on such a connection and
+        would spend all the time on a host that hangs.
 
         Raises:
             psycopg2.Error: no server answers or lets us in.
-            TimeoutError: not in time.
+            TimeoutError: no server answered in time.
         """
         hosts = split_hosts(dsn)
         options = session_options(statement_timeout=statement_timeout)
@@ -69,7 +70,7 @@ class AsyncConnection:
             return begun
 
         async with asyncio.timeout(patience):
-            # In a thread, for it looks the host's name up; what follows does not block.
+            # This runs in a thread, because it looks up the host's name. The rest does not block.
             connection = await asyncio.to_thread(begin)
             opened = cls(connection)
             try:
@@ -82,19 +83,19 @@ class AsyncConnection:
 
     @property
     def broken(self) -> bool:
-        """Whether it can be used no more."""
+        """Whether the connection is closed."""
         return bool(self._connection.closed)
 
     @property
     def notices(self) -> list[str]:
-        """What the server said beside its answer to the last statement."""
+        """The notices and warnings that came with the answer to the last statement."""
         return self._connection.notices
 
     async def execute(self, statement: str, parameters: tuple[Any, ...] | None = None) -> Rows:
-        """Run a statement, or several; give the rows of the last.
+        """Run one or several statements; return the rows of the last statement.
 
         Raises:
-            psycopg2.Error: as the driver does; look at ``broken``, its classes do not tell.
+            psycopg2.Error: from the driver. Its class does not tell whether the connection broke: see ``broken``.
         """
         cursor = self._connection.cursor()
         self._connection.notices.clear()
@@ -104,11 +105,11 @@ class AsyncConnection:
         return list(cursor.fetchall()) if cursor.description else []
 
     def close(self) -> None:
-        """Close it, at once."""
+        """Close the connection at once."""
         self._connection.close()
 
     async def _wait(self) -> None:
-        """Let the driver talk to the server until it has all it waits for."""
+        """Let the driver talk to the server until the answer is complete."""
         loop = asyncio.get_running_loop()
         while (state := self._connection.poll()) != extensions.POLL_OK:
             ready = loop.create_future()

@@ -1,6 +1,6 @@
-"""The log over several servers: Citus keeps each event on the worker that the hash of one column names.
+"""The log on several servers: Citus stores each event on the worker that the hash of one column selects.
 
-The coordinator keeps the sequence, the watermark and all small tables, so there is one seq, and one horizon.
+The coordinator holds the sequence, the watermark and all small tables, so there is still one seq and one horizon.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ By = Literal["component", "email", "id"]
 
 IS_DISTRIBUTED = "EXISTS (SELECT FROM distribution)"
 
-# A transaction that touches one worker is committed there by a plain COMMIT, one that touches several in two phases.
-# If the coordinator loses a worker in between, its own lock is gone while the worker's part is still to come: that part
-# holds the same lock on the worker, prepared or not.
+# Citus commits a transaction on one worker by a plain COMMIT, and a transaction on several workers in two phases. If
+# the coordinator loses a worker in between, the coordinator's lock is gone while the worker's part is not committed
+# yet. That part, prepared or not, still holds the same lock on the worker.
 _WRITERS_ON_WORKERS = r"""
     SELECT coalesce(json_agg(DISTINCT virtualtransaction), '[]') FROM pg_locks JOIN pg_class ON pg_class.oid = relation
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
@@ -31,10 +31,10 @@ _WRITERS_ON_WORKERS = r"""
 
 
 def list_writers_on_workers(connection: Connection) -> frozenset[str]:
-    """Name the transactions that write events on any worker.
+    """List the transactions that write events on any worker.
 
     Raises:
-        LogUnavailable: a worker does not answer, so nobody knows.
+        LogUnavailable: a worker does not answer, so its transactions are unknown.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -49,27 +49,26 @@ def list_writers_on_workers(connection: Connection) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How the log is spread."""
+    """How events are distributed over workers."""
 
     by: By
     shards: int
 
 
 def find_distribution(connection: Connection) -> Distribution | None:
-    """Say how the log is spread; None: it lies on one server."""
+    """Read the distribution of the log; None if the log is on one server."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT by_column, shards FROM distribution")
         return next((Distribution(*row) for row in cursor), None)
 
 
 def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
-    """Spread the log over the workers; yield what was done, step by step.
+    """Distribute the log over the workers; yield a line for each step.
 
-    Writers and readers wait while events are copied. Each step is whole or did not happen, so a run that was
-    killed is finished by the next one.
+    Writers and readers wait while events are copied. Each step is atomic, so the next run finishes a killed run.
 
     Raises:
-        SetupError: there is no Citus or no worker, or the log is spread in another way already.
+        SetupError: there is no Citus or no worker, or the log has another distribution already.
     """
     _check_cluster(connection)
     found = find_distribution(connection)
@@ -80,7 +79,7 @@ def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
         _spread_events(connection, wanted)
         yield f"events by {wanted.by} over {wanted.shards} shards"
     with connection.cursor() as cursor:
-        # The copy on the coordinator, which nobody reads any more.
+        # Remove the copy on the coordinator, which is no longer read.
         cursor.execute("SELECT truncate_local_data_after_distributing_table('event')")
     yield "the coordinator's own copy removed"
 
@@ -96,7 +95,7 @@ def _check_cluster(connection: Connection) -> None:
 
 
 def _spread_functions(connection: Connection) -> int:
-    """Queries are evaluated on the workers; functions made before Citus are not there yet."""
+    """Create our SQL functions on the workers, which evaluate queries; return how many."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT create_distributed_function(oid::regprocedure::text::regprocedure) FROM pg_proc"
@@ -110,7 +109,7 @@ def _spread_events(connection: Connection, wanted: Distribution) -> None:
         cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
         cursor.execute("INSERT INTO distribution (by_column, shards) VALUES (%s, %s)", (wanted.by, wanted.shards))
         if wanted.by != "id":
-            # Citus can see to a key only within a shard, so the column must be part of it.
+            # Citus enforces a key only within a shard, so the column must be part of the key.
             key = sql.SQL("ALTER TABLE event DROP CONSTRAINT event_pkey, ADD PRIMARY KEY (id, created_at, {})")
             cursor.execute(key.format(sql.Identifier(wanted.by)))
         cursor.execute(

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a pool in threads, and the only place where driver errors become ours."""
+"""Connections to PostgreSQL, a pool of them for threads, and the translation of psycopg2's errors into ours."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from eventsvc.errors import LogError, LogTimeout, LogUnavailable
 Connection = psycopg2.extensions.connection
 T = TypeVar("T")
 
-# A network that swallows everything: keepalives find it on an idle connection, but where something was sent and not
-# acknowledged only the user timeout does, or TCP goes on trying for a quarter of an hour. On the server's side the
-# same, so that it forgets us, and the locks that we hold, as soon.
+# A network may swallow all packets. Keepalives notice this on an idle connection. When sent data is not acknowledged,
+# only the user timeout notices; otherwise TCP tries for a quarter of an hour. The server gets the same values, so that
+# it soon ends our session and releases our locks.
 PATIENCE: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -32,12 +32,12 @@ _SERVER_PATIENCE = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
 )
 
-# A process of ours that hangs between two statements of a transaction (stopped, swapped out, its machine paused) keeps
-# its locks: with that of a writer the horizon stands still for everybody. PostgreSQL ends its session after this.
+# If a process of ours hangs inside a transaction (stopped, swapped out, machine paused), the transaction keeps its
+# locks, and the lock of a writer stops the horizon for everybody. PostgreSQL ends such a session after this time.
 IDLE_IN_TRANSACTION = 10.0  # seconds
 
-# SECURITY: PostgreSQL logs the whole statement that fails or takes too long, query values and events included. Only a
-# superuser may tell it not to, or a role with GRANT SET ON PARAMETER; other roles go without.
+# SECURITY: PostgreSQL logs the whole text of a statement that fails, with the values of queries and events. Only a
+# superuser or a role with GRANT SET ON PARAMETER may switch this off; for other roles it stays on.
 KEEP_VALUES_OUT = (
     "SELECT set_config('log_min_error_statement', 'panic', false)"
     " WHERE has_parameter_privilege('log_min_error_statement', 'SET')"
@@ -48,7 +48,7 @@ psycopg2.extensions.register_type(psycopg2.extensions.new_type((3802,), "JSONB_T
 
 
 def session_options(*, statement_timeout: float, idle_in_transaction: float = IDLE_IN_TRANSACTION) -> str:
-    """Give libpq's ``options`` of a session of ours; both times are in seconds, 0 for no limit."""
+    """Write libpq's ``options`` for a session; both times are in seconds, 0 for no limit."""
     return (
         f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}"
         f" -c idle_in_transaction_session_timeout={round(idle_in_transaction * 1000)} {_SERVER_PATIENCE}"
@@ -62,13 +62,13 @@ def connect(
     idle_in_transaction: float = IDLE_IN_TRANSACTION,
     application_name: str = "eventsvc",
 ) -> Connection:
-    """Open one connection, in autocommit mode, UTC, which notices a dead server or network within 30 s.
+    """Open a connection in autocommit mode and UTC. It notices a dead server or network within 30 s.
 
     Args:
         dsn: a libpq connection string or URI.
         statement_timeout: seconds; 0 for none.
         idle_in_transaction: seconds that a transaction may wait for its next statement; 0 for no limit.
-        application_name: what pg_stat_activity shows.
+        application_name: the name in pg_stat_activity.
 
     Raises:
         LogUnavailable: the server does not answer or does not let us in.
@@ -89,16 +89,16 @@ def connect(
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn psycopg2's errors into ours; what is a mistake of our own SQL passes through."""
+    """Translate psycopg2's errors into ours. An error in our own SQL passes unchanged."""
     try:
         yield
     except psycopg2.errors.QueryCanceled as exc:
         raise LogTimeout("PostgreSQL did not answer within the statement time limit") from exc
-    # These two are OperationalErrors as well.
+    # These two classes are OperationalErrors, so they come before the next clause.
     except (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected) as exc:
         raise LogError(f"PostgreSQL asks to try again: {_first_line(exc)}") from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        # With a code, the server has answered: its disk is full, it shuts down, or ended this session.
+        # An error with a code is an answer of the server: its disk is full, it shuts down, or it ended this session.
         problem = "cannot serve this" if exc.pgcode else "cannot be reached"
         raise LogUnavailable(f"PostgreSQL {problem}: {_first_line(exc)}") from exc
 
@@ -110,7 +110,7 @@ def _first_line(exc: BaseException) -> str:
 class Pool:
     """A fixed number of connections, opened when first needed, each used by one thread at a time.
 
-    A connection that broke is closed and its place is given back, so the pool heals by itself.
+    A broken connection is closed, and the next caller opens a new one, so the pool heals by itself.
     """
 
     def __init__(self, dsn: str, *, size: int, statement_timeout: float = 0.0) -> None:
@@ -122,10 +122,10 @@ class Pool:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection; autocommit, so start transactions with ``with transaction(connection)``.
+        """Lend a connection in autocommit mode; ``with transaction(connection)`` starts a transaction.
 
         Raises:
-            LogUnavailable: no connection can be opened, or this one broke.
+            LogUnavailable: no connection can be opened, or the connection broke.
         """
         connection = self._idle.get()
         try:
@@ -136,7 +136,7 @@ class Pool:
             with translate_errors():
                 yield connection
         except BaseException:
-            # Whatever went wrong, a fresh connection is in a known state; this one may not be.
+            # After an error the state of this connection is unknown, so the next caller gets a fresh one.
             if connection is not None:
                 connection.close()
             connection = None
@@ -145,7 +145,13 @@ class Pool:
             self._idle.put(connection)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work(connection)`` in one of the pool's threads; if the caller is cancelled, so is its statement."""
+        """Run ``work(connection)`` in a thread of the pool. If the caller is cancelled, its statement is cancelled too.
+
+        Raises:
+            LogUnavailable: no connection can be opened, or the connection broke.
+            LogTimeout: a statement ran into its time limit.
+            LogError: PostgreSQL could not do the work.
+        """
         job = _Job(work)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, job)
@@ -170,9 +176,9 @@ class Pool:
 
 
 class _Job(Generic[T]):
-    """What one caller has run on a connection, and can take back.
+    """The work of one caller on a connection, which the caller can cancel.
 
-    The lock is held while the server is told to cancel: the connection is not lent to anybody else before that.
+    The lock is held while the server is told to cancel, so that the connection is not lent to another caller meanwhile.
     """
 
     def __init__(self, work: Callable[[Connection], T]) -> None:
@@ -201,9 +207,9 @@ class _Job(Generic[T]):
 
 
 def _is_stale(connection: Connection) -> bool:
-    """Whether the server has hung up: there is something to read on a connection that has asked nothing.
+    """Tell whether the server has hung up: an idle connection then has something to read.
 
-    So a restarted PostgreSQL costs no request; a look is one system call.
+    Thanks to this check, which is one system call, no request fails after a restart of PostgreSQL.
     """
     if connection.closed:
         return True
@@ -214,7 +220,7 @@ def _is_stale(connection: Connection) -> bool:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[Any]:
-    """One transaction on an autocommit connection; yields a cursor."""
+    """Run one transaction on an autocommit connection; yields a cursor."""
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         try:

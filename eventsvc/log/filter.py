@@ -1,4 +1,4 @@
-"""Which events a statement is about."""
+"""A condition on events, in SQL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Filter:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether testing one event takes so much work that others must not wait for it."""
+        """Whether a test of one event takes so much time that other searches must not wait behind this one."""
         return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > MOST_TESTS
 
     def __and__(self, other: Filter) -> Filter:

@@ -1,4 +1,4 @@
-"""Months: the partitions of the event table, made ahead of time and dropped whole."""
+"""Months are the partitions of the event table. They are made ahead of time and dropped whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventsvc.log.connection import Connection, transaction
 
 AHEAD = 3  # months made beyond the current one
 
-# Waiting longer in PostgreSQL's lock queue would make every reader that comes after us wait too.
+# While we wait in PostgreSQL's lock queue, every later reader waits behind us. So we never wait longer than this.
 _LOCK_TIMEOUT = "2s"
 _ATTEMPTS = 30
 
@@ -29,7 +29,7 @@ def next_month(month: date) -> date:
 
 
 def bounds(month: date) -> tuple[str, str]:
-    """Give the first moment of a month and that of the next, for SQL."""
+    """Give the first instants of a month and of the next month, for SQL."""
     return f"{month} 00:00:00+00", f"{next_month(month)} 00:00:00+00"
 
 
@@ -49,7 +49,7 @@ def list_months(connection: Connection) -> list[date]:
 
 
 def list_default(connection: Connection) -> list[date]:
-    """List the months that have events in the default partition: their own was not made in time."""
+    """List the months that have events in the default partition, because no partition was made in time."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
         return sorted(month for (month,) in cursor)
@@ -77,13 +77,13 @@ def count_events(connection: Connection, month: date) -> int:
 
 
 def ensure_months(connection: Connection, first: date, last: date) -> list[date]:
-    """Make the partitions that are missing between two months (both included); return those made.
+    """Make the missing partitions from one month to another (both included); return the months made.
 
-    Events of such a month that had to go to the default partition move into it. Only for that, and for the current
-    month, readers and writers wait a moment; safe to run from several processes at once.
+    Events of such a month that are in the default partition move into the new partition. In this case, and for the
+    current month, readers and writers wait a moment. Several processes may do this at the same time.
 
     Raises:
-        LogError: others held the log locked for a minute.
+        LogError: other sessions kept the log locked for a minute.
     """
     made = []
     present = set(list_months(connection))
@@ -95,7 +95,7 @@ def ensure_months(connection: Connection, first: date, last: date) -> list[date]
 
 
 def ensure_months_ahead(connection: Connection) -> list[date]:
-    """Make the current month and those ahead, by the database's clock."""
+    """Make the current month (by the database's clock) and the months ahead."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT (now() AT TIME ZONE 'UTC')::date")
         ((today,),) = cursor.fetchall()
@@ -106,7 +106,7 @@ def ensure_months_ahead(connection: Connection) -> list[date]:
 
 
 def count_default(connection: Connection) -> int:
-    """Count the events in the default partition; anything but 0 means that a month was not made in time."""
+    """Count the events in the default partition. More than 0 means that a month was not made in time."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM event_default")
         ((count,),) = cursor.fetchall()
@@ -114,7 +114,7 @@ def count_default(connection: Connection) -> int:
 
 
 def empty_default(connection: Connection) -> list[date]:
-    """Give the events of the default partition months of their own; return the months made."""
+    """Make the months of the events in the default partition, which move there; return the months made."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
         months = [month for (month,) in cursor]
@@ -122,7 +122,7 @@ def empty_default(connection: Connection) -> list[date]:
 
 
 def drop_month(connection: Connection, month: date) -> None:
-    """Drop a month's events from the log, in a transaction of its own or in the caller's."""
+    """Drop a month's partition, inside the caller's transaction if there is one."""
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(partition_name(month))))
 
@@ -135,7 +135,7 @@ def _range(first: date, last: date) -> Iterator[date]:
 
 
 class _EventsCameMeanwhileError(Exception):
-    """Events of the month came to the default partition after the look for them."""
+    """Events of the month came into the default partition after the check for such events."""
 
 
 def _make_patiently(connection: Connection, month: date) -> None:
@@ -150,9 +150,9 @@ def _make_patiently(connection: Connection, month: date) -> None:
     raise LogError(f"month {month:%Y-%m} could not be made: others kept the log locked; try again")
 
 
-# Whoever plans a statement reads the list of partitions first and waits for a lock on the default partition after that.
-# Such a SELECT would look for moved events where they were, and such an INSERT would put an event where its month no
-# longer belongs, which PostgreSQL refuses. A lock on the parent makes both wait before they read the list.
+# To plan a statement, a session first reads the list of partitions and then waits for a lock on the default partition.
+# So a SELECT would look for moved events in the old place, and an INSERT would put an event into the default partition,
+# which PostgreSQL refuses. A lock on the parent makes both wait before they read the list.
 _EVENTS_MOVE = """
     SELECT EXISTS (SELECT 1 FROM event_default WHERE created_at >= {low} AND created_at < {high})
         OR clock_timestamp() >= {low} AND clock_timestamp() < {high}
@@ -164,10 +164,10 @@ _MOVE = """
 
 
 def _make(connection: Connection, month: date) -> None:
-    """Make a table, fill it from the default partition, attach it.
+    """Make a table, fill it from the default partition, and attach it.
 
-    ATTACH rather than CREATE … PARTITION OF: it locks the parent only against other changes of its
-    structure (PostgreSQL documentation, "ALTER TABLE", ATTACH PARTITION).
+    Unlike CREATE … PARTITION OF, ATTACH locks the parent only against other changes of its structure (PostgreSQL
+    documentation, "ALTER TABLE", ATTACH PARTITION).
     """
     names = {
         "new": sql.Identifier(partition_name(month)),

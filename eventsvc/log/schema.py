@@ -1,4 +1,4 @@
-"""The schema: numbered migrations, applied once each, and what the server must be."""
+"""The schema: apply the numbered migrations, each once, and check the server."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from eventsvc.log.months import ensure_months_ahead
 
 MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
 
-# Any constant will do, as long as every process takes the same one.
+# The number of an advisory lock, the same in all processes.
 _MIGRATION_LOCK = 0x6576656E74
 
 
 def migrate(connection: Connection) -> list[str]:
-    """Bring the schema up to date, make the months ahead, and return the names of what was applied.
+    """Apply missing migrations, make the months ahead, and return the names of the applied migrations.
 
-    Each file is one transaction; several processes may run this at once.
+    Each migration is one transaction. Several processes may do this at the same time.
 
     Raises:
-        SchemaError: the server is too old, or its encoding or sequence is not what the log needs.
+        SchemaError: the server is too old, or its encoding or its sequence does not fit.
     """
     _check_server(connection)
     with connection.cursor() as cursor:
@@ -37,10 +37,10 @@ def migrate(connection: Connection) -> list[str]:
 
 
 def check(connection: Connection) -> None:
-    """Make sure that the schema is at least what this version needs.
+    """Check that the schema has all migrations of this version.
 
     Raises:
-        SchemaError: a migration is missing, or the server is not fit.
+        SchemaError: a migration is missing, or the server does not fit.
     """
     _check_server(connection)
     missing = sorted(set(_files()) - _applied(connection))
@@ -93,7 +93,7 @@ def _check_server(connection: Connection) -> None:
 
 
 def _check_sequence(connection: Connection) -> None:
-    """See that seqs are drawn one by one: the horizon reads the sequence's last value (see horizon.py)."""
+    """Check that seqs are drawn one by one, because the horizon relies on the sequence's last value."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('event', 'seq')::regclass"

@@ -1,7 +1,7 @@
-"""Optional trigram indexes (pg_trgm): ``ct`` and ``sw`` fast in PostgreSQL, for a service without Elasticsearch.
+"""Optional trigram indexes (pg_trgm), which make ``ct`` and ``sw`` fast in a service without Elasticsearch.
 
-An operator switches them on and off; nothing else depends on them. They are on the very expression that queries
-compile to, so the planner takes them for needles of three characters and more.
+An operator switches these indexes on and off; nothing else depends on them. They index exactly the expression that
+queries compile to, so the planner uses them for needles of three characters and more.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from eventsvc.errors import LogError
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import list_months, partition_name
 
-COLUMNS = ("message", "email")  # the others have few distinct values, where an index of pieces gains nothing
+COLUMNS = ("message", "email")  # the other columns have few distinct values, where trigrams gain nothing
 
-# Waiting longer in PostgreSQL's lock queue would make every writer that comes after us wait too.
+# While we wait in PostgreSQL's lock queue, every later writer waits behind us. So we never wait longer than this.
 _LOCK_TIMEOUT = "2s"
 _ATTEMPTS = 30
 
@@ -29,15 +29,15 @@ _COVERED = (
 
 
 def enabled(connection: Connection) -> bool:
-    """Tell whether every month has its trigram indexes, and months to come will get theirs."""
+    """Tell whether all months have trigram indexes. New months then get theirs by themselves."""
     return all(_is_valid(connection, _parent_name(column)) for column in COLUMNS)
 
 
 def enable(connection: Connection) -> list[str]:
-    """Build what is missing, month by month, and return the names of the indexes made.
+    """Build the missing indexes, month by month, and return the names of the indexes made.
 
-    Writers go on meanwhile. Interrupted at any moment, it can be run again. Months made later get their indexes as
-    they are attached to the table.
+    Writers continue meanwhile. An interrupted run can be repeated. PostgreSQL builds the indexes of a later month when
+    the month is attached to the table.
 
     Args:
         connection: in autocommit mode; ``statement_timeout`` must leave time for an index.
@@ -56,7 +56,7 @@ def enable(connection: Connection) -> list[str]:
 
 
 def disable(connection: Connection) -> bool:
-    """Remove the indexes of all months; say whether there were any.
+    """Remove the indexes of all months; tell whether there were any.
 
     Raises:
         LogError: the event table stayed locked for a minute.
@@ -86,7 +86,7 @@ def _cover(connection: Connection, column: str, month: str) -> list[str]:
         return []
     with connection.cursor() as cursor:
         if not _is_valid(connection, index):
-            # What a broken CREATE INDEX CONCURRENTLY leaves behind.
+            # An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index behind.
             cursor.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(index)))
         cursor.execute(sql.SQL(_ON_MONTH).format(**_names(index, column, month)))
     attach = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}")
@@ -107,7 +107,7 @@ def _found(connection: Connection, statement: str, values: tuple[str, ...]) -> b
 
 
 def _execute_patiently(connection: Connection, statement: sql.Composed) -> None:
-    """Run DDL that locks the event table, stepping back whenever it would have to wait for long."""
+    """Run DDL that locks the event table; give up the lock queue after two seconds, and try again."""
     for _ in range(_ATTEMPTS):
         try:
             with transaction(connection) as cursor:

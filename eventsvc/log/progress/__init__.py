@@ -1,1 +1,1 @@
-"""How far the index has come: horizon, watermark, indexes by month, refused and erased events."""
+"""The progress of the index along the log: horizon, watermark, indexes by month, refused and erased events."""

@@ -1,4 +1,4 @@
-"""Drop a whole month: its partition of the log, and everything that the log knows of its index."""
+"""Drop a whole month: its partition of the log, and all records of its index."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from eventsvc.log import months
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.progress import erased, index_months, rebuilds, refusals, watermark
 
-# Dropping needs the log for itself for a moment; whoever waits for that makes everybody behind wait too.
+# Dropping locks the whole log for a moment. While it waits for the lock, every later session waits behind it.
 _LOCK_TIMEOUT = "300ms"
 _LOCK_ATTEMPTS = 100
 
 
 def drop(connection: Connection, month: date, *, is_held: Callable[[Any], bool]) -> list[str] | None:
-    """Drop the month from the log, and all that the log knows of its index, in one transaction.
-
-    So no search ever sees the one without the other.
+    """Drop the month's partition and all records of its index in one transaction, so that no search sees only half.
 
     Args:
-        connection: of the log, outside of any transaction.
-        month: its first day.
+        connection: a connection to the log, outside of any transaction.
+        month: the month's first day.
         is_held: tells, inside the transaction, whether events of the month must be kept.
 
     Returns:
-        The names of the indexes that held the month, to be deleted by the caller; None when the month is held.
+        The names of the month's indexes, which the caller must delete; None if a hold keeps the month.
 
     Raises:
         LogError: long transactions keep the log locked.
@@ -45,7 +43,7 @@ def drop(connection: Connection, month: date, *, is_held: Callable[[Any], bool])
                 watermark.draw_fence_within(cursor)
                 names = _forget_month(cursor, month)
                 months.drop_month(connection, month)
-                # A month that was not made in time lies there.
+                # The events of a month that was not made in time are in the default partition.
                 cursor.execute(
                     "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", months.bounds(month)
                 )

@@ -1,4 +1,4 @@
-"""Erase events from the log, and remember those whose documents may still be in the index."""
+"""Erase events from the log, and record the erased events whose documents may still be in the index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventsvc.log.progress import watermark
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """An event that is gone from the log."""
+    """An erased event whose document may still be in the index."""
 
     seq: int
     month: date
@@ -23,9 +23,9 @@ class Erased:
 _FIND = """
 SELECT id::text, created_at, seq FROM event WHERE ({matching}) AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s
 """
-# One statement, so one snapshot for every search: the events are gone, their documents are left out of hits, and
-# whatever was kept under the old epoch is void. The index may hold a document of an event, or get it yet from a
-# leader that has read the event already.
+# Because this is one statement, every search sees all of it or nothing: the events are gone, hits leave out their
+# documents, and cached answers of the old epoch are void. The index may hold the document of an event already, or get
+# it later from a leader that has read the event before.
 _ERASE = f"""
 WITH gone AS (
     DELETE FROM event USING unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) AS found (id, created_at)
@@ -47,7 +47,7 @@ SELECT count(*) FROM gone
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Events that an erasure has found: their primary keys, and the highest seq among them (0 when there are none)."""
+    """Events that an erasure has found: their primary keys, and the highest seq among them (0 for no events)."""
 
     ids: list[str]
     times: list[datetime]
@@ -55,21 +55,21 @@ class Found:
 
 
 def find(cursor: Any, which: Filter, *, after: int, upto: int, limit: int) -> Found:
-    """Find the first ``limit`` matching events with after < seq ≤ upto, in the order of seq; lock nothing."""
+    """Find the first ``limit`` matching events with after < seq ≤ upto, in seq order. Locks nothing."""
     cursor.execute(_FIND.format(matching=which.text), (*which.parameters, after, upto, limit))
     rows = cursor.fetchall()
     return Found([row[0] for row in rows], [row[1] for row in rows], rows[-1][2] if rows else 0)
 
 
 def erase(cursor: Any, found: Found, *, erasure_id: str | None) -> int:
-    """Erase the events that were found, and return how many still were there. Runs inside the caller's transaction.
+    """Erase the events that were found; return how many of them still existed. Runs inside the caller's transaction.
 
-    From the commit on, no search shows them. While the transaction lasts, the horizon waits for it, as for a writer's.
+    From the commit on, no search shows the events. The horizon waits for the transaction, as for that of a writer.
 
     Args:
-        cursor: of the transaction.
-        found: by ``find``.
-        erasure_id: remembers the events' ids under this erasure; None remembers nothing.
+        cursor: the cursor of the transaction.
+        found: the events that ``find`` gave.
+        erasure_id: the erasure under which the ids of the events are recorded; None records no ids.
     """
     cursor.execute(_ERASE, {"ids": found.ids, "times": found.times, "erasure": erasure_id})
     ((count,),) = cursor.fetchall()
@@ -92,9 +92,10 @@ def list_of_month(connection: Connection, month: date) -> list[int]:
 
 
 def list_erased(connection: Connection, most: int) -> list[Erased]:
-    """List some of them, oldest first; those of months that are being rebuilt are left to the rebuild's end.
+    """List erased events whose documents the indexer must remove, lowest seq first.
 
-    The next index may still get a document of theirs, and is told by this table to remove it.
+    Events of months that are being rebuilt are left out: the next index may still get their documents, so their rows
+    stay in the table until the rebuild has ended.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -106,7 +107,7 @@ def list_erased(connection: Connection, most: int) -> list[Erased]:
 
 
 def draw_epoch(cursor: Any) -> None:
-    """Draw the next erasure epoch: no kept answer of the index can be used again."""
+    """Draw the next erasure epoch, which makes every cached answer of the index void."""
     cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")
 
 
@@ -116,7 +117,7 @@ def forget_month(cursor: Any, month: date) -> None:
 
 
 def forget(connection: Connection, fence: int, erased: Sequence[Erased]) -> None:
-    """Their documents are gone and no search sees them: nothing is left to remember.
+    """Delete the records of erased events whose documents are gone from the index.
 
     Raises:
         Fenced: another fence was drawn meanwhile.

@@ -1,4 +1,4 @@
-"""The record of each erasure, and the holds that forbid some: the tables ``erasure`` and ``hold``."""
+"""The tables ``erasure`` and ``hold``: a record of each erasure, and the holds, which keep events from being erased."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from eventsvc.log.connection import Connection
 
 _COLUMNS = "id::text, asked_at, asked_by, reason, digest, query, upto, done_to, counted, erased, finished_at"
-# Any constant will do, as long as every process takes the same one: only one process at a time goes on with an erasure.
+# The number of an advisory lock, the same in all processes: only one process at a time continues an erasure.
 _WORK_LOCK = 0x6572617365
 
 
@@ -20,12 +20,12 @@ class Erasure:
     """One erasure.
 
     Attributes:
-        digest: of the canonical query, to tell whether two erasures asked for the same.
+        digest: the hash of the canonical query, which tells whether two erasures have the same query.
         query: the canonical query; None once the erasure is done.
-        upto: only events with seq ≤ this; None for those too that arrive while the erasure runs.
-        done_to: the erasure goes on after this seq.
-        counted: how many events matched when the erasure was asked for.
-        erased: how many are gone.
+        upto: only events with seq ≤ this are erased; None includes events that arrive while the erasure runs.
+        done_to: the erasure continues after this seq.
+        counted: how many events matched when the erasure was requested.
+        erased: how many events are erased so far.
     """
 
     id: str
@@ -43,10 +43,10 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Events that must be kept.
+    """A hold: events that must be kept.
 
     Attributes:
-        query: canonical; which events.
+        query: the canonical query of these events.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class NewErasure:
-    """What is recorded when an erasure begins; see Erasure."""
+    """The facts that are recorded when an erasure begins; see Erasure."""
 
     id: str
     asked_by: str
@@ -77,21 +77,21 @@ def insert(cursor: Any, new: NewErasure) -> None:
 
 
 def advance(cursor: Any, erasure_id: str, *, erased: int, done_to: int) -> None:
-    """Add to what is erased, and note how far the erasure has come. Runs inside the caller's transaction."""
+    """Record further erased events and the seq reached. Runs inside the caller's transaction."""
     cursor.execute(
         "UPDATE erasure SET erased = erased + %s, done_to = %s WHERE id = %s::uuid", (erased, done_to, erasure_id)
     )
 
 
 def finish(cursor: Any, erasure_id: str) -> None:
-    """Note that nothing is left to erase, and forget the query. Runs inside the caller's transaction."""
+    """Record that the erasure is done, and delete its query. Runs inside the caller's transaction."""
     cursor.execute(
         "UPDATE erasure SET query = NULL, finished_at = clock_timestamp() WHERE id = %s::uuid", (erasure_id,)
     )
 
 
 def read(connection: Connection, erasure_id: str) -> Erasure | None:
-    """Give one erasure; None if there is none of that id."""
+    """Read one erasure; None if none has this id."""
     found = _select(connection, "WHERE id = %s::uuid", (erasure_id,))
     return found[0] if found else None
 
@@ -114,7 +114,7 @@ def _select(connection: Connection, end: str, values: tuple[Any, ...]) -> list[E
 
 @contextmanager
 def working(connection: Connection) -> Iterator[bool]:
-    """Be the only process that goes on with erasures; yields False when another process is."""
+    """Take the lock of the process that continues erasures; yields False if another process holds it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (_WORK_LOCK,))
         ((taken,),) = cursor.fetchall()
@@ -135,9 +135,9 @@ def read_holds(cursor: Any, *, keep: bool = False) -> list[Hold]:
     """Read the holds.
 
     Args:
-        cursor: of a transaction, if ``keep``.
-        keep: let nobody make a hold before the caller's transaction ends. So whoever makes a hold knows that from
-            then on nothing that matches is erased.
+        cursor: the cursor of a transaction, if ``keep``.
+        keep: let nobody make a hold before the caller's transaction ends. So from the moment at which a hold is made,
+            no matching event is erased.
     """
     if keep:
         cursor.execute("LOCK TABLE hold IN SHARE MODE")
@@ -146,7 +146,7 @@ def read_holds(cursor: Any, *, keep: bool = False) -> list[Hold]:
 
 
 def put_hold(connection: Connection, name: str, query: str, reason: str) -> None:
-    """Make a hold, or change the one of that name."""
+    """Make a hold, or change the hold of this name."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO hold (name, query, reason) VALUES (%s, %s, %s)"

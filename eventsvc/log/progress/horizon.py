@@ -1,12 +1,12 @@
-"""Horizon: the highest seq below which nothing can still appear.
+"""The horizon: the highest seq up to which no event can still appear.
 
-Commit order differs from seq order, so whoever remembers "the highest seq I saw" loses events. The rule here is
-the one of CREATE INDEX CONCURRENTLY: read the sequence's last value S, then list the transactions that hold the
-lock which every writer takes before it draws a seq; once none of those is left, every event with seq ≤ S is
-committed or will never exist. Writers are never blocked.
+Commit order differs from seq order, so a reader that remembers the highest seq it has seen loses events. The horizon
+follows the rule of CREATE INDEX CONCURRENTLY. Read the last value S of the sequence. Then list the transactions that
+hold the lock which every writer takes before it draws a seq. Once none of these transactions is left, every event with
+seq ≤ S is committed or will never exist. Writers are never blocked.
 
-On Citus a writer may lose its lock on the coordinator before a worker has committed its part. So when the writers are
-gone there, those that still hold the lock on a worker are listed, and waited for in the same way.
+On Citus, a writer may lose its lock on the coordinator before a worker has committed its part. So once no writer is
+left on the coordinator, the horizon lists the transactions that hold the lock on a worker, and waits for these too.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 from eventsvc.log.citus import IS_DISTRIBUTED, list_writers_on_workers
 from eventsvc.log.connection import Connection
 
-# The last seq that was drawn, by events committed, under way or given up. A sequence that was never used says
-# last_value 1 as well.
+# The last seq that was drawn, whether its event is committed, under way or rolled back. A sequence that was never used
+# has last_value 1, too.
 LAST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM event_seq_seq"
 _LAST_SEQ_AND_PLACE = f"SELECT ({LAST_SEQ}), {IS_DISTRIBUTED}"
 
-# INSERT and COPY lock the parent, whichever partition the row goes to; the partitions are listed for the sake of
-# those who write to one directly. A lock that is waited for (not granted) belongs to a transaction that has no
-# seq yet: what it will draw lies beyond S. Rows stay visible in pg_locks until the commit is visible to us.
+# INSERT and COPY lock the parent, whichever partition a row goes to. The partitions are listed too, because somebody
+# may write to a partition directly. A transaction that still waits for the lock has drawn no seq yet, and will draw one
+# beyond S. pg_locks shows a lock until the commit of its transaction is visible to us.
 WRITERS = """
     FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -30,7 +30,7 @@ WRITERS = """
 
 
 def read_last_seq(connection: Connection) -> int:
-    """Read the last seq that was drawn, by an event that is committed, under way or given up; 0 for none."""
+    """Read the last seq that was drawn, whether its event is committed, under way or rolled back; 0 for none."""
     with connection.cursor() as cursor:
         cursor.execute(LAST_SEQ)
         ((seq,),) = cursor.fetchall()
@@ -38,9 +38,9 @@ def read_last_seq(connection: Connection) -> int:
 
 
 class Horizon:
-    """The horizon as one session sees it; the connection must be in autocommit mode.
+    """Computes the horizon in one session, whose connection must be in autocommit mode.
 
-    Each statement must be one of its own, outside of any transaction: the order of the two is the proof.
+    The proof needs the two statements in this order, each with a snapshot of its own, so outside of any transaction.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -51,7 +51,7 @@ class Horizon:
         self._distributed = False
 
     def poll(self) -> int:
-        """Give the highest horizon known by now; never waits for a writer."""
+        """Compute the horizon as far as possible now. Never waits for a writer."""
         if self._candidate > self._horizon:
             self._settle(self._writers & self._list_writers())
         if self._candidate == self._horizon:
@@ -84,8 +84,8 @@ class Horizon:
             return frozenset(name for (name,) in cursor)
 
 
-# PostgreSQL ends a session that is idle in a transaction, but not one that waits for the next block of a COPY: neither
-# statement_timeout nor transaction_timeout look at it there (tried with 18).
+# PostgreSQL ends a session that is idle in a transaction, but not a session that waits for the next block of a COPY:
+# neither statement_timeout nor transaction_timeout applies there (tried with version 18).
 _WAITING_COPIES = """
     SELECT pid, copy.bytes_processed FROM pg_stat_progress_copy AS copy JOIN pg_stat_activity USING (pid)
     WHERE relid = 'event'::regclass AND copy.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -94,14 +94,14 @@ _WAITING_COPIES = """
 
 
 class FrozenCopies:
-    """Ends every COPY of ours whose process has sent nothing between two looks: it would hold the horizon."""
+    """Ends every COPY of ours whose process has sent nothing between two calls, because it would stop the horizon."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._before: frozenset[tuple[int, int]] = frozenset()
 
     def end(self) -> list[int]:
-        """End the sessions that have waited for their client since the last call; give their processes' ids."""
+        """End the sessions that have waited for their client since the last call; return their process ids."""
         with self._connection.cursor() as cursor:
             cursor.execute(_WAITING_COPIES)
             waiting = frozenset((pid, done) for pid, done in cursor)

@@ -1,4 +1,4 @@
-"""Table index_month: which index holds which month."""
+"""Table index_month: the current index of each month."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class IndexMonth:
     """The index of one month.
 
     Attributes:
-        name: of the index.
-        uuid: of the index; another one under that name was not filled by us.
-        filled_to: the month's events with seq ≤ this are in it, wherever the checkpoint is.
+        name: the name of the index.
+        uuid: the uuid of the index. An index of this name with another uuid was not filled by us.
+        filled_to: the index holds the month's events with seq ≤ this, even if the checkpoint is lower.
     """
 
     month: date
@@ -49,17 +49,17 @@ def add_index(connection: Connection, fence: int, month: date, name: str, uuid: 
 
 
 def replace_lost_index(connection: Connection, fence: int | None, month: date, name: str, uuid: str) -> None:
-    """Put an empty index in the place of a lost one; the watermark falls back to before the month's first event.
+    """Record an empty index in the place of a lost index, and move the watermark before the month's first event.
 
-    So the whole month is tail, answered by SQL, until the indexer has filled it again. The other months' events
-    in that range are in their indexes; filled_to says so.
+    So the whole month belongs to the tail, which SQL answers, until the indexer has filled the index again. The events
+    of other months past the new watermark are still in their indexes; ``filled_to`` records this.
 
     Args:
-        connection: of the log.
-        fence: the leader's; None for others, who only make a running leader start again.
-        month: whose index is lost.
-        name: of the new one.
-        uuid: of the new one.
+        connection: a connection to the log.
+        fence: the leader's fence; None for other callers, which draw the next fence, so that a leader starts again.
+        month: the month whose index is lost.
+        name: the name of the new index.
+        uuid: the uuid of the new index.
 
     Raises:
         Fenced: another fence was drawn meanwhile.
@@ -85,6 +85,6 @@ def replace_lost_index(connection: Connection, fence: int | None, month: date, n
 
 
 def forget_month(cursor: Any, month: date) -> list[str]:
-    """Forget the index of a month that is dropped, and list its name. Runs inside the caller's transaction."""
+    """Delete the record of a dropped month's index; return its name. Runs inside the caller's transaction."""
     cursor.execute("DELETE FROM index_month WHERE month = %s RETURNING index_name", (month,))
     return [name for (name,) in cursor]

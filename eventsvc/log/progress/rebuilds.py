@@ -1,4 +1,4 @@
-"""Table index_rebuild: the months whose next index is being filled, and the swap that makes the next one current."""
+"""Table index_rebuild: the months whose next index is being filled. ``swap`` makes the next index the current one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Rebuild:
     """The next index of one month.
 
     Attributes:
-        name: of the index that is filled.
-        uuid: its uuid; "" until it was made.
-        done_to: the month's events with seq ≤ this are in it.
-        old_name: the index that it has replaced; None before the swap.
+        name: the name of the next index.
+        uuid: the uuid of the next index; "" until the index is made.
+        done_to: the next index holds the month's events with seq ≤ this.
+        old_name: the index that was replaced; None before the swap.
     """
 
     month: date
@@ -31,7 +31,7 @@ _COLUMNS = "month, index_name, index_uuid, done_to, old_name"
 
 
 def list_rebuilds(connection: Connection) -> dict[date, Rebuild]:
-    """Map months to the rebuilds that have not come to their end."""
+    """Map months to their unfinished rebuilds."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {_COLUMNS} FROM index_rebuild ORDER BY month")  # noqa: S608  (a constant)
         return {row[0]: Rebuild(*row) for row in cursor}
@@ -54,7 +54,7 @@ def advance(cursor: Any, month: date, done_to: int) -> None:
 def swap(cursor: Any, state: Rebuild, filled_to: int) -> str:
     """Make the next index the current one, and return the old one's name. Runs inside the caller's transaction.
 
-    The transaction must hold the watermark still. Refusals from before the rebuild are those of the old index.
+    The transaction must hold the watermark. Earlier refusals belong to the old index, so they are deleted.
     """
     cursor.execute("UPDATE watermark SET checkpoint = seq")
     cursor.execute("SELECT index_name FROM index_month WHERE month = %s", (state.month,))
@@ -73,12 +73,12 @@ def swap(cursor: Any, state: Rebuild, filled_to: int) -> str:
 
 
 def forget(connection: Connection, month: date) -> None:
-    """Forget a rebuild that has come to its end, or must start again."""
+    """Delete the record of a rebuild that has ended, or must start again."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM index_rebuild WHERE month = %s", (month,))
 
 
 def forget_month(cursor: Any, month: date) -> list[str]:
-    """Forget the rebuild of a month that is dropped, and list its indexes. Runs inside the caller's transaction."""
+    """Delete the rebuild of a dropped month; return the names of its indexes. Runs inside the caller's transaction."""
     cursor.execute("DELETE FROM index_rebuild WHERE month = %s RETURNING index_name, old_name", (month,))
     return [name for row in cursor for name in row if name]

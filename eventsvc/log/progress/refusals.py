@@ -23,7 +23,7 @@ class Refusal:
 
 
 def record(connection: Connection, fence: int, refused: Iterable[Refusal]) -> None:
-    """Record what the index refused: from now on, searches take these events from PostgreSQL.
+    """Record events that the index has refused. From now on, searches find these events in PostgreSQL.
 
     Raises:
         Fenced: another fence was drawn meanwhile.
@@ -51,18 +51,18 @@ def list_seqs(connection: Connection) -> list[int]:
 
 
 def list_reasons(connection: Connection) -> list[tuple[str, int]]:
-    """Map reasons to how many events were refused for them, the most frequent first."""
+    """List the reasons of refusals with their numbers of events, the most frequent reason first."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reason, count(*) FROM index_failure GROUP BY 1 ORDER BY 2 DESC, 1")
         return [(reason, count) for reason, count in cursor]
 
 
 def forget(connection: Connection, seqs: list[int]) -> None:
-    """Forget events that the index has taken after all."""
+    """Delete the refusals of events that the index has accepted after all."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM index_failure WHERE seq = ANY (%s)", (seqs,))
 
 
 def forget_month(cursor: Any, month: date) -> None:
-    """Forget what the index of a month refused: it is gone. Runs inside the caller's transaction."""
+    """Delete the refusals of a dropped month. Runs inside the caller's transaction."""
     cursor.execute("DELETE FROM index_failure WHERE month = %s", (month,))

@@ -1,4 +1,4 @@
-"""The rules of retention: the table ``retention_rule``."""
+"""The table ``retention_rule``: which events are removed at which age."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from eventsvc.log.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Remove matching events once they are older than so many seconds.
+    """A rule that removes matching events once they are older than so many seconds.
 
     Attributes:
-        query: canonical; "" matches every event.
+        query: the canonical query; "" matches every event.
     """
 
     query: str
@@ -27,7 +27,7 @@ def list_rules(connection: Connection) -> list[Rule]:
 
 
 def put_rule(connection: Connection, rule: Rule) -> None:
-    """Make a rule, or change the age of the one with this query."""
+    """Make a rule, or change the age in the rule with this query."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO retention_rule (query, seconds) VALUES (%s, %s)"

@@ -1,8 +1,15 @@
-"""Checkpoint and watermark: how far along the log the index is.
+"""Checkpoint and watermark: how far the index has come along the log.
 
-Moved only by whoever knows the current fence. A leader draws the next one when it takes the advisory lock; so
-does every other change that makes void what a leader has read (a swapped or lost index). The watermark falls
-only together with a new fence.
+Only a caller that knows the current fence can move them. A leader draws the next fence at the beginning of its term.
+Every change that makes a leader's knowledge void (a replaced or lost index) draws the next fence, too. The watermark
+falls only together with a new fence:
+
+    leader A             leader B             table watermark
+    draws fence 7                             fence 7
+    hangs                takes the lock,
+                         draws fence 8        fence 8
+    wakes up, moves
+    with fence 7                              nothing moves: leader A gets Fenced
 """
 
 from __future__ import annotations
@@ -13,11 +20,11 @@ from typing import Any
 from eventsvc.errors import Fenced
 from eventsvc.log.connection import Connection
 
-# Any constant will do, as long as every indexer takes the same one; it counts within one database.
+# The number of an advisory lock, the same in all indexers. The lock counts within one database.
 _LEADER_LOCK = 0x696E646578
 
-# The time in ms, unless that would not be higher. Fences are the versions of documents too, and must be higher than
-# all before even when the log is restored to an older state, in which it has forgotten the last ones.
+# A fence is the time in ms, or the last fence plus 1 if that is higher. Fences are also the versions of documents. So
+# they must grow even if the log is restored to an older state, which does not know the last fences.
 _NEXT_FENCE = "greatest(fence + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
 
 
@@ -26,18 +33,18 @@ _LEADERS = (
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     f" AND (classid::bigint << 32) | objid::bigint = {_LEADER_LOCK}"
 )
-# True when an index holds events, or a leader may write some: then erased events must be removed from the index too.
+# True if an index holds events, or a leader may write some. Then erased events must be removed from the index, too.
 INDEX_IN_USE = f"(EXISTS (SELECT FROM index_month) OR EXISTS ({_LEADERS}))"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One reading.
+    """The table ``watermark`` at one moment.
 
     Attributes:
-        checkpoint: every event up to this seq was written to the index, or refused by it.
-        seq: the watermark: everything up to it is visible to searches.
-        fence: whoever knows it may move them.
+        checkpoint: every event up to this seq was written to the index or refused by the index.
+        seq: the watermark. Every event up to this seq is visible to searches, or was refused.
+        fence: the current fence, which a caller must name to move the checkpoint and the watermark.
     """
 
     checkpoint: int
@@ -46,15 +53,15 @@ class Mark:
 
 
 def try_lead(connection: Connection) -> bool:
-    """Take the leader's lock if nobody has it; it is held until the session ends."""
+    """Take the leader's lock if it is free. The session holds the lock until it ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER_LOCK,))
         ((taken,),) = cursor.fetchall()
     return bool(taken)
 
 
-# A session that waits for its client, whether it is inside a transaction or not, or has a result that nobody fetches.
-# A statement that runs for long is no sign of a hung client, so there the wait must have lasted ten times as long.
+# A hung client shows as a session that waits for its client, inside or outside a transaction, or as a result that
+# nobody fetches. An active session may also run a long statement, so its silence must last ten times as long.
 _DEPOSE = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE pid = %(leader)s AND (state <> 'active' OR wait_event_type = 'Client') AND state_change < clock_timestamp()
@@ -63,17 +70,17 @@ _DEPOSE = """
 
 
 def depose_hung_leader(connection: Connection, silence: float) -> None:
-    """End the leader's session if it has said nothing for so many seconds: its process hangs, or its machine is gone.
+    """End the leader's session if it has sent nothing for so many seconds: its process hangs, or its machine is gone.
 
-    Leaders are never silent for longer than a second (see ``indexer``). One that wakes up again finds its session
-    broken and everything that it might still move fenced.
+    A leader that works is never silent for longer than a second (see ``indexer``). A leader that wakes up again finds
+    its session closed and its fence out of date.
     """
     with connection.cursor() as cursor:
         cursor.execute(_DEPOSE, {"leader": find_leader(connection), "silence": silence})
 
 
 def find_leader(connection: Connection) -> int | None:
-    """Give the process id, within PostgreSQL, of the session that leads; None if nobody does."""
+    """Find the leader's session: its process id in PostgreSQL; None if there is no leader."""
     with connection.cursor() as cursor:
         cursor.execute(_LEADERS)
         rows = cursor.fetchall()
@@ -81,7 +88,7 @@ def find_leader(connection: Connection) -> int | None:
 
 
 def read(connection: Connection) -> Mark:
-    """Read without changing anything."""
+    """Read checkpoint, watermark and fence."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT checkpoint, seq, fence FROM watermark")
         ((checkpoint, seq, fence),) = cursor.fetchall()
@@ -89,23 +96,23 @@ def read(connection: Connection) -> Mark:
 
 
 def draw_fence(connection: Connection) -> Mark:
-    """Draw the next fence, from now on the only valid one."""
+    """Draw the next fence, which makes all earlier fences invalid."""
     with connection.cursor() as cursor:
         return draw_fence_within(cursor)
 
 
 def draw_fence_within(cursor: Any) -> Mark:
-    """Draw the next fence within the caller's transaction: till its end the watermark stands still."""
+    """Draw the next fence. Runs inside the caller's transaction, until whose end nobody can move the watermark."""
     cursor.execute(f"UPDATE watermark SET fence = {_NEXT_FENCE} RETURNING checkpoint, seq, fence")  # noqa: S608
     ((checkpoint, seq, fence),) = cursor.fetchall()
     return Mark(checkpoint, seq, fence)
 
 
 def move(connection: Connection, fence: int, *, checkpoint: int, seq: int) -> None:
-    """Move both forward.
+    """Move the checkpoint and the watermark forward.
 
     Raises:
-        Fenced: another fence was drawn meanwhile, or they are further already.
+        Fenced: another fence was drawn meanwhile, or one of them is further already.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -118,10 +125,10 @@ def move(connection: Connection, fence: int, *, checkpoint: int, seq: int) -> No
 
 
 def hold(cursor: Any, fence: int) -> None:
-    """Keep the fence as it is until the caller's transaction ends.
+    """Let nobody draw a fence until the caller's transaction ends.
 
     Raises:
-        Fenced: another one was drawn meanwhile.
+        Fenced: another fence was drawn meanwhile.
     """
     cursor.execute("SELECT FROM watermark WHERE fence = %s FOR UPDATE", (fence,))
     if cursor.rowcount == 0:
@@ -129,7 +136,7 @@ def hold(cursor: Any, fence: int) -> None:
 
 
 def fall_back(cursor: Any, to: int) -> None:
-    """Within the caller's transaction, let both fall to ``to`` at most, and draw the next fence."""
+    """Lower checkpoint and watermark to ``to`` at most, and draw the next fence. In the caller's transaction."""
     cursor.execute(
         f"UPDATE watermark SET checkpoint = least(checkpoint, %s), seq = least(seq, %s), fence = {_NEXT_FENCE},"  # noqa: S608
         " moved_at = clock_timestamp()",

@@ -1,1 +1,1 @@
-"""Read events: pages, counts, batches in order of seq, and the log as it grows."""
+"""Read the log: pages of events, counts, batches in seq order, new events as they come, and replicas."""

@@ -12,12 +12,12 @@ from eventsvc.log.read.state import Moment, Part, Row
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Which neighbours of an event are wanted.
+    """A question for the neighbours of an event.
 
     Attributes:
-        position: of the event, which is not among its neighbours.
-        before: at most so many that are older.
-        after: at most so many that are newer.
+        position: the position of the event, which is not among its neighbours.
+        before: how many older events at most.
+        after: how many newer events at most.
     """
 
     position: Position
@@ -26,7 +26,7 @@ class Around:
 
     @property
     def slices(self) -> tuple[Slice, Slice]:
-        """What lies before, newest first, and what lies after, oldest first."""
+        """The page before the event, newest first, and the page after the event, oldest first."""
         return Slice(self.before, self.position), Slice(self.after, self.position, newest_first=False)
 
     def compose(self, matching: Filter) -> list[Part]:

@@ -1,4 +1,4 @@
-"""The log in seq order, a batch at a time: what the indexer and rebuilds read."""
+"""Read the log in seq order, a batch at a time, for the indexer, for rebuilds and for the live tail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ = f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > %(after)s AND seq <= %(t
 _READ_MONTH = f"{_READ} AND created_at >= %(start)s AND created_at < %(end)s"
 _ORDER = " ORDER BY seq LIMIT %(limit)s"
 
-# Few enough to stay small whatever the events hold, many enough to keep round trips rare.
+# So few events stay small, however large each is; and they are enough to keep round trips rare.
 _FETCH = 500
 
 
@@ -24,9 +24,9 @@ class Batch:
     """Consecutive events of the log, or of one month of it.
 
     Attributes:
-        events: in seq order.
-        reached: there is nothing else up to this seq.
-        size: characters of text in it.
+        events: the events, in seq order.
+        reached: the batch is complete up to this seq.
+        size: the number of characters of text in the batch.
     """
 
     events: tuple[Event, ...]
@@ -44,7 +44,7 @@ def read_batch(
     most_characters: int = 4_000_000,
     fetch: int = _FETCH,
 ) -> Batch:
-    """Read the events with after < seq ≤ to, as many as the limits allow; the last ``fetch`` may go beyond in size."""
+    """Read the events with after < seq ≤ to, up to the limits. The last ``fetch`` events may exceed the size."""
     start, end = bounds(month) if month else ("", "")
     events: list[Event] = []
     size = 0
@@ -64,14 +64,17 @@ def read_batch(
 
 
 def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
-    """Read single events; those that do not exist are left out."""
+    """Read single events; seqs without an event are left out."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {EVENT_COLUMNS} FROM event WHERE seq = ANY (%s) ORDER BY seq", (list(seqs),))  # noqa: S608
         return [Event(*row) for row in cursor]
 
 
 def seq_at(connection: Connection, moment: datetime, *, at_end: bool) -> int:
-    """Give the first seq from a moment on, or the last one before it; times and seqs run alike, but not strictly."""
+    """Give the lowest seq of an event from a moment on, or the highest seq before it.
+
+    Seqs grow with time, but not strictly.
+    """
     condition = "max(seq) FROM event WHERE created_at < %s" if at_end else "min(seq) FROM event WHERE created_at >= %s"
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {condition}", (moment,))

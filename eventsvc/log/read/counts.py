@@ -1,4 +1,4 @@
-"""Counts: of all events, by stretches of time and by values; distinct values; and what numbers come to."""
+"""Count events in total, over time and by values; count distinct values; sum up numbers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from eventsvc.log.read.state import Moment, Part, Row
 
 _PART = 10
 
-# A value is told as one text: its type's letter, a colon, and what it is. Equal numbers have equal texts.
+# A value is coded as one text: the letter of its type, a colon, and the value. Equal numbers have equal texts.
 _CODE = sql.SQL(
     "CASE jsonb_typeof(value) WHEN 'string' THEN 's:' || (value #>> '{{}}')"
     " WHEN 'number' THEN 'n:' || trim_scale((value #>> '{{}}')::numeric)"
     " WHEN 'boolean' THEN 'b:' || (value #>> '{{}}') ELSE 'z:' END COLLATE \"C\""
 )
-# An event with several values has a row for each, of which one is its first; without any it has one row, of NULL.
+# An event with several values has a row for each value; ``first`` marks one of them. An event without a value has one
+# row, with NULL.
 _INSIDE = sql.SQL(
     " LEFT JOIN LATERAL (SELECT code, row_number() OVER () = 1 AS first FROM (SELECT DISTINCT {code} AS code"
     " FROM {values} AS value WHERE jsonb_typeof(value) NOT IN ('object', 'array')) AS codes) AS {name} ON true"
@@ -64,7 +65,7 @@ _NUMBERS = sql.SQL(
 _MILLISECONDS = "(extract(epoch FROM {time}) * 1000)::bigint"
 _BY_STEP = sql.SQL(f"floor({_MILLISECONDS} / %s::numeric)::bigint * %s")
 _BY_CALENDAR = sql.SQL("(extract(epoch FROM date_trunc(%s, {time}, %s)) * 1000)::bigint")
-# Moments of PostgreSQL, in milliseconds.
+# The time fields as timestamps of PostgreSQL, exact to the millisecond.
 _TIMES = {
     "createdAt": sql.SQL("created_at"),
     "occurredAt": sql.SQL("to_timestamp({} / 1000000 / 1000.0)").format(sql.SQL(FIELDS["occurredAt"].column)),
@@ -73,7 +74,7 @@ _TIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A fixed stretch of time; buckets start at its multiples since 1970, UTC."""
+    """A fixed interval; buckets start at its multiples since 1970, UTC."""
 
     milliseconds: int
 
@@ -88,32 +89,32 @@ class Calendar:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A text column: one value an event."""
+    """A text column, which has one value an event."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """Values in data, any number of them an event.
+    """A path in data, which has any number of values an event.
 
     Attributes:
-        rows: a set of jsonb values, to stand in a FROM after table event.
+        rows: an expression for a FROM clause after table event, which gives the jsonb values.
     """
 
     rows: Filter
 
 
 Values = Column | Inside
-Key = tuple[str, ...]  # one coded value of each of what was counted by
+Key = tuple[str, ...]  # one coded value for each of ``Grouping.by``
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What the numbers at a path come to; each but the count is None where there are none.
+    """A summary of the numbers at a path. Without numbers, all but the count is null.
 
     Attributes:
-        avg: to sixteen significant digits or more.
-        percentiles: numbers that are there; of an even number the lower of the two in the middle is the median.
+        avg: the average, to sixteen significant digits or more.
+        percentiles: each is one of the numbers; the median of an even number of them is the lower middle one.
     """
 
     count: int
@@ -137,16 +138,16 @@ class _Content(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The counts. See ``state.Answered``.
+    """The counts that PostgreSQL has made. See ``state.Answered``.
 
     Attributes:
-        missing: events that have no value of one of what was counted by.
-        valued: the sum of the counts of all values; larger than those in ``values`` if these are only the top.
-        buckets: the start of a stretch of time, ms since 1970, and its count; none with 0.
-        values: coded values and their count.
-        cells: the same by stretches of time.
-        distinct: of each, the number of distinct values, or those values themselves, coded.
-        numbers: of each.
+        missing: how many events lack a value of one of ``Grouping.by``.
+        valued: the sum of the counts of all values, not only of those in ``values``.
+        buckets: the start of each interval in ms since 1970, and its count; intervals without events are left out.
+        values: coded values and their counts.
+        cells: coded values and their counts over time.
+        distinct: for each of ``Grouping.distinct``, the number of distinct values, or the coded values themselves.
+        numbers: a summary for each of ``Grouping.numbers``.
     """
 
     moment: Moment
@@ -163,13 +164,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Most:
-    """How much is wanted at most; a count that was not given for want of room is never taken for 0.
+    """The limits of an answer. A caller must not take a count that was cut off for 0.
 
     Attributes:
-        values: those with the highest counts; of equals the first in the order of their texts.
-        buckets: any; one more than a caller can use tells it that there are too many.
-        cells: likewise.
-        which: distinct values are wanted themselves, up to so many; None: only how many there are.
+        values: how many values are listed; those with the highest counts come first, then in the order of their texts.
+        buckets: how many buckets are listed, in any order. A caller asks for one more than it can use, and so notices
+            that there are too many.
+        cells: the same for cells.
+        which: how many distinct values are listed; None to count them only.
     """
 
     values: int
@@ -180,16 +182,16 @@ class Most:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Which counts are wanted.
+    """A question for counts.
 
     Attributes:
-        interval: how to cut time; None for no counts over time.
-        by: whose values are counted, in all combinations that events have.
+        interval: the interval of counts over time; None for no counts over time.
+        by: the columns and paths whose values are counted, in all combinations that events have.
         most: the limits.
-        time: the field that is cut.
-        distinct: whose distinct values are counted.
-        numbers: whose numbers are summed up.
-        percentiles: of these, between 0 and 1.
+        time: the field that is cut into intervals.
+        distinct: the columns and paths whose distinct values are counted.
+        numbers: the paths whose numbers are summed up.
+        percentiles: the percentiles of these numbers, between 0 and 1.
     """
 
     interval: Step | Calendar | None
@@ -266,7 +268,7 @@ class Grouping:
 
 
 def _columns(by: Sequence[Values], matching: Filter) -> tuple[dict[str, sql.Composable], list[Any]]:
-    """Give v0, v1, … and first as columns, the joins they need, and the condition, with all parameters in order."""
+    """Build the columns v0, v1, … and first, their joins and the condition, with all parameters in order."""
     columns: list[sql.Composable] = []
     joins: list[sql.Composable] = []
     parameters: list[Any] = []

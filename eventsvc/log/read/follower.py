@@ -1,4 +1,4 @@
-"""Following the log in a thread of its own: what has come since, up to the horizon, again and again."""
+"""Follow the log in a thread: read new events up to the horizon, again and again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMEOUT = 30.0  # seconds a statement may take
 
 
 class Follower:
-    """One connection and one thread; after PostgreSQL was away the next call connects again."""
+    """Reads new events through one connection in one thread. A call after a failure connects again."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -28,9 +28,9 @@ class Follower:
         self._horizon: Horizon | None = None
 
     async def find_end(self) -> int:
-        """Give the last seq that was drawn: every event whose writing starts from now on lies beyond it.
+        """Give the last seq that was drawn. Every transaction that begins from now on draws a higher seq.
 
-        What lies before it may not be there yet: see ``read``.
+        Events with a lower seq may still be under way: see ``read``.
 
         Raises:
             LogUnavailable: PostgreSQL is away.
@@ -38,9 +38,9 @@ class Follower:
         return await self.work(lambda: self._with_connection(lambda connection, _: read_last_seq(connection)))
 
     async def read(self, after: int) -> Batch:
-        """Give the events that follow on a seq, as far as it is certain that nothing can come in between.
+        """Read the events after a seq, up to the horizon.
 
-        ``reached`` is below ``after`` as long as a transaction that may have drawn a seq up to there is under way.
+        ``reached`` is below ``after`` while a transaction that may have drawn a seq up to ``after`` is under way.
 
         Raises:
             LogUnavailable: PostgreSQL is away.
@@ -48,7 +48,7 @@ class Follower:
         return await self.work(lambda: self._with_connection(lambda connection, h: _read(connection, h, after)))
 
     async def work(self, what: Callable[[], T]) -> T:
-        """Run something in this thread, off the event loop."""
+        """Run work in the follower's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, what)
 
     def _with_connection(self, work: Callable[[Connection, Horizon], T]) -> T:

@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PART_COUNT, _PART_EVENT = 1, 2
 
 _COUNT = sql.SQL("SELECT 1, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM event WHERE {where}")
-# One event more than ``fit``, so that whoever reads the rows knows that there are more.
+# The statement gives one event more than ``fit`` takes, which tells that there are more events.
 _EVENTS = sql.SQL(
     "SELECT 2, {columns} FROM ("
     "SELECT *, coalesce(sum(octet_length(message) + octet_length(data::text) + 300)"
@@ -31,7 +31,7 @@ _EVENTS = sql.SQL(
     " FROM ({page}) AS page) AS sized WHERE before <= %s OR place <= 2"
 )
 _MATCHING = sql.SQL("SELECT * FROM event WHERE {where} ORDER BY {order} LIMIT %s")
-# PERF: the bounds let PostgreSQL leave out the other months when it plans.
+# PERF: the bounds of created_at let the planner leave out the other months.
 _MATCHING_AND_FOUND = sql.SQL(
     "SELECT * FROM (({matching}) UNION ALL"
     " SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s)) AS found"
@@ -41,7 +41,7 @@ _MATCHING_AND_FOUND = sql.SQL(
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Events, in the order asked for; ``total`` only if that was asked for. See ``state.Answered``."""
+    """The events of a page, in order, and the number of all matching events if requested. See ``state.Answered``."""
 
     moment: Moment
     events: tuple[Event, ...]
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where some events lie in the log: their seqs, and when the first and the last of them were created, in ms."""
+    """The seqs of some events, and the earliest and the latest createdAt of these events, in ms."""
 
     seqs: tuple[int, ...] = ()
     first: int = 0
@@ -60,16 +60,16 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Which of the matching events are wanted.
+    """A request for a page of the matching events.
 
     Attributes:
-        limit: at most so many.
-        after: only events past this position, in the direction of reading.
+        limit: how many events at most.
+        after: the position that the page follows, in the direction of reading; None for the first page.
         newest_first: the direction of reading.
-        upto: only events with at most this seq; None for no such bound.
-        count: whether to count all matching events as well, whatever ``after`` and ``limit`` say.
-        size: no more events than ``fit`` into so many bytes, and one.
-        time: the field that events are ordered by, and then by seq.
+        upto: only events up to this seq; None for all events.
+        count: count all matching events, too, whatever ``after`` and ``limit`` say.
+        size: how many bytes of text the events may have, as ``fit`` measures them.
+        time: the field that orders events; events of equal times are ordered by seq.
     """
 
     limit: int
@@ -86,7 +86,7 @@ class Slice:
         return self.time == "createdAt"
 
     def position(self, event: Event) -> Position:
-        """Give an event's place in this order."""
+        """Give an event's position in this order."""
         return event.position if self.by_creation else event.place
 
     def compose(self, matching: Filter) -> list[Part]:
@@ -94,7 +94,7 @@ class Slice:
         return self.compose_with(matching, Places())
 
     def compose_with(self, matching: Filter, places: Places) -> list[Part]:
-        """Ask for the events at these places as well, all of which lie within the slice, as one page."""
+        """Compose a page of the matching events and of the events at these places, which all lie within the page."""
         found = matching if self.upto is None else matching & Filter("seq <= %s", (self.upto,))
         parts: list[Part] = []
         if self.count:
@@ -127,7 +127,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A slice of the matching events and of those at some places, where the index has found them, as one page."""
+    """A question for one page of events that the log matches and events that the index has found."""
 
     wanted: Slice
     places: Places
@@ -142,7 +142,7 @@ class Merged:
 
 
 def fit(events: Iterable[Event], size: int) -> tuple[Event, ...]:
-    """Give the first events, as many as fit into so many bytes, but one at least."""
+    """Give the first events that fit into so many bytes, but at least one event."""
     fitting: list[Event] = []
     for event in events:
         size -= _length(event.message) + _length(event.data) + _OTHERS

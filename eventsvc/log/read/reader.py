@@ -1,4 +1,4 @@
-"""Reading the log: by id, by page, and the tail together with all that a merge with the index must know."""
+"""Read single events and pages; ask questions about the tail or the whole log, together with the state of the log."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SPAN = sql.SQL(
     ") AS sized WHERE before < %s ORDER BY seq"
 )
 
-# The sequence is read before the locks: the CASE makes sure of it. Writers take the lock before they draw
-# a seq and let go of it after their rows can be seen (see horizon.py).
+# The CASE makes PostgreSQL read the sequence before the locks. Writers take the lock before they draw a seq, and
+# release it after their rows are visible (see horizon.py).
 _WRITERS = sql.SQL(
     "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT EXISTS (SELECT {}) END"
     " FROM ({} OFFSET 0) AS sequence (drawn)"
@@ -39,15 +39,15 @@ _IN_INDEX = sql.SQL("SELECT seq >= %s FROM watermark")
 _LATE_WRITERS, _POLL = 3.0, 0.02  # seconds
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
-MOST_HEAVY_WAITING = 8  # heavy ones
+MOST_HEAVY_WAITING = 8  # heavy searches that may wait in one process
 
 
 class Reader:
-    """Reads through pools; one statement is one snapshot.
+    """Reads the log through pools of connections. Each statement is one snapshot.
 
-    Searches of the whole log, and heavy ones of the tail, may take seconds. They have a pool of their own, so that
-    other tails and single events never wait behind them, and no more than ``MOST_WAITING`` of them wait. A heavy one
-    runs at a time: the others, when the index is away, have the rest of that pool.
+    Searches of the whole log, and heavy searches of the tail, may take seconds. They have a pool of their own, so that
+    no other read waits behind them, and at most ``MOST_WAITING`` of them run or wait. Only one heavy search runs at a
+    time, so that other searches have the rest of the pool when the index is away.
     """
 
     def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
@@ -56,10 +56,11 @@ class Reader:
         self._settled = -1  # the last drawn seq for which no writer was under way
 
     async def by_id(self, event_id: str, matching: Filter) -> Event:
-        """Give one event.
+        """Read one event.
 
         Raises:
-            EventNotFound: there is none of that id that matches.
+            EventNotFound: no matching event has this id.
+            LogUnavailable: PostgreSQL is away.
         """
         statement = _BY_ID.format(columns=COLUMNS, where=sql.SQL(matching.text))
         parameters = (event_id, *matching.parameters)
@@ -69,10 +70,10 @@ class Reader:
         return Event(*rows[0])
 
     async def tail(self, matching: Filter, question: Question[AnswerT_co], base: Moment) -> AnswerT_co:
-        """Ask about the matching events that an index which is asked about an earlier moment does not tell of.
+        """Ask about the matching events that the index does not hold, given an earlier state of the log.
 
-        These are the events past its watermark, and those it had refused. Whether the rest of them still is what
-        it was at that moment, ``Moment.extends`` tells.
+        These are the events past the watermark of that state, and the events that the index had refused.
+        ``Moment.extends`` tells whether the index's answer about that state still holds.
 
         Raises:
             SearchesQueued: the query is heavy, and too many others wait already.
@@ -88,7 +89,7 @@ class Reader:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
     async def whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool = True) -> AnswerT_co:
-        """Ask about all matching events; a replica if one has replayed far enough.
+        """Ask about all matching events. A replica answers if one has replayed far enough.
 
         Raises:
             SearchesQueued: too many searches of the whole log wait already.
@@ -100,14 +101,14 @@ class Reader:
 
     async def _ask_whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool) -> AnswerT_co:
         if self._replicas:
-            # The primary is asked for a position only: the search itself is the heavy part.
+            # The primary only gives a position of its write-ahead log; the replica does the heavy part, the search.
             replayed = await self._pool.run(needed_position) if strong else None
             with suppress(NoReplica):
                 return await self._replicas.run(lambda c: _ask(c, matching, question), replayed=replayed)
         return await self._whole_pool.run(lambda connection: self._read(connection, matching, question))
 
     async def moment(self) -> Moment:
-        """Give the state of the log alone."""
+        """Read the state of the log."""
         rows = await self._pool.run(lambda connection: _fetch(connection, HEADER, None))
         return _moment(rows)
 
@@ -125,9 +126,9 @@ class Reader:
                 await self._whole_pool.run(lambda connection: _wait_for_horizon(connection, seq))
 
     async def span(self, matching: Filter, *, after: int, upto: int, limit: int, size: int) -> Batch:
-        """Give matching events with after < seq ≤ upto, in seq order, until they have so many characters of text.
+        """Read matching events with after < seq ≤ upto, in seq order, until they have so many characters of text.
 
-        The bounds must lie below the horizon.
+        Both bounds must be at or below the horizon.
         """
         statement = _SPAN.format(columns=COLUMNS, where=sql.SQL(matching.text))
         parameters = (*matching.parameters, after, upto, limit, size)
@@ -141,7 +142,7 @@ class Reader:
         return _ask(connection, matching, question, settled_at=drawn if quiet else None)
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
-        """Tell whether every seq drawn by now is committed or given up; the snapshot must come after this."""
+        """Tell whether every seq drawn by now is committed or rolled back. Call this before the snapshot is taken."""
         ((drawn, quiet),) = _fetch(connection, _WRITERS, (self._settled,))
         if quiet:
             self._settled = drawn

@@ -1,4 +1,4 @@
-"""Streaming replicas: they serve what need not be strong, and strong reads once they have replayed far enough."""
+"""Streaming replicas. They serve eventual reads at any time, and strong reads once they have replayed far enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NoReplica(LogError):
 
 
 class Replicas:
-    """Some replicas, asked in turn; those that are away or behind are passed over."""
+    """Asks replicas in turn, and passes over replicas that are away or behind."""
 
     def __init__(self, dsns: Sequence[str], *, size: int, statement_timeout: float) -> None:
         self._replicas = [Replica(Pool(dsn, size=size, statement_timeout=statement_timeout)) for dsn in dsns]
@@ -37,12 +37,12 @@ class Replicas:
         """Run ``work(connection)`` on a replica.
 
         Args:
-            work: one statement; it sees everything up to ``replayed``.
-            replayed: a position in the write-ahead log; None when any state will do.
+            work: runs one statement, which sees everything up to ``replayed``.
+            replayed: a position in the primary's write-ahead log; None if any state will do.
 
         Raises:
-            NoReplica: none can.
-            LogTimeout: it took too long.
+            NoReplica: no replica can serve this read.
+            LogTimeout: the statement took too long.
         """
         first = next(self._turn)
         for place in range(len(self._replicas)):
@@ -65,7 +65,7 @@ class Replicas:
 
 
 class Replica:
-    """One replica; while it is away only a probe in the background looks for it."""
+    """One replica. While it is away, only a probe in the background tries to reach it."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -73,7 +73,7 @@ class Replica:
         self._serves = True
 
     def note(self, obstacle: str) -> None:
-        """Log when the replica stops serving reads, and when it serves them again; not every read in between."""
+        """Log when the replica stops and when it begins to serve reads, but not every read in between."""
         if self._serves == bool(obstacle):
             self._serves = not obstacle
             _log.info("a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle)
@@ -90,7 +90,7 @@ class Replica:
         except LogError:
             self._breaker.failed(began)
             raise
-        # Not raised where the connection is lent: the pool would take it for broken and close it.
+        # An exception raised while the connection is lent would make the pool close it, so the answer is a value.
         if isinstance(answer, _Unfit):
             raise NoReplica(answer.reason)
         return answer
@@ -109,7 +109,7 @@ class Replica:
 def needed_position(connection: Connection) -> str:
     """Give the position in the primary's write-ahead log that covers every commit acknowledged by now.
 
-    A commit is acknowledged once it is flushed, unless the server was told not to wait for that.
+    A commit is acknowledged once it is flushed, unless synchronous_commit is off.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -128,7 +128,7 @@ class _Unfit:
 
 
 def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], replayed: str | None) -> T | _Unfit:
-    """Look first, read afterwards: the read's snapshot is then at least as new as what was looked at."""
+    """Check the replica's position before the read, so that the read's snapshot is at least as new as the position."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= coalesce(%s::pg_lsn, '0/0'), false)",

@@ -1,4 +1,4 @@
-"""What can be asked of the log in one statement, together with the state of the log at that moment."""
+"""The state of the log, and how a question is answered together with the state in one statement."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from psycopg2 import sql
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress.horizon import LAST_SEQ
 
-Row = tuple[Any, ...]  # (part, and the nine columns that every part has)
+Row = tuple[Any, ...]  # the number of the part, and nine columns
 Part = tuple[sql.Composed, list[Any]]
 
 PART_HEADER = 0
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """What one statement saw of the log's state, beside what it was asked.
+    """The state of the log that an answer depends on, as one statement saw it.
 
     Attributes:
-        watermark: every event up to this seq is in the index, save those in ``failed``.
-        fence: the watermark's; another one may mean that documents were lost or written anew.
+        watermark: every event up to this seq is in the index, except those in ``failed``.
+        fence: the current fence. A new fence may mean that documents were lost or written anew.
         epoch: the erasure epoch.
-        erased: seqs that are gone from the log but perhaps not yet from the index.
-        failed: seqs that the index refused.
-        indexes: the names of the indexes that hold the log up to the watermark, by month.
-        drawn: the highest seq drawn, by events committed, under way or given up.
-        layout: changes when months are made or dropped, or when the server starts: after a restore or a failover
-            equal seqs may stand for other events.
+        erased: the seqs of events that are erased from the log, but perhaps not yet from the index.
+        failed: the seqs of events that the index has refused.
+        indexes: the names of the current indexes, by month.
+        drawn: the highest seq drawn, whether its event is committed, under way or rolled back.
+        layout: changes when months are made or dropped, and when the server starts, because after a restore or a
+            failover a seq may belong to another event.
     """
 
     watermark: int
@@ -43,15 +43,15 @@ class Moment(msgspec.Struct, frozen=True):
 
     @property
     def lag(self) -> int:
-        """How many seqs the index is behind."""
+        """How many seqs the index is behind the log."""
         return max(0, self.drawn - self.watermark)
 
     def extends(self, base: Moment, *, most: int) -> bool:
-        """Tell whether what the index says about ``base``, and the tail past its watermark, are what the log holds now.
+        """Tell whether an index answer about ``base`` is still exact when joined with the tail past base's watermark.
 
         Args:
-            base: an earlier moment.
-            most: with more seqs between the two watermarks, it is better to ask the index anew.
+            base: an earlier state.
+            most: how far apart the two watermarks may be. With a longer tail it is better to ask the index again.
         """
         return (
             (self.fence, self.epoch) == (base.fence, base.epoch)
@@ -66,17 +66,17 @@ def _refused(moment: Moment, watermark: int) -> frozenset[int]:
 
 
 class Answered(Protocol):
-    """What every answer says beside itself."""
+    """The facts that every answer of the log carries."""
 
     @property
     def moment(self) -> Moment:
-        """The state of the log that it is an answer about."""
+        """The state of the log that the answer is about."""
 
     @property
     def settled(self) -> bool:
-        """No seq up to ``moment.drawn`` was still under way.
+        """Whether no event up to ``moment.drawn`` was under way.
 
-        The answer can then only change when ``drawn``, ``epoch`` or ``layout`` do.
+        If so, the answer changes only when ``drawn``, ``epoch`` or ``layout`` change.
         """
 
 
@@ -84,16 +84,16 @@ AnswerT_co = TypeVar("AnswerT_co", bound=Answered, covariant=True)
 
 
 class Question(Protocol[AnswerT_co]):
-    """One kind of question: its part of the statement, and what to make of the rows."""
+    """A kind of question: composes its part of the statement, and decodes the rows."""
 
     def compose(self, matching: Filter) -> list[Part]:
-        """Give SELECTs of a part number > 0 and the nine columns, and their parameters."""
+        """Compose SELECTs, each of a part number > 0 and nine columns, with their parameters."""
 
     def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> AnswerT_co:
-        """Make the answer out of the rows of those parts, which come in any order."""
+        """Make the answer from the rows of these parts, which come in any order."""
 
 
-EVENT_COLUMNS = (  # those of Event, in its order
+EVENT_COLUMNS = (  # in the order of the fields of Event
     "seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, event_occurred(occurred_at, created_at),"
     " email, environment, component, message, data"
 )
