@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     dev_elasticsearch_port: int = Field(
         0, ge=0, le=65535, description="port of the Elasticsearch that `eventsvc dev` starts; 0: any that is free"
     )
+    dev_maven_repository: str = Field(
+        "https://repo.maven.apache.org/maven2",
+        pattern="^(https?://.+)?$",
+        description="where `eventsvc dev` gets Elasticsearch from when Maven is missing or fails; empty: nowhere",
+    )
     body_bytes: int = Field(1024**2, ge=1024, description="largest body of one event")
     bulk_bytes: int = Field(64 * 1024**2, ge=1024, description="largest body of many events, packed or unpacked")
     bulk_events: int = Field(100_000, ge=1, description="most events in one request")

@@ -1,4 +1,4 @@
-"""Elasticsearch's core distribution: fetched once by Maven, kept unpacked in the user's cache folder."""
+"""Elasticsearch's core distribution: fetched once, by Maven or without, kept unpacked in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eventsvc.admin.commands import progress
+from eventsvc.dev import download
 from eventsvc.errors import SetupError
 
 VERSION = "9.5.0"
-_ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
-_MEGABYTES = 137  # of the archive; for the progress line only
+_GROUP, _NAME = "org.elasticsearch.distribution.integ-test-zip", "elasticsearch"
+_MEGABYTE = 1_000_000
+_MEGABYTES = 130  # of the archive; for the progress line only
 _PROGRESS_SECONDS = 3.0
 
 Say = Callable[[str], None]
@@ -28,16 +31,24 @@ def find_distribution() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def can_fetch() -> bool:
-    """Whether there is a Maven to fetch it with."""
+def can_fetch(repository: str) -> bool:
+    """Whether there is a Maven to fetch it with, or a repository to fetch it from without."""
+    return bool(repository) or _has_maven()
+
+
+def _has_maven() -> bool:
     return shutil.which("mvn") is not None
 
 
-def fetch_distribution(say: Say) -> Path:
+def fetch_distribution(say: Say, repository: str = "") -> Path:
     """Fetch and unpack it unless it is there; safe from several processes at once.
 
+    Args:
+        say: shows one line to the user.
+        repository: URL of the Maven repository to fetch it from where there is no Maven or it fails; "" for none.
+
     Raises:
-        SetupError: Maven failed; shows what it said.
+        SetupError: it cannot be fetched; shows what Maven said.
     """
     cache = _cache()
     cache.mkdir(parents=True, exist_ok=True)
@@ -46,7 +57,7 @@ def fetch_distribution(say: Say) -> Path:
         if not final.is_dir():
             with tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True) as scratch:
                 # What stands at the final name is always whole: it arrives there by a rename.
-                _unpack(_download(Path(scratch), say), Path(scratch)).rename(final)
+                _unpack(_archive(Path(scratch), say, repository), Path(scratch)).rename(final)
             say(f"Elasticsearch {VERSION} is now in {final}")
     return final
 
@@ -68,10 +79,46 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
         yield
 
 
-def _download(scratch: Path, say: Say) -> Path:
+def _archive(scratch: Path, say: Say, repository: str) -> Path:
+    if _has_maven():
+        try:
+            return _fetch_by_maven(scratch, say)
+        except SetupError as exc:
+            if not repository:
+                raise
+            say(f"{exc}\ntrying without Maven")
+    return _fetch_from(repository, scratch, say)
+
+
+def _fetch_from(repository: str, scratch: Path, say: Say) -> Path:
+    """Fetch the archive over HTTP; what a failed try has fetched stays in the cache folder for the next one."""
+    url = f"{repository.rstrip('/')}/{_GROUP.replace('.', '/')}/{_NAME}/{VERSION}/{_NAME}-{VERSION}.zip"
+    say(f"fetching Elasticsearch {VERSION} from {url}, about {_MEGABYTES} MB, once for this user")
+    part = scratch.parent / f"{_NAME}-{VERSION}.zip.part"
+    with progress.show("fetching Elasticsearch, in MB", _MEGABYTES) as advance:
+        shown = 0
+
+        def tell(fetched: int) -> None:
+            nonlocal shown
+            if more := fetched // _MEGABYTE - shown:
+                shown += more
+                advance(more)
+
+        download.fetch(url, part, tell)
+    return part.rename(scratch / "elasticsearch.zip")
+
+
+def _fetch_by_maven(scratch: Path, say: Say) -> Path:
     """Let Maven fetch the archive into ``scratch``, its own repository included, and say how far it is."""
     say(f"fetching Elasticsearch {VERSION} by Maven, about {_MEGABYTES} MB, once for this user")
-    command = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}", "-Dmdep.stripVersion=true"]
+    command = [
+        "mvn",
+        "-q",
+        "-B",
+        "dependency:copy",
+        f"-Dartifact={_GROUP}:{_NAME}:{VERSION}:zip",
+        "-Dmdep.stripVersion=true",
+    ]
     # Its repository goes to the scratch folder: three copies of such an archive are two too many.
     command += [f"-DoutputDirectory={scratch}", f"-Dmaven.repo.local={scratch / 'repository'}"]
     with (scratch / "maven.log").open("w+b") as log:
@@ -104,7 +151,7 @@ def _megabytes(folder: Path) -> int:
             total += path.stat().st_size
         except FileNotFoundError:
             continue
-    return total // 1_000_000
+    return total // _MEGABYTE
 
 
 def _indent(text: str) -> str:

@@ -118,27 +118,34 @@ def find_elasticsearch(
     lasting: bool = True,
     heap: str = "512m",
     port: int = 0,
+    repository: str = "",
 ) -> Server | None:
     """An Elasticsearch, not started yet; None if none can be had, which is said. Arguments as above.
 
-    Call it after ``find_postgres``: where the log is run locally, so is the index if possible.
+    Call it after ``find_postgres``: where the log is run locally, so is the index if possible. ``repository`` is the
+    URL of a Maven repository, to fetch Elasticsearch from without Maven; "" for none.
 
     Raises:
-        SetupError: the one that should be there cannot be fetched.
+        SetupError: containers are wanted, and there is no Docker engine.
     """
     if url:
         return Given(elasticsearch.NAME, url, elasticsearch.answers)
-    local_first = way == "auto" and _earlier_way(folder) == "local" and _why_no_local_elasticsearch() == ""
+    local_first = way == "auto" and _earlier_way(folder) == "local" and _why_no_local_elasticsearch(repository) == ""
     if way != "local" and not local_first:
         container = _elasticsearch_container(folder, say=say, lasting=lasting, heap=heap, port=port)
         if container is not None:
             return container
         if way == "containers":
             raise SetupError("no Elasticsearch: containers are wanted, but no Docker engine answers that has its image")
-    if missing := _why_no_local_elasticsearch():
+    if missing := _why_no_local_elasticsearch(repository):
         say(f"searching in PostgreSQL, which is slower: Elasticsearch needs {missing}, or Docker")
         return None
-    return _local_elasticsearch(folder, say=say, heap=heap, port=port, nice=BEHIND_REQUESTS if lasting else 0)
+    try:
+        unpacked = distribution.find_distribution() or distribution.fetch_distribution(say, repository)
+    except SetupError as exc:
+        say(f"{exc}\nsearching in PostgreSQL, which is slower, until Elasticsearch can be fetched")
+        return None
+    return _local_elasticsearch(folder, unpacked, heap=heap, port=port, nice=BEHIND_REQUESTS if lasting else 0)
 
 
 def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str, port: int) -> Server | None:
@@ -153,20 +160,17 @@ def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str
     return containers.ContainerServer(recipe, container=name, volume=name if lasting else None, port=port)
 
 
-def _why_no_local_elasticsearch() -> str:
+def _why_no_local_elasticsearch(repository: str) -> str:
     """What is missing to run it as a local process; "" if nothing is."""
-    if find_java() is None:
-        return f"Java {OLDEST_JAVA} or newer, and Maven to fetch it"
-    if distribution.find_distribution() is None and not distribution.can_fetch():
-        return "Maven (mvn) to fetch it"
-    return ""
+    maven = "" if distribution.find_distribution() or distribution.can_fetch(repository) else "Maven (mvn) to fetch it"
+    java = "" if find_java() else f"Java {OLDEST_JAVA} or newer"
+    return " and ".join(filter(None, (java, maven)))
 
 
-def _local_elasticsearch(folder: Path, *, say: Say, heap: str, port: int, nice: int) -> Server | None:
+def _local_elasticsearch(folder: Path, unpacked: Path, *, heap: str, port: int, nice: int) -> Server | None:
     java = find_java()
     if java is None:
         return None
-    unpacked = distribution.find_distribution() or distribution.fetch_distribution(say)
     log = folder / "logs" / "elasticsearch.log"
     home = folder / "elasticsearch"
     return LocalElasticsearch(home, log=log, distribution=unpacked, java=java, heap=heap, port=port, nice=nice)

@@ -135,7 +135,15 @@ def _start_servers(settings: Settings, folder: Path, stack: ExitStack) -> tuple[
     )
     url = _given(settings, "elasticsearch_url")
     port = settings.dev_elasticsearch_port
-    search = find_elasticsearch(folder, say=_say, url=url, way=way, heap=settings.dev_heap, port=port)
+    search = find_elasticsearch(
+        folder,
+        say=_say,
+        url=url,
+        way=way,
+        heap=settings.dev_heap,
+        port=port,
+        repository=settings.dev_maven_repository,
+    )
     servers = (database,) if search is None else (database, search)
     for server in servers:
         _say(f"{server.name}: {server.way}")
