@@ -8,7 +8,7 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from eventsvc.errors import EventsvcError, IndexUnavailable
-from eventsvc.event import Event
+from eventsvc.event import Event, format_nanoseconds, format_time
 from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
@@ -129,6 +129,33 @@ class Hits:
         """
         if not scope.indexes:
             return Positions(total=0 if wanted.count else None)
+        if wanted.by_creation or not wanted.newest_first or wanted.count:
+            return await self._positions(scope, query, wanted)
+        recent = await self._reach(scope, query, wanted)
+        page = await self._positions(scope, {"bool": {"filter": [query, recent]}} if recent else query, wanted)
+        if recent and len(page.found) < wanted.size:  # events were erased between the two searches
+            page = await self._positions(scope, query, wanted)
+        return page
+
+    async def _reach(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict[str, Any] | None:
+        """Give a condition that every event of a page in the order of occurredAt meets; None if there is no such.
+
+        PERF: Lucene stops early only in the order of the index, createdAt. It finds as many matching events as the page
+        holds in a few milliseconds. The earliest of their occurredAt is one that the whole page reaches, and few other
+        events do.
+        """
+        if wanted.after is not None:
+            query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(wanted.after[0]))]}}
+        body = _page_body(scope, query, PageRequest(wanted.size, upto=wanted.upto))
+        times = [{"field": "occurredAt", "format": "epoch_millis"}]
+        answer = await self._search(scope, body | {"_source": False, "docvalue_fields": times})
+        found = [hit["fields"]["occurredAt"][0] for hit in answer["hits"]["hits"]]
+        if len(found) < wanted.size:
+            return None
+        earliest = min(int(text.partition(".")[0]) for text in found)
+        return _occurred(gte=format_time(earliest))
+
+    async def _positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
         answer = await self._search(scope, _page_body(scope, query, wanted) | {"_source": False})
         total = answer["hits"]["total"]["value"] if wanted.count else None
         keys = [hit["sort"] for hit in answer["hits"]["hits"]]
@@ -216,6 +243,10 @@ class Hits:
             raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {_reason(answer)}")
         check_whole(answer)
         return answer
+
+
+def _occurred(**bound: str) -> dict[str, Any]:
+    return {"range": {"occurredAt": bound | {"format": "strict_date_optional_time_nanos"}}}
 
 
 def _count_wildcards(query: Any) -> int:
