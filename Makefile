@@ -6,6 +6,8 @@ DATA ?= .eventsvc
 SAMPLE ?=
 PYTEST ?=
 BIN := .venv/bin
+# Compiled modules are kept, whatever the environment says: the tests start the service a hundred times.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest failover
 
