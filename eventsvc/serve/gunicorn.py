@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def run(self) -> None:
-        # PERF: what the master imports its workers need not: each starts in a tenth of the time, and shares the code's memory.
-        import eventsvc.app
+        # PERF: workers inherit what the master has imported: they start in a tenth of the time and share its memory.
+        import_module("eventsvc.app")
         from eventsvc.serve.worker import Arbiter
 
         Arbiter(self).run()
