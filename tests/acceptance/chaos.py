@@ -1,6 +1,6 @@
 """Break things at random moments, and see that nothing is lost, nothing is doubled, and all comes back: ``make chaos``.
 
-Eight writers and four readers work all the time against real processes. Each round breaks one thing, then waits
+Eight writers, four readers and one eraser work all the time against real processes. Each round breaks one thing, waits
 until the index is what the log says again. Exit code 1 at the first thing that is wrong.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from chaos_erasing import Check, Eraser
 from chaos_traffic import Monitor, Traffic, Wrong, say, wait_for
 from chaos_world import World, children, strike
 
@@ -33,6 +34,7 @@ from eventsvc.log.connection import connect, translate_errors
 from eventsvc.log.progress import watermark
 
 PAUSE = 10.0
+JOB_EVERY = 10  # rounds: the first of so many has a large erasure under way when something breaks
 
 
 class Faults:
@@ -128,21 +130,24 @@ class Round:
 class Chaos:
     """Round after round."""
 
-    def __init__(self, world: World, traffic: Traffic, chance: random.Random) -> None:
-        self.world, self.traffic, self.chance = world, traffic, chance
+    def __init__(self, world: World, traffic: Traffic, eraser: Eraser, chance: random.Random, job_every: int) -> None:
+        self.world, self.traffic, self.eraser, self.chance = world, traffic, eraser, chance
+        self.job_every = job_every
         self.verified_to = 0
         self.checked: set[str] = set()
 
     def round(self, number: int, fault: Callable[[], str]) -> Round:
         refused, searches = self.traffic.refused, self.traffic.searches
         self.traffic.gate.set()
+        if self.job_every and (number - 1) % self.job_every == 0:
+            self.eraser.begin_job()
         self._supervise(self.chance.uniform(0.5, 2.5))
         words = fault()
         broken = time.monotonic()
         self._supervise(self.chance.uniform(1.0, 3.0))
         self._converge()
         seconds = time.monotonic() - broken
-        events = self._check()
+        events = self.check()
         return Round(number, words, events, self.traffic.refused - refused, self.traffic.searches - searches, seconds)
 
     def _supervise(self, seconds: float) -> None:
@@ -152,7 +157,7 @@ class Chaos:
             time.sleep(0.1)
 
     def _converge(self) -> None:
-        """Wait until everything that was acknowledged is visible in the index."""
+        """Wait until everything that was acknowledged is visible in the index, and what is erased has left it."""
         self.traffic.gate.clear()
 
         def visible() -> bool:
@@ -164,14 +169,14 @@ class Chaos:
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT coalesce(max(seq), 0) FROM event")
                     ((last,),) = cursor.fetchall()
-                seq = watermark.read(connection).seq
+                caught_up = watermark.read(connection).seq >= last and self.eraser.finished(connection)
                 connection.close()
-                return bool(seq >= last)
+                return bool(caught_up)
             return False
 
         wait_for(visible, "the index did not catch up")
 
-    def _check(self, *, everything: bool = False) -> int:
+    def check(self, *, everything: bool = False, purged: bool = False) -> int:
         """Compare index and log, and the log with what was acknowledged; give the number of new events."""
         if everything:
             self.verified_to, self.checked = 0, set()
@@ -180,10 +185,15 @@ class Chaos:
             for report in verify(stores, list_months(stores.connection), wanted=Range(max(0, self.verified_to - 100))):
                 if not report.equal or report.refused:
                     raise Wrong(f"index and log differ: {report}")
-            new = {m: i for m, i in self.traffic.acknowledged.items() if m not in self.checked}
+            new = {m: i for m, i in self.traffic.alive().items() if m not in self.checked}
+            answers = Check(stores, self.traffic, self.chance)
+            answers.after_round(self.verified_to)
+            if everything:
+                answers.at_the_end(purged=purged)
             with stores.connection.cursor() as cursor:
                 cursor.execute(
-                    "SELECT data->>'marker', array_agg(id::text) FROM event WHERE seq > %s GROUP BY 1",
+                    "SELECT data->>'marker', array_agg(id::text) FROM event"
+                    " WHERE seq > %s AND component = 'chaos' GROUP BY 1",
                     (0 if everything else self.verified_to,),
                 )
                 stored = dict(cursor.fetchall())
@@ -213,13 +223,13 @@ def choose(options: argparse.Namespace, faults: Faults) -> list[tuple[str, Calla
     return [(name, getattr(faults, name)) for name in chosen[: options.rounds]]
 
 
-def report(path: Path, rounds: list[Round], traffic: Traffic, monitor: Monitor) -> None:
+def report(path: Path, rounds: list[Round], traffic: Traffic, monitor: Monitor, eraser: Eraser) -> None:
     """Put the figures between the marks of a page."""
     summary = (
         f"{len(rounds)} rounds on {time.strftime('%Y-%m-%d')}: {len(traffic.acknowledged):,} events acknowledged, none"
         f" lost, none twice; {traffic.searches:,} searches for an acknowledged event (half of them for the newest),"
         f" each answered with it exactly once, {traffic.by_log:,} of them by PostgreSQL alone; the watermark looked at"
-        f" {monitor.looks:,} times, never falling; `verify` equal after every round."
+        f" {monitor.looks:,} times, never falling; `verify` equal after every round. {eraser.words()}"
     )
     legend = (
         '"Refused" counts answers 503 and broken connections; the writers repeat those with the same Idempotency-Key.'
@@ -246,6 +256,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--pause", type=float, default=PAUSE, help="seconds")
+    parser.add_argument("--job-every", type=int, default=JOB_EVERY, help="rounds; 0 for no large erasure")
     parser.add_argument("--faults", nargs="+", help="only these kinds")
     parser.add_argument("--elasticsearch-url", default="", help="one that is shared, and left in peace")
     parser.add_argument("--report", type=Path, help="the page whose table is to be written")
@@ -258,17 +269,19 @@ def main() -> None:
         traffic = Traffic(world.port)
         stack.callback(traffic.over.set)
         monitor = Monitor(world.dsn, traffic)
-        chaos = Chaos(world, traffic, chance)
+        eraser = Eraser(traffic, random.Random(options.seed))
+        chaos = Chaos(world, traffic, eraser, chance, options.job_every)
         try:
             wait_for(lambda: traffic.ask("GET", "/readyz")[0] == 200, "the API is not ready")
             monitor.start()
             traffic.start()
+            eraser.start()
             for number, (_, fault) in enumerate(choose(options, Faults(world, chance, options.pause)), start=1):
                 rounds.append(chaos.round(number, fault))
                 say(str(rounds[-1]))
                 if options.report:
-                    report(options.report, rounds, traffic, monitor)
-            chaos._check(everything=True)
+                    report(options.report, rounds, traffic, monitor, eraser)
+            chaos.check(everything=True, purged=not world.shared)
         except Wrong as exc:
             for log in world.folder.glob("*.log"):
                 last = log.read_text(errors="replace").splitlines()[-40:]
@@ -276,6 +289,7 @@ def main() -> None:
             sys.exit(f"WRONG: {exc}")
         finally:
             traffic.over.set()
+    say(eraser.words())
     say(f"{len(rounds)} rounds, {len(traffic.acknowledged)} events, {traffic.searches} searches, nothing wrong")
 
 

@@ -48,19 +48,23 @@ class Traffic:
     """Writers and readers, and what they have seen."""
 
     port: int
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
     over: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
     acknowledged: dict[str, str] = field(default_factory=dict)  # marker → id
+    condemned: set[str] = field(default_factory=set)  # markers of what is being erased, or is erased
+    gone: dict[str, str] = field(default_factory=dict)  # marker → id, once the erasure was answered
     writing: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     searches: int = 0
     by_log: int = 0
+    questions: int = 0  # about what is gone
     wrong: list[str] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         self.gate.set()
-        for work, count in ((self._write, WRITERS), (self._read, READERS)):
+        for work, count in ((self._write, WRITERS), (self._read, READERS), (self._look_for_gone, 1)):
             for number in range(count):
                 self.threads.append(threading.Thread(target=work, args=(number,), daemon=True))
                 self.threads[-1].start()
@@ -69,6 +73,10 @@ class Traffic:
         """Let the writers finish what they have begun, and wait."""
         self.gate.clear()
         wait_for(lambda: not +self.writing, "the writers got no answer")
+
+    def alive(self) -> dict[str, str]:
+        """What must be in every answer: marker → id."""
+        return {marker: name for marker, name in list(self.acknowledged.items()) if marker not in self.condemned}
 
     def ask(self, method: str, target: str, body: Any = None, key: str = "") -> tuple[int, dict[str, str], Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -97,15 +105,8 @@ class Traffic:
 
     def _write_one(self, marker: str) -> None:
         """Try again with the same key until it is acknowledged."""
-        event = {
-            "email": "chaos@chefhero.com",
-            "environment": "test",
-            "component": "chaos",
-            "message": f"event {marker}",
-        }
-        key = uuid.uuid4().hex
         while not self.over.is_set():
-            status, _, answer = self.ask("POST", "/event", event | {"data": {"marker": marker}}, key)
+            status, _, answer = self.ask("POST", "/event", _event(marker), self._key(marker))
             if status == 201:
                 self.acknowledged[marker] = answer["id"]
                 return
@@ -115,10 +116,41 @@ class Traffic:
             self.refused += 1
             time.sleep(0.05)
 
+    def _key(self, marker: str) -> str:
+        return f"{self.run}-{marker}"
+
+    def _look_for_gone(self, number: int) -> None:
+        """Ask about what was erased, in every way there is: nothing may answer with it."""
+        chance = random.Random(number)
+        while not self.over.is_set():
+            if self.gone:
+                marker, name = chance.choice(list(self.gone.items())[-500:])
+                self.ask_about_gone(marker, name)
+            time.sleep(0.05)
+
+    def ask_about_gone(self, marker: str, name: str) -> None:
+        """Note as wrong whatever answers with an erased event."""
+        q = urllib.parse.urlencode({"q": f"message ct '{marker}'"})
+        questions: tuple[tuple[str, str, Any, tuple[int, Any]], ...] = (
+            ("GET", f"/event?{q}", None, (200, [])),
+            ("GET", f"/event?{q}&consistency=strong&count=true", None, (200, [])),
+            ("GET", f"/event/stats?{q}", None, (200, 0)),
+            ("GET", f"/event/{name}", None, (404, None)),
+            ("POST", "/event", _event(marker), (410, None)),
+        )
+        for method, target, body, expected in questions:
+            status, headers, answer = self.ask(method, target, body, self._key(marker) if body else "")
+            if not status or status in BUSY:
+                continue
+            self.questions += 1
+            seen = answer["count"] if "stats" in target else answer if status == 200 else None
+            if (status, seen) != expected:
+                self.wrong.append(f"{marker} is erased, and {method} {target} answers {status}: {answer} {headers}")
+
     def _read(self, number: int) -> None:
         chance = random.Random(number)
         while not self.over.is_set():
-            markers = list(self.acknowledged)[-2_000:]
+            markers = [marker for marker in list(self.acknowledged)[-2_000:] if marker not in self.condemned]
             if not markers:
                 time.sleep(0.05)
                 continue
@@ -129,11 +161,17 @@ class Traffic:
             if status == 200:
                 self.searches += 1
                 self.by_log += headers.get("eventsvc-source") == "sql"
-                if [event["id"] for event in found] != [self.acknowledged[marker]]:
+                exact = [event["id"] for event in found] == [self.acknowledged[marker]]
+                if not exact and marker not in self.condemned:
                     self.wrong.append(f"{marker} was acknowledged, and a search finds it {len(found)} times: {headers}")
             elif status and status not in BUSY:
                 self.wrong.append(f"GET answered {status}: {found}")
             time.sleep(0.01)
+
+
+def _event(marker: str) -> dict[str, Any]:
+    who = {"email": "chaos@chefhero.com", "environment": "test", "component": "chaos"}
+    return who | {"message": f"event {marker}", "data": {"marker": marker}}
 
 
 class Monitor(threading.Thread):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from chaos_traffic import say, wait_for
+from chaos_traffic import PATIENCE, say, wait_for
 from psycopg2.extensions import make_dsn
 
 from eventsvc.dev.find import find_elasticsearch, find_postgres
@@ -72,7 +72,7 @@ class World:
     def _server(stack: ExitStack, server: Server) -> Server:
         stack.callback(server.stop)
         server.start()
-        wait_until_ready(server, timeout=180)
+        wait_until_ready(server, timeout=PATIENCE)
         return server
 
     def _migrate(self) -> None:

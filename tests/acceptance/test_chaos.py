@@ -14,7 +14,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(elasticsearch_url: str) -
         [
             *(sys.executable, str(Path(__file__).with_name("chaos.py"))),
             *("--rounds", str(len(FAULTS)), "--pause", "4", "--elasticsearch-url", elasticsearch_url),
-            *("--faults", *FAULTS),
+            *("--job-every", "0", "--faults", *FAULTS),
         ],
         capture_output=True,
         text=True,
