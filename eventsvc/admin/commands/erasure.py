@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +16,12 @@ from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from eventsvc.admin.stores import Stores
+    from eventsvc.log.connection import Connection
     from eventsvc.log.progress.erasures import Erasure
     from eventsvc.log.progress.retention_rules import Rule
     from eventsvc.query import ast
 
+Note = Callable[[str, dict[str, Any], dict[str, str]], None]
 NOT_CLEAN = 3  # exit code: something of erased events is left
 
 retention = typer.Typer(no_args_is_help=True, help="Rules by which events go, and holds that keep them.")
@@ -55,6 +57,7 @@ def erase(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Erase the events of a person, or those that match a query. There is no way back."""
+    from eventsvc.admin import audited
     from eventsvc.admin.commands import output
     from eventsvc.admin.stores import open_stores
     from eventsvc.erasure import erase as engine
@@ -76,8 +79,11 @@ def erase(
             return
         if not reason.strip():
             raise InvalidParameter("--reason", "say why these events are erased; it is recorded")
-        wanted = engine.Wanted(node, reason.strip(), f"{getpass.getuser()} (command line)", until_now=until_now)
-        done = _run(stores, engine.begin(stores.connection, wanted))
+        wanted = engine.Wanted(node, reason.strip(), f"{audited.user_name()} (command line)", until_now=until_now)
+        begun = engine.begin(stores.connection, wanted)
+        details = {"erasure": begun.id, "events": begun.counted}
+        audited.note(stores.connection, stores.settings, "admin erase", details, {"q": wanted.text})
+        done = _run(stores, begun)
         if purge:
             _purge(stores)
     if as_json:
@@ -156,9 +162,10 @@ def set_rule(query: Query, age: Age, database_url: DatabaseUrl = None) -> None:
     """Remove matching events once they are this old; `eventsvc index` applies the rules every hour."""
     from eventsvc.log.progress import retention_rules
 
-    with closing(_connect(database_url)) as connection:
+    with _connect(database_url) as (connection, note):
         rule = _rule(query, age)
         retention_rules.put_rule(connection, rule)
+        note("admin retention set", {"seconds": rule.seconds}, {"q": rule.query})
     print(f"events that match {rule.query} go after {_age(rule.seconds)}")
 
 
@@ -167,7 +174,7 @@ def list_rules(*, as_json: Json = False, database_url: DatabaseUrl = None) -> No
     from eventsvc.admin.commands import output
     from eventsvc.log.progress import erasures, retention_rules
 
-    with closing(_connect(database_url)) as connection:
+    with _connect(database_url) as (connection, _):
         rules, holds = retention_rules.list_rules(connection), erasures.list_holds(connection)
     if as_json:
         output.print_json(
@@ -186,9 +193,10 @@ def remove_rule(query: Query, database_url: DatabaseUrl = None) -> None:
     """Remove a rule."""
     from eventsvc.log.progress import retention_rules
 
-    with closing(_connect(database_url)) as connection:
+    with _connect(database_url) as (connection, note):
         if not retention_rules.remove_rule(connection, _canonical(query)):
             raise InvalidParameter("QUERY", "there is no rule with this query; `retention list` shows those there are")
+        note("admin retention remove", {}, {"q": _canonical(query)})
     print("removed")
 
 
@@ -197,7 +205,7 @@ def preview(query: Query, age: Age, *, as_json: Json = False, database_url: Data
     from eventsvc.admin.commands import output
     from eventsvc.erasure import retention as engine
 
-    with closing(_connect(database_url)) as connection:
+    with _connect(database_url) as (connection, _):
         months = engine.preview(connection, _rule(query, age))
     if as_json:
         output.print_json([{"month": f"{month:%Y-%m}", "events": count} for month, count in months])
@@ -214,8 +222,9 @@ def hold(
     """Keep matching events: no rule, no pruning and no erasure takes them until the hold is released."""
     from eventsvc.log.progress import erasures
 
-    with closing(_connect(database_url)) as connection:
+    with _connect(database_url) as (connection, note):
         erasures.put_hold(connection, name, _canonical(query), reason)
+        note("admin retention hold", {"hold": name}, {"q": _canonical(query)})
     print(f"hold {name} keeps what matches {_canonical(query)}")
 
 
@@ -223,21 +232,26 @@ def release(name: Annotated[str, typer.Argument(help="What it is called.")], dat
     """Remove a hold."""
     from eventsvc.log.progress import erasures
 
-    with closing(_connect(database_url)) as connection:
+    with _connect(database_url) as (connection, note):
         if not erasures.release_hold(connection, name):
             raise InvalidParameter("NAME", f"there is no hold {name!r}; `retention list` shows those there are")
+        note("admin retention release", {"hold": name}, {})
     print(f"hold {name} is released")
 
 
-def _connect(database_url: str | None) -> Any:
+@contextmanager
+def _connect(database_url: str | None) -> Iterator[tuple[Connection, Note]]:
+    """Give a connection, and what notes a deed in the audit."""
+    from eventsvc.admin import audited
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
     from eventsvc.settings import find
 
     settings = find(database_url=database_url)
-    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc retention")
-    schema.check(connection)
-    return connection
+    url = settings.database_url.get_secret_value()
+    with closing(connect(url, application_name="eventsvc retention")) as connection:
+        schema.check(connection)
+        yield connection, partial(audited.note, connection, settings)
 
 
 def _canonical(query: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from eventsvc.access.store import Made
     from eventsvc.log.connection import Connection
 
+Note = Callable[[str, dict[str, Any]], None]
 DatabaseUrl = Annotated[
     str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
 ]
@@ -57,8 +59,10 @@ def create(
 
     life = read_age("--expires", expires) if expires else None
     wanted = store.Wanted(name, _rights(right), where, dict(map(_pair, default or ())), rate, life)
-    with _connect(database_url) as connection:
-        _show_made(store.create(connection, wanted), as_json=as_json)
+    with _connect(database_url) as (connection, note):
+        made = store.create(connection, wanted)
+        note("admin keys create", {"made": made.key.id, "of": made.key.name})
+    _show_made(made, as_json=as_json)
 
 
 def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
@@ -66,7 +70,7 @@ def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
     from eventsvc.access import store
     from eventsvc.admin.commands import output
 
-    with _connect(database_url) as connection:
+    with _connect(database_url) as (connection, _):
         found = store.list_keys(connection)
     if as_json:
         output.print_json([key.to_json() for key in found])
@@ -96,8 +100,9 @@ def revoke(
     from eventsvc.access import store
     from eventsvc.admin.commands import output
 
-    with _connect(database_url) as connection:
+    with _connect(database_url) as (connection, note):
         revoked = store.revoke(connection, name)
+        note("admin keys revoke", {"revoked": revoked})
     if as_json:
         output.print_json(revoked)
     else:
@@ -115,12 +120,16 @@ def rotate(
     from eventsvc.access import store
     from eventsvc.access.rights import read_age
 
-    with _connect(database_url) as connection:
-        _show_made(store.rotate(connection, name, read_age("--grace", grace)), as_json=as_json)
+    with _connect(database_url) as (connection, note):
+        made = store.rotate(connection, name, read_age("--grace", grace))
+        note("admin keys rotate", {"made": made.key.id, "of": made.key.name})
+    _show_made(made, as_json=as_json)
 
 
 @contextmanager
-def _connect(database_url: str | None) -> Iterator[Connection]:
+def _connect(database_url: str | None) -> Iterator[tuple[Connection, Note]]:
+    """Give a connection, and what notes a deed in the audit."""
+    from eventsvc.admin import audited
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
     from eventsvc.settings import find
@@ -128,7 +137,7 @@ def _connect(database_url: str | None) -> Iterator[Connection]:
     settings = find(database_url=database_url)
     with closing(connect(settings.database_url.get_secret_value(), application_name="eventsvc keys")) as connection:
         schema.check(connection)
-        yield connection
+        yield connection, partial(audited.note, connection, settings)
 
 
 def _rights(names: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from eventsvc.access.key import is_whole, make_key
 from eventsvc.access.keys import Keys
 from eventsvc.access.rights import EVERYTHING, Right
 from eventsvc.access.store import Wanted
+from eventsvc.admin.audited import user_name
 from eventsvc.errors import InvalidParameter, LogUnavailable, QueryError, SetupError, Unauthenticated
 from eventsvc.log.connection import Connection, Pool
 
@@ -235,6 +236,18 @@ def test_the_commands_make_list_rotate_and_revoke(database: str, connection: Con
     assert "key" not in old
     assert grant_of(connection, made["key"]) is None
     assert grant_of(connection, rotated["key"]).name == "shop"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT message, data::text FROM event WHERE component = 'eventsvc.audit' ORDER BY seq")
+        noted = [(message, json.loads(data)) for message, data in cursor]
+    assert [message for message, _ in noted] == [
+        f"{user_name()}: eventsvc admin keys {verb}" for verb in ("create", "rotate", "revoke")
+    ]
+    assert [(data.get("made"), data.get("of"), data.get("revoked")) for _, data in noted] == [
+        (made["id"], "shop", None),
+        (rotated["id"], "shop", None),
+        (None, None, [made["id"]]),
+    ]
+    assert made["key"][11:] not in str(noted)
 
 
 def test_a_wrong_option_is_one_line_that_says_what_may_stand_there(database: str) -> None:

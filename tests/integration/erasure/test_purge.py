@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from eventsvc.access.store import Wanted, create
+from eventsvc.admin.audited import user_name
 from eventsvc.erasure.purge import inspect, purge
 from eventsvc.log.progress import index_months
 
@@ -22,11 +24,22 @@ def command(settings: Any) -> Callable[..., Any]:
         "EVENTSVC_DATABASE_URL": settings.database_url.get_secret_value(),
         "EVENTSVC_ELASTICSEARCH_URL": settings.elasticsearch_url,
         "EVENTSVC_INDEX_PREFIX": settings.index_prefix,
+        "EVENTSVC_AUDIT": "values",
     }
     program = [sys.executable, "-m", "eventsvc", "admin"]
     return lambda *words: subprocess.run(
         [*program, *words], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
+
+
+def audited(log: Any) -> list[dict[str, Any]]:
+    """What the audit says of commands, oldest first, without what all of them have."""
+    rows = log.fetch("SELECT data::text FROM event WHERE component = 'eventsvc.audit' ORDER BY seq")
+    noted = [json.loads(text) for (text,) in rows]
+    for data in noted:
+        common = {name: data.pop(name) for name in ("key", "who", "user", "requests")}
+        assert common == {"key": None, "who": "command", "user": user_name(), "requests": 1}
+    return noted
 
 
 def words(stores: Any, begin: str) -> list[str]:
@@ -86,7 +99,10 @@ def test_what_is_left_without_a_purge_is_found(log: Any, stores: Any, command: A
 
 def test_a_purge_without_an_index_cleans_the_log(log: Any, stores: Any, command: Any) -> None:
     log.insert(3, message="secret")
+    create(stores.connection, Wanted("anybody", ["read"]))
     assert command("erase", "--q", "message eq 'secret'", "--reason", "r", "--yes").returncode == 0
+    ((erasure,),) = log.fetch("SELECT id::text FROM erasure")
+    assert audited(log) == [{"command": "admin erase", "erasure": erasure, "events": 3, "q": "message eq 'secret'"}]
 
     steps = list(purge(stores.connection, None))
 
@@ -97,6 +113,8 @@ def test_a_purge_without_an_index_cleans_the_log(log: Any, stores: Any, command:
 def test_rules_and_holds_from_the_command_line(log: Any, command: Any) -> None:
     log.insert(2, at="now() - interval '3 days'")
     log.insert(1)
+    create(log.connection, Wanted("anybody", ["read"]))
+    rule = {"q": "component eq 'orders'"}
 
     assert command("retention", "set", "component eq 'orders'", "2d").returncode == 0
     assert command("retention", "hold", "h", "message eq 'nothing'", "--reason", "r").returncode == 0
@@ -109,4 +127,10 @@ def test_rules_and_holds_from_the_command_line(log: Any, command: Any) -> None:
     assert command("retention", "release", "h").returncode != 0
     assert command("retention", "remove", "component eq 'orders'").returncode == 0
     assert json.loads(command("retention", "list", "--json").stdout) == {"rules": [], "holds": []}
-    assert log.fetch("SELECT count(*) FROM event") == [(3,)]
+    assert log.fetch("SELECT count(*) FROM event WHERE component = 'orders'") == [(3,)]
+    assert audited(log) == [
+        {"command": "admin retention set", "events": 0, "seconds": 172800} | rule,
+        {"command": "admin retention hold", "events": 0, "hold": "h", "q": "message eq 'nothing'"},
+        {"command": "admin retention release", "events": 0, "hold": "h"},
+        {"command": "admin retention remove", "events": 0} | rule,
+    ]
