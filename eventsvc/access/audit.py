@@ -1,8 +1,8 @@
-"""The audit: who asked for what, as events of the log itself in the component ``eventsvc.audit``.
+"""The audit records who requested what, as events of the log itself, in the component ``eventsvc.audit``.
 
-What a key does is counted in memory and written in the background, a few seconds later, through the writer of single
-events: equal requests become one event with their number, and no answer waits. When too much is different, the rest
-is dropped and counted.
+Requests are counted in memory, and a background task stores them every few seconds through the writer of single
+events. Equal requests become one event with their number, and no answer waits. When there are too many different
+requests, the rest is dropped and counted.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _log = structlog.get_logger(__name__)
 Mode = Literal["on", "values", "off"]
 
 PERIOD = 5.0  # seconds
-MOST = 1000  # different deeds that wait to be written, in one process
+MOST = 1000  # different deeds that may wait to be written, in one process
 EMAIL, ENVIRONMENT = "audit@eventsvc.invalid", "eventsvc"
 _LONGEST_VALUE = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What was done, without how often.
+    """A kind of request: who did what. Equal deeds are counted together.
 
     Attributes:
-        key: id and name of the API key; "" where there was none.
-        what: method and route; never the URL, which holds values.
-        details: more of it, by name: what was erased, which key was made, and query values if they are asked for.
+        key: id and name of the API key; empty without a key.
+        what: method and route, but never the URL, which holds values.
+        details: further facts by name: what was erased, which key was made, and query values if the setting says so.
     """
 
     key: tuple[str, str]
@@ -59,11 +59,11 @@ class _Tally:
 
 
 class Audit:
-    """Notes what keys are used for.
+    """Records the use of keys.
 
     Args:
-        writer: of single events.
-        mode: see the setting.
+        writer: the writer of single events.
+        mode: the setting ``audit``.
     """
 
     def __init__(self, writer: Writer, mode: Mode, *, period: float = PERIOD) -> None:
@@ -72,12 +72,12 @@ class Audit:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start writing; call it in the running event loop."""
+        """Start the background task, in the running event loop."""
         if self._mode != "off":
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the waiting deeds, and stop."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -86,14 +86,14 @@ class Audit:
     def note(
         self, grant: Grant | None, what: tuple[str, str], status: int, values: dict[str, str], more: dict[str, Any]
     ) -> None:
-        """Count a request; nothing of it waits.
+        """Count a request.
 
         Args:
-            grant: of its key; None for somebody who was not let in.
+            grant: the grant of the request's key; None if the client was not let in.
             what: method and route.
-            status: of the answer.
-            values: what the client sent, kept if the setting says so.
-            more: what the resource says of it; ``events`` is how many there were.
+            status: the status of the answer.
+            values: the values that the client sent, which are recorded if the setting says so.
+            more: further facts from the resource; ``events`` is the number of events.
         """
         if self._mode == "off":
             return
@@ -128,7 +128,7 @@ class Audit:
                 self._keep(deed, tally, outcome)
 
     def _keep(self, deed: Deed, tally: _Tally, failure: BaseException) -> None:
-        """Try again later what was not written; what may have been written is not written twice."""
+        """Keep a deed that was not written for the next time. A deed that may have been written is dropped."""
         _log.warning("the audit was not written", reason=str(failure))
         if isinstance(failure, CommitUnknown) or not isinstance(failure, EventsvcError):
             AUDIT_DROPPED.inc(tally.requests)

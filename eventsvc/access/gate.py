@@ -1,4 +1,4 @@
-"""What a key does to the events that are sent with it: fills in its defaults, and refuses what lies outside."""
+"""Apply a key to the events sent with it: fill in the key's defaults, and refuse events that the key may not see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventsvc.query.to_predicate import Candidate
 
 
 class Parser(Protocol):
-    """Bytes to NewEvent."""
+    """Turns bytes into a NewEvent."""
 
     def parse(self, raw: bytes) -> NewEvent:
         """Read and check one JSON object."""
@@ -32,8 +32,8 @@ class Gate:
         """Read and check one JSON object.
 
         Raises:
-            InvalidBody, InvalidEvents: as the parser does.
-            Forbidden: it lies outside of what the key may see.
+            InvalidBody, InvalidEvents: the parser refuses the event.
+            Forbidden: the key may not see such an event.
         """
         new = self._parse(self._complete(raw) if self._defaults else raw)
         if (self._hides_audit and new.component == AUDIT_COMPONENT) or (
@@ -43,7 +43,7 @@ class Gate:
         return new
 
     def _complete(self, raw: bytes) -> bytes:
-        """Write the missing fields before the last bracket, so that all that was sent is checked as it was sent."""
+        """Insert the missing fields before the last bracket, so that the parser checks the rest exactly as sent."""
         try:
             sent = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -56,6 +56,6 @@ class Gate:
 
 
 def as_stored(new: NewEvent, now: int) -> Event:
-    """Give the event that this one is about to become; it has no id yet."""
+    """Give the event as it will be stored, but without id and seq."""
     text = (new.email, new.environment, new.component, new.message, new.data.decode())
     return Event(0, "", now, new.occurred(now), *text)

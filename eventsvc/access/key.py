@@ -1,6 +1,7 @@
-"""The text of a key: ``ev_``, 30 random characters, 6 of checksum; a person's typing mistake shows without a look-up.
+"""The text of a key: ``ev_``, 30 random characters, and 6 characters of checksum.
 
-A secret scanner finds keys by the pattern, and tells them from other text by the checksum.
+The checksum reveals a typing mistake without a look-up. A secret scanner finds keys by the pattern, and uses the
+checksum to tell keys from other text.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import zlib
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM, _CHECKSUM = 30, 6  # characters: 178 bits, and 32 bits of CRC-32
 _PREFIX = "ev_"
-_ID = len(_PREFIX) + 8  # characters of the text that name the key; 131 secret bits are left
+_ID = len(_PREFIX) + 8  # characters that serve as the key's id; the other characters hold 131 secret bits
 PATTERN = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}")
 
 
@@ -25,7 +26,7 @@ def make_key() -> str:
 
 
 def is_whole(text: str) -> bool:
-    """Tell whether the text can be a key at all: its form and checksum are right."""
+    """Tell whether a text has the form of a key and the right checksum."""
     if not PATTERN.fullmatch(text):
         return False
     body = text.removeprefix(_PREFIX)
@@ -33,12 +34,12 @@ def is_whole(text: str) -> bool:
 
 
 def digest(text: str) -> bytes:
-    """Give what is stored of a key. One round of SHA-256 is enough: nobody can try 178 random bits."""
+    """Hash a key for storage. One round of SHA-256 is enough, because nobody can try 178 random bits."""
     return hashlib.sha256(text.encode()).digest()
 
 
 def key_id(text: str) -> str:
-    """Give the readable beginning, under which people find a key in lists."""
+    """Give the id of a key: its readable beginning, which lists show."""
     return text[:_ID]
 
 

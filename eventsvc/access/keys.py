@@ -1,7 +1,7 @@
-"""The keys as a worker process knows them: in memory, looked up again every two seconds.
+"""The keys in the memory of a worker process, which reads them from PostgreSQL every two seconds.
 
-So a request costs no statement, a key that was made or revoked counts within five seconds in every process, and keys
-go on working while PostgreSQL is away: what was known stays known for an hour.
+So a request needs no SQL statement, and a new or revoked key takes effect within five seconds in every process. While
+PostgreSQL is away, known keys work for another hour.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _UNKNOWN = "this key is unknown, or was taken back, or has expired"
 
 
 class Keys:
-    """Finds what a key allows.
+    """Finds the grant of a key.
 
     Args:
-        pool: to the log; used every two seconds, in a thread.
+        pool: connections to the log.
         open_without: let everybody in as long as no key was ever made.
     """
 
@@ -46,12 +46,12 @@ class Keys:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Look the keys up, and go on doing so; PostgreSQL may be away."""
+        """Read the keys now and every two seconds from now on. PostgreSQL may be away."""
         await self._look()
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stop, and keep the last uses."""
+        """Stop, and store when keys were last used."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -64,11 +64,11 @@ class Keys:
         return self._any is False and self._open_without
 
     def find(self, text: str | None) -> Grant:
-        """Give what the key allows, or what somebody without a key may do.
+        """Find the grant of a key, or the grant of a client without a key.
 
         Raises:
-            Unauthenticated: a key is needed, or this is none.
-            LogUnavailable: the keys have not been seen for too long.
+            Unauthenticated: the client needs a key, or the text is not a valid key.
+            LogUnavailable: the keys were last read more than an hour ago.
         """
         now = time.monotonic()
         if now > self._known_until:
@@ -86,17 +86,21 @@ class Keys:
         return grant
 
     def find_by_id(self, identity: str) -> Grant | None:
-        """Give what the key of this id allows, if it is good."""
+        """Find the grant of the key with this id; None if the key is not valid.
+
+        Raises:
+            LogUnavailable: the keys were last read more than an hour ago.
+        """
         if time.monotonic() > self._known_until:
             raise LogUnavailable("keys cannot be looked up while PostgreSQL is away")
         return next((grant for grant in self._grants.values() if grant.id == identity), None)
 
     def begin(self, grant: Grant, task: asyncio.Task[object]) -> None:
-        """Note an answer under way, to be broken off when its key is taken back."""
+        """Register an answer under way, which is cancelled if its key is revoked."""
         self._under_way.setdefault(grant.id, set()).add(task)
 
     def end(self, grant: Grant, task: asyncio.Task[object]) -> None:
-        """Forget an answer that has ended."""
+        """Unregister an answer that has ended."""
         tasks = self._under_way.get(grant.id, set())
         tasks.discard(task)
         if not tasks:
@@ -114,7 +118,7 @@ class Keys:
         except LogError as exc:
             _log.warning("the keys are not looked up", reason=str(exc))
             return
-        except Exception:  # noqa: BLE001  (a schema that is not there yet; whatever it is, it must not end the task)
+        except Exception:  # noqa: BLE001  (for instance a missing migration; nothing may end the task)
             _log.exception("the keys could not be looked up")
             return
         self._any, self._grants = any_key, grants
@@ -122,7 +126,7 @@ class Keys:
         self._break_off()
 
     def _break_off(self) -> None:
-        """End the answers of keys that are gone."""
+        """Cancel the answers of keys that are no longer valid."""
         good = {grant.id for grant in self._grants.values()} | ({""} if not self._any else set())
         for identity in set(self._under_way) - good:
             for task in self._under_way.pop(identity):

@@ -1,7 +1,7 @@
-"""Token buckets in memory that all worker processes of a service share; the generic cell rate algorithm.
+"""Token buckets in memory that all worker processes of a service share, by the generic cell rate algorithm.
 
-A bucket is one number, the time at which it will be full again, so two processes that write it at once can lose one
-request's count and nothing else. Buckets are found by a hash: two names may share one, of 65,536.
+A bucket is one number: the time at which it is full again. If two processes write a bucket at once, the count of one
+request is lost and nothing else. A hash selects one of 65,536 buckets, so two names may share a bucket.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _DOUBLE = 8  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a request.
+    """The result of a request to a bucket.
 
     Attributes:
-        wait: seconds until the next is allowed; 0 if this one is.
-        left: how many more are allowed at once.
+        wait: seconds until the next request is allowed; 0 if this request is allowed.
+        left: how many more requests are allowed at once.
         full: seconds until the bucket is full again.
     """
 
@@ -35,14 +35,14 @@ class Taken:
 
 
 class Limiter:
-    """Counts requests by name; make it before the worker processes are forked."""
+    """Counts requests by name. Make the limiter before the worker processes are forked."""
 
     def __init__(self) -> None:
         self._full = memoryview(mmap.mmap(-1, _SLOTS * _DOUBLE)).cast("d")
-        self._secret = secrets.token_bytes(16)  # or an attacker would find addresses that share a bucket
+        self._secret = secrets.token_bytes(16)  # without it, an attacker could find addresses that share a bucket
 
     def take(self, name: str, rate: Rate) -> Taken:
-        """Take one from a bucket that holds ``rate.requests`` and is filled in ``rate.seconds``."""
+        """Take one token from a bucket that holds ``rate.requests`` tokens and fills up in ``rate.seconds``."""
         slot, now = self._slot(name), time.monotonic()
         step = rate.seconds / rate.requests
         full = max(self._full[slot], now) + step

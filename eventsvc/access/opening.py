@@ -1,4 +1,4 @@
-"""Whether a service may let everybody in: only where nobody but this machine's own users can reach it, or by order."""
+"""Decide whether a service without keys lets everybody in: on a loopback address, or if a setting says so."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MAKE_ONE = "eventsvc admin keys create NAME --right admin --right read --right w
 
 
 def may_be_open(settings: Settings) -> bool:
-    """Tell whether the service may be used without a key as long as none was ever made."""
+    """Tell whether the service lets everybody in as long as no key was ever made."""
     return settings.open or _is_loopback(settings.host)
 
 
 def check_start(settings: Settings) -> None:
-    """Refuse to start a service that others can reach and that has no key.
+    """Refuse to start a service that other machines can reach and that has no key.
 
-    Where PostgreSQL is away it starts, and lets nobody in until the keys are known.
+    While PostgreSQL is away, the service starts, but lets nobody in until it has read the keys.
 
     Raises:
-        SetupError: says how to make a key.
+        SetupError: there is no key. The text says how to make one.
     """
     if may_be_open(settings) or has_key(settings) is not False:
         return
@@ -36,7 +36,7 @@ def check_start(settings: Settings) -> None:
 
 
 def has_key(settings: Settings) -> bool | None:
-    """Tell whether a key was ever made; None if that cannot be found out."""
+    """Tell whether a key was ever made; None if PostgreSQL does not answer."""
     try:
         with (
             closing(connect(settings.database_url.get_secret_value(), statement_timeout=5)) as connection,
@@ -48,7 +48,7 @@ def has_key(settings: Settings) -> bool | None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Tell whether every address that the host's name stands for is this machine's own."""
+    """Tell whether every address of the host's name is a loopback address."""
     try:
         found = {str(address[4][0]).partition("%")[0] for address in socket.getaddrinfo(host, None)}
     except OSError:

@@ -1,4 +1,4 @@
-"""What a key allows: rights, the events that count for it, what its events get by default, and how many requests."""
+"""The grant of a key: its rights, the events that it may see, defaults for the events that it sends, and its rate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from eventsvc.query import ast
 from eventsvc.query.parse import parse
 from eventsvc.query.to_predicate import Predicate, to_predicate
 
-AUDIT_COMPONENT = "eventsvc.audit"  # the service's own notes on who did what
-DEFAULTS = ("email", "environment", "component")  # what a key can fill in
+AUDIT_COMPONENT = "eventsvc.audit"  # the component of the events that record who did what
+DEFAULTS = ("email", "environment", "component")  # the fields for which a key can have a default
 
 
 class Right(StrEnum):
-    """One thing that a key may do."""
+    """Something that a key may do."""
 
     WRITE = "write"
     READ = "read"
@@ -31,7 +31,7 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in so many seconds."""
+    """A limit: so many requests in so many seconds."""
 
     requests: int
     seconds: int
@@ -56,10 +56,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def read_rate(text: str) -> Rate | None:
-    """Read ``100/s``, ``60/m`` or ``1000/h``; "" is no limit.
+    """Read a rate such as ``100/s``, ``60/m`` or ``1000/h``; "" means no limit.
 
     Raises:
-        InvalidParameter: it is none of these.
+        InvalidParameter: the text is not a rate.
     """
     if not text:
         return None
@@ -74,13 +74,16 @@ _NOT_AUDIT = ast.negation(ast.Equal(ast.Name("component"), ast.Text(AUDIT_COMPON
 
 
 class Restriction:
-    """What a key may see: ``where``, and for most keys nothing of the audit; prepared once where no time is in it."""
+    """The events that a key may see: those that match ``where``, for most keys without the events of the audit.
+
+    The tree is computed once, unless ``where`` depends on the time.
+    """
 
     def __init__(self, where: str, rights: Collection[str]) -> None:
-        """Read ``where``.
+        """Parse ``where``.
 
         Raises:
-            QueryError: it cannot be understood.
+            QueryError: ``where`` is not a valid query.
         """
         self._where, self.hides_audit = where, Right.AUDIT not in rights
         now = round(time.time() * 1000)
@@ -88,11 +91,11 @@ class Restriction:
         self._node, self._test = self._make_node(now), self._make_test(now)
 
     def node(self, now: int) -> ast.Node | None:
-        """Give the tree at a moment in ms; None for everything."""
+        """Give the tree of the restriction at a time in ms; None if the key may see everything."""
         return self._make_node(now) if self._moves else self._node
 
     def test(self, now: int) -> Predicate | None:
-        """Give a test for ``where`` alone; None for everything."""
+        """Give a test for ``where`` alone at a time in ms; None if ``where`` is empty."""
         return self._make_test(now) if self._moves else self._test
 
     def _make_node(self, now: int) -> ast.Node | None:
@@ -106,14 +109,14 @@ class Restriction:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one key allows.
+    """Everything that one key allows.
 
     Attributes:
-        id: the readable beginning of the key; "" for somebody without a key.
-        name: the same for a key and what replaces it.
-        digest: SHA-256 of the key.
-        where: a query; only events that match it exist for this key. "" for all.
-        defaults: the values of fields that an event was sent without.
+        id: the readable beginning of the key; "" for a client without a key.
+        name: the name of the key. A rotated key keeps its name.
+        digest: the SHA-256 of the key.
+        where: a query. For this key, only events that match it exist; "" matches all events.
+        defaults: the values of fields for events that are sent without them.
     """
 
     id: str
@@ -126,19 +129,19 @@ class Grant:
     restriction: Restriction
 
     def allows(self, right: Right) -> bool:
-        """Tell whether this right is among those of the key."""
+        """Tell whether the key has a right; the right admin includes metrics."""
         return right in self.rights or (right is Right.METRICS and Right.ADMIN in self.rights)
 
     @property
     def touches_events(self) -> bool:
-        """Whether an event that is sent with this key may be changed, or refused."""
+        """Whether events that are sent with this key may be changed or refused."""
         return bool(self.where or self.defaults) or self.restriction.hides_audit
 
     @property
     def scope(self) -> str:
-        """Name the part of the log that this key sees; equal scopes see the same."""
+        """A name of the part of the log that this key sees. Keys of equal scope see the same events."""
         return f"{self.where}\0{self.restriction.hides_audit}"
 
 
-# What everybody may do where no key is needed.
+# The grant of everybody if the service needs no key.
 EVERYTHING = Grant("", "", b"", frozenset(Right), "", {}, None, Restriction("", frozenset(Right)))

@@ -1,4 +1,4 @@
-"""Keys in PostgreSQL: make, list, revoke, rotate, and what the service needs to know of them."""
+"""Keys in PostgreSQL: make, list, revoke and rotate keys, and load the grants of all valid keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _GRANTS = sql.SQL("SELECT {}, hash, id, name, rights, restriction, defaults, rat
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a new key shall be."""
+    """The properties of a key that is to be made."""
 
     name: str
     rights: Collection[str]
@@ -52,7 +52,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is listed."""
+    """A key as lists show it."""
 
     id: str
     name: str
@@ -67,13 +67,13 @@ class Key:
 
     @property
     def state(self) -> str:
-        """Whether it can be used, in one word."""
+        """The state of the key: good, expired or revoked."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
 
     def to_json(self) -> dict[str, Any]:
-        """Give the form that lists show, in the order of its columns."""
+        """Give the form that lists show, with members in the order of the columns."""
         return {
             "id": self.id,
             "name": self.name,
@@ -91,7 +91,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new key; its text is known here and nowhere else."""
+    """A new key with its text, which is not stored anywhere."""
 
     text: str = field(repr=False)
     key: Key
@@ -101,7 +101,7 @@ def create(connection: Connection, wanted: Wanted) -> Made:
     """Make a key.
 
     Raises:
-        InvalidInput: what is wanted makes no sense, or a good key has the name already.
+        InvalidInput: a property makes no sense, or a good key has the name already.
     """
     _check(wanted)
     with transaction(connection) as cursor:
@@ -113,7 +113,7 @@ def create(connection: Connection, wanted: Wanted) -> Made:
 
 
 def install(connection: Connection, wanted: Wanted, text: str) -> bool:
-    """Store a key whose text was made elsewhere, unless it was ever stored; tell whether it is new.
+    """Store a key whose text exists already, unless the key was ever stored before; tell whether it is new.
 
     Raises:
         SetupError: the text is not a key.
@@ -130,7 +130,7 @@ def install(connection: Connection, wanted: Wanted, text: str) -> bool:
 
 
 def install_first_keys(connection: Connection, settings: Settings) -> list[str]:
-    """Store the keys that a deployment was made with, once; give the names of those that are new.
+    """Store the keys that the settings contain, once; return the names of the new keys.
 
     Raises:
         SetupError: a text is not a key.
@@ -141,10 +141,10 @@ def install_first_keys(connection: Connection, settings: Settings) -> list[str]:
 
 
 def rotate(connection: Connection, name: str, grace: timedelta) -> Made:
-    """Make a key that may do what the good key of this name may; the old one is good until ``grace`` has passed.
+    """Make a key with the properties of the good key of this name. The old key expires after ``grace``.
 
     Raises:
-        InvalidParameter: there is none, or a rotation is under way.
+        InvalidParameter: there is no such key, or another rotation is under way.
     """
     with transaction(connection) as cursor:
         cursor.execute(_LOCK)
@@ -162,10 +162,10 @@ def rotate(connection: Connection, name: str, grace: timedelta) -> Made:
 
 
 def revoke(connection: Connection, name: str) -> list[str]:
-    """Take back the key of this id, or all good keys of this name; give their ids.
+    """Revoke the key of this id, or all good keys of this name; return their ids.
 
     Raises:
-        InvalidParameter: there is none.
+        InvalidParameter: there is no such key.
     """
     with connection.cursor() as cursor:
         cursor.execute(_REVOKE, (name, name))
@@ -188,10 +188,10 @@ def name_of(connection: Connection, key_id: str) -> str:
 
 
 def revoke_id(connection: Connection, key_id: str) -> list[str]:
-    """Take back the key of this id; give the id.
+    """Revoke the key of this id; return the id.
 
     Raises:
-        KeyNotFound: no good key has it.
+        KeyNotFound: no good key has this id.
     """
     with connection.cursor() as cursor:
         cursor.execute(_REVOKE_ID, (key_id,))
@@ -216,7 +216,7 @@ def any_key(connection: Connection) -> bool:
 
 
 def load_grants(connection: Connection) -> tuple[bool, dict[bytes, Grant]]:
-    """Tell whether a key was ever made, and give what each good one allows, by its digest."""
+    """Tell whether a key was ever made, and map the digests of good keys to their grants."""
     with connection.cursor() as cursor:
         cursor.execute(_GRANTS)
         rows = cursor.fetchall()
@@ -232,7 +232,7 @@ def _grant(row: tuple[Any, ...]) -> Grant:
 
 
 def note_use(connection: Connection, used: Mapping[str, int]) -> None:
-    """Keep when keys were last used, in seconds since 1970."""
+    """Store when keys were last used, in seconds since 1970."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE access_key SET last_used_at = greatest(last_used_at, to_timestamp(seen.at))"

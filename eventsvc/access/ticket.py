@@ -1,7 +1,7 @@
-"""Tickets: what a browser's EventSource sends in the URL instead of a key, which it cannot send as a header.
+"""Tickets. A browser's EventSource cannot send a key in a header, so it sends a ticket in the URL.
 
-A ticket names its key and its end, signed with the key's digest, which every process knows: nothing is stored, and a
-ticket ends with its key.
+A ticket holds the id of its key and the time of its end, signed with the key's digest, which every process knows. So
+tickets are not stored, and a ticket ends with its key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from eventsvc.access.keys import Keys
 from eventsvc.access.rights import Grant
 from eventsvc.errors import Unauthenticated
 
-LIFETIME = 60  # seconds in which a stream can be opened with it; the stream itself may last
+LIFETIME = 60  # seconds in which a ticket can open a stream; the stream itself may last longer
 
 
 def make_ticket(grant: Grant) -> str:
@@ -24,10 +24,10 @@ def make_ticket(grant: Grant) -> str:
 
 
 def redeem(keys: Keys, ticket: str) -> Grant:
-    """Give what the key of a ticket allows.
+    """Find the grant of a ticket's key.
 
     Raises:
-        Unauthenticated: it is none, or its time is up, or its key was taken back.
+        Unauthenticated: the text is not a ticket, the ticket's time is up, or its key was revoked.
     """
     content, _, signature = ticket.rpartition(".")
     identity, _, end = content.partition(".")

@@ -1,1 +1,1 @@
-"""What an operator does to the log and its index."""
+"""The operations of an operator on the log and the index."""

@@ -1,7 +1,7 @@
-"""Both sides of the log, summed up and compared: what ``verify`` and ``backfill`` rest on.
+"""Compare the log with an index, for ``verify`` and ``backfill``.
 
-A range of seqs is equal when both sides hold as many events and the sums of their checksums are equal. Only where
-they are not, the events themselves are compared.
+A range of seqs is equal if both sides have the same number of events and the same sum of checksums. The events
+themselves are compared only in ranges that are not equal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import bounds
 from eventsvc.log.read.batches import read_batch
 
-# Fewer than the 10,000 hits that one search may give, and with room for strangers among them.
+# Fewer than the 10,000 hits of one search, so that there is room for documents that the log does not have.
 WIDTH = 5_000
 _MOST_HITS = 10_000
 
@@ -34,10 +34,10 @@ Sums = Mapping[int, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One document that is not what the log says.
+    """One document that differs from the log.
 
     Attributes:
-        document: its id in the index; equal to seq unless it is a stranger.
+        document: the document's id in the index, which is the seq unless the document is not ours.
     """
 
     kind: Kind
@@ -47,10 +47,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What the log holds of one month, in one snapshot.
+    """The events of one month in the log, in one snapshot.
 
     Attributes:
-        excluded: seqs that need not be in the index: refused by it, or just being erased.
+        excluded: seqs that need not be in the index, because the index refused them or they are being erased.
     """
 
     watermark: int
@@ -59,19 +59,19 @@ class Side:
 
     @property
     def events(self) -> int:
-        """How many events the index should hold."""
+        """The number of events that the index should hold."""
         return sum(count for count, _ in self.sums.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The seqs to look at: after < seq ≤ to."""
+    """The seqs that are compared: after < seq ≤ to."""
 
     after: int = 0
     to: int = 2**62
 
     def bucket(self, number: int) -> Range:
-        """Give the part of it that lies in one range of WIDTH."""
+        """Give the part of this range that lies in bucket ``number`` of WIDTH seqs."""
         start = number * WIDTH
         return Range(max(self.after, start - 1), min(self.to, start + WIDTH - 1))
 
@@ -84,7 +84,7 @@ _EXCLUDED = "SELECT seq FROM index_failure WHERE month = %s UNION SELECT seq FRO
 
 
 def read_side(connection: Connection, month: date, wanted: Range) -> Side:
-    """Sum up the log's side, up to the watermark."""
+    """Count and sum up the log's events of a month, up to the watermark."""
     with transaction(connection) as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute("SELECT seq FROM watermark")
@@ -98,13 +98,13 @@ def read_side(connection: Connection, month: date, wanted: Range) -> Side:
 
 @dataclass(frozen=True, slots=True)
 class IndexSide:
-    """One index, asked about its documents."""
+    """The documents of one index."""
 
     client: Elasticsearch
     name: str
 
     def search(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Search, whole or not at all.
+        """Search the index.
 
         Raises:
             IndexUnavailable: there is no whole answer.
@@ -115,8 +115,8 @@ class IndexSide:
         return answer.body  # type: ignore[no-any-return]
 
     def stored_sums(self, wanted: Range, excluded: frozenset[int]) -> Sums:
-        """Sum up by the checksums that the documents were written with: fast, blind to later changes of them."""
-        # Elasticsearch sums in float64: WIDTH checksums of 32 bits stay exact. It allows 65,536 buckets.
+        """Sum up the checksums that were stored with the documents: fast, but blind to later changes of documents."""
+        # Elasticsearch sums in float64, in which WIDTH checksums of 32 bits stay exact. It allows 65,536 buckets.
         sums: dict[int, tuple[int, int]] = {}
         after: dict[str, Any] | None = None
         while True:
@@ -135,7 +135,7 @@ class IndexSide:
                 return sums
 
     def read_sums(self, wanted: Range, excluded: frozenset[int], advance: Callable[[int], None]) -> Sums:
-        """Sum up by reading every document."""
+        """Read every document and sum up checksums computed from its content."""
         counted = self.stored_sums(wanted, excluded)
 
         def read(bucket: int) -> tuple[int, tuple[int, int]]:
@@ -147,13 +147,13 @@ class IndexSide:
             return dict(threads.map(read, sorted(counted)))
 
     def hits(self, wanted: Range, excluded: frozenset[int]) -> list[dict[str, Any]]:
-        """Give the documents of a narrow range."""
+        """Read the documents of a narrow range."""
         body = {"size": _MOST_HITS, "sort": ["_doc"], "query": _within(wanted, excluded)}
         found: list[dict[str, Any]] = self.search(body)["hits"]["hits"]
         return found
 
     def strangers(self) -> list[str]:
-        """Give the ids of documents without a seq, the first 10,000 of them."""
+        """List the ids of documents without a seq, the first 10,000 of them."""
         body = {"size": _MOST_HITS, "query": {"bool": {"must_not": {"exists": {"field": "seq"}}}}, "_source": False}
         return [hit["_id"] for hit in self.search(body)["hits"]["hits"]]
 
@@ -173,7 +173,7 @@ def _read_hit(hit: dict[str, Any]) -> Event | None:
 
 
 def _same(event: Event, other: Event) -> bool:
-    """Tell whether two events are equal; numbers may be written differently, as 1.50 and 1.5, by other hands."""
+    """Tell whether two events are equal, even if another program has written 1.5 for 1.50."""
     return event == other or (
         structs.replace(event, data="") == structs.replace(other, data="")
         and msgspec.json.decode(event.data) == msgspec.json.decode(other.data)
@@ -186,7 +186,7 @@ def _hit_checksum(hit: dict[str, Any]) -> int:
 
 
 def differing(log: Sums, index: Sums) -> list[int]:
-    """List the ranges that are not equal."""
+    """List the buckets that are not equal."""
     return sorted(bucket for bucket in log.keys() | index.keys() if log.get(bucket) != index.get(bucket))
 
 
@@ -195,7 +195,8 @@ def compare(
 ) -> Iterator[Difference]:
     """Compare the events of a narrow range one by one."""
     hits = index.hits(wanted, excluded)
-    # The log after the index: what was erased in between is gone from here, and listed as erased or gone there.
+    # The log is read after the index. An event that was erased in between is gone from the log; the second comparison
+    # (see verify) finds its document excluded or gone.
     batch = read_batch(connection, after=wanted.after, to=wanted.to, month=month, most_characters=2**40)
     events = {event.seq: event for event in batch.events if event.seq not in excluded}
     seen = set()

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, looked at in turn: what was found, and what to do about it."""
+"""Check everything that can go wrong, and report what was found and what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Finding:
 
 
 def examine(settings: Settings, *, fix: bool = False) -> list[Finding]:
-    """Look at everything; a server that is away is a finding, not an error."""
+    """Check everything. A server that is away is a finding, not an error."""
     findings = [_settings(settings)]
     try:
         with open_stores(settings) as stores:
@@ -52,7 +52,7 @@ def examine(settings: Settings, *, fix: bool = False) -> list[Finding]:
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """Print one line for each, and the advice below it."""
+    """Print a line for each finding, with its advice below."""
     console = Console(soft_wrap=True, highlight=False)
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
     for finding in findings:
@@ -74,7 +74,7 @@ def _settings(settings: Settings) -> Finding:
 
 
 def _without_password(text: str) -> str:
-    """Hide what stands before the @ of a URL."""
+    """Hide the user and the password of a URL."""
     return re.sub(r"(?<=://)[^/@,]*@", "***@", text)
 
 

@@ -1,4 +1,4 @@
-"""What the index refused: offered again on demand."""
+"""Send events that the index has refused once more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_ONCE = 500
 
 
 def retry(stores: Stores) -> tuple[int, int]:
-    """Write them once more; return how many were taken, and how many refused again."""
+    """Write all refused events to the index again; return how many it took and how many it refused."""
     seqs = refusals.list_seqs(stores.connection)
     by_month = index_months.list_indexes(stores.connection)
     refused = 0

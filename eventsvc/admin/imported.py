@@ -1,4 +1,4 @@
-"""One line of an import: an event that may bring its own id and time."""
+"""Parse the lines of an import. An event may bring its own id and createdAt."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Imported:
     """One event of an import.
 
     Attributes:
-        id: its own, or one that follows from all lines up to this one: the same whenever the file is read again,
-            under whatever name, and however much was added at its end.
-        created_at: its own, or None for the time at which it is stored.
+        id: the event's own id, or an id derived from all lines up to this line. A derived id is the same whenever the
+            file is read again, whatever the file's name, and whatever was added at its end.
+        created_at: the event's own time; None for the time at which the event is stored.
     """
 
     id: bytes
@@ -36,7 +36,7 @@ class Imported:
 
 
 class ImportParser:
-    """Lines of one file to events; they must come in the order of the file."""
+    """Parses the lines of one file, which must come in order."""
 
     def __init__(self, source: str) -> None:
         self._parser = EventParser()
@@ -47,8 +47,8 @@ class ImportParser:
         """Read and check one line.
 
         Raises:
-            InvalidBody: it is not JSON.
-            InvalidEvents: it breaks rules.
+            InvalidBody: the line is not JSON.
+            InvalidEvents: the event breaks rules.
         """
         self._lines.update(b"%d\n%b\n" % (number, raw.rstrip(b"\r")))
         own_id = own_time = None
@@ -105,8 +105,8 @@ def _read_id(raw: msgspec.Raw | None) -> bytes | None:
 
 
 def _check_twice(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
-    """Refuse keys given twice at the top, which the decoder does not notice."""
-    # PERF: compact JSON without any is exactly as long as its parts; only other lines are looked at again.
+    """Refuse an event that has a key twice, which the decoder does not notice."""
+    # PERF: compact JSON without duplicate keys is exactly as long as its parts; only other lines are parsed again.
     parts = sum(len(key) + len(value) + 4 for key, value in members.items()) + 1
     if parts == len(raw.strip()):
         return

@@ -1,4 +1,4 @@
-"""What the doctor looks at in Elasticsearch."""
+"""The doctor's checks of Elasticsearch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARD_DOCUMENTS, SHARD_BYTES = 200_000_000, 50 * 1024**3
 
 
 def examine(stores: Stores, *, fix: bool) -> Iterator[Line]:
-    """Look at cluster, disks and indexes.
+    """Check the cluster, its disks and our indexes.
 
     Raises:
         IndexUnavailable: Elasticsearch does not answer.
@@ -79,7 +79,7 @@ def _indexes(stores: Stores) -> Iterator[Line]:
 
 
 def _layout(stores: Stores, used: set[str]) -> Iterator[Line]:
-    """Compare the indexes' shards with what is set, and with what a shard should hold."""
+    """Compare the shards of our indexes with the setting, and with the advised size of a shard."""
     wanted = stores.settings.index_shards
     shards = indexes.count_shards(stores.client, stores.settings.index_prefix)
     other = sorted(name for name in used & shards.keys() if shards[name] != wanted)

@@ -1,4 +1,4 @@
-"""Months and what they take up; dropping those that are too old."""
+"""List the sizes of months, and remove events that are too old."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from eventsvc.log.progress.index_months import IndexMonth
 
 @dataclass(frozen=True, slots=True)
 class MonthSize:
-    """What one month takes up.
+    """The size of one month in both stores.
 
     Attributes:
-        table_bytes: with indexes; 0 for months that lie in the default partition.
-        index: its name; "" when there is none.
-        documents: None when the index is not there, or Elasticsearch away; likewise the two below.
-        shards: primary ones of the index.
+        table_bytes: the size of the partition with its indexes; 0 for a month in the default partition.
+        index: the name of the month's index; "" if there is none.
+        documents: the number of documents; None (as the two below) if there is no index or Elasticsearch is away.
+        shards: the number of primary shards of the index.
     """
 
     month: date
@@ -39,15 +39,15 @@ class MonthSize:
 
     @property
     def generation(self) -> int | None:
-        """How often the month's index was built; None when there is none."""
+        """The generation of the month's index; None if there is no index."""
         return indexes.generation_of_name(self.index) if self.index else None
 
 
 def list_sizes(stores: Stores) -> list[MonthSize]:
-    """Give the size of each month, oldest first.
+    """List the sizes of all months, oldest first.
 
     Raises:
-        IndexUnavailable: Elasticsearch is configured, and away.
+        IndexUnavailable: Elasticsearch is configured, but away.
     """
     indexes = index_months.list_indexes(stores.connection)
     index_sizes = _index_sizes(stores)
@@ -95,14 +95,14 @@ def _index_sizes(stores: Stores) -> dict[str, tuple[int, int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What pruning would take away.
+    """The events and indexes that pruning removes.
 
     Attributes:
-        cutoff: events older than this go.
-        months: that go whole, with how many events each holds.
-        partial: months in which only a part goes, with how many events: the cutoff lies in it, or a hold keeps the
-            others.
-        unused: indexes of months before the cutoff that no month uses any more.
+        cutoff: events older than this are removed.
+        months: the months that are dropped whole, with their numbers of events.
+        partial: the months of which only a part is removed, with the number of removed events: the cutoff lies within
+            the month, or a hold keeps the other events.
+        unused: indexes of months before the cutoff that are not in use.
     """
 
     cutoff: datetime
@@ -112,7 +112,7 @@ class Plan:
 
 
 def plan(stores: Stores, cutoff: datetime) -> Plan:
-    """See what is older than a moment."""
+    """Find everything that is older than a time."""
     connection = stores.connection
     known = sorted(
         {*months.list_months(connection), *index_months.list_indexes(connection), *months.list_default(connection)}
@@ -147,7 +147,7 @@ def _count(connection: Connection, which: Filter, month: date, cutoff: datetime)
 
 
 def list_unused(stores: Stores) -> list[str]:
-    """List the indexes under our names that no month uses: left behind by a kill, or not ours."""
+    """List the indexes with our names that no month uses: a killed process has left them, or they are not ours."""
     if stores.elasticsearch is None:
         return []
     used = {index.name for index in index_months.list_indexes(stores.connection).values()}
@@ -163,7 +163,7 @@ def _is_before(name: str, cutoff: datetime) -> bool:
 
 
 def prune(stores: Stores, plan: Plan, advance: Callable[[int], None]) -> None:
-    """Take away what the plan says: month by month, then the part of a month by batches.
+    """Remove the events and indexes of a plan: first whole months, then parts of months in batches.
 
     Raises:
         LogError: the log could not be locked, or the indexer does not remove documents of erased events.

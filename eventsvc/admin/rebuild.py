@@ -1,9 +1,9 @@
-"""Reindexing: each month from the log into its next index generation, beside live writes; then a swap.
+"""Rebuild the index of a month: fill the next index from the log, beside live writes, then swap the two indexes.
 
-Searches take the names of the indexes from the snapshot that gives them the watermark, so the swap is one
-transaction of the log, and exact: it holds the watermark still, writes the few events that are left, and draws the
-next fence, which makes the indexer start again from the watermark, with the new index. Killed at any moment, the
-next run goes on from what table index_rebuild says.
+A search reads the names of the indexes in the same snapshot as the watermark. So the swap is exact, and is one
+transaction of the log. This transaction holds the watermark, writes the last few events, and draws the next fence,
+which makes the indexer start again from the watermark, with the new index. The next run continues a killed run,
+because table index_rebuild records how far it came.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from eventsvc.log.progress import erased, rebuilds, refusals, watermark
 from eventsvc.log.progress.rebuilds import Rebuild
 from eventsvc.log.read.batches import read_batch
 
-# What is left when the watermark is held still; well under a second of writing.
+# Seqs left when the swap holds the watermark, which take well under a second to write.
 _LAST_STRETCH = 2_000
 _POLL = 0.02
-_VERSION = 1  # below every leader's
-GRACE = 3.0  # seconds that searches under way may go on asking for an old index
+_VERSION = 1  # of documents: lower than the version of any leader
+GRACE = 3.0  # seconds in which searches under way may still use an old index
 
 
 class Pace:
@@ -35,11 +35,11 @@ class Pace:
 
     def __init__(self, rate: float | None) -> None:
         self._rate, self._next = rate, time.monotonic()
-        # A slow pace is kept evenly, and a killed run repeats little.
+        # Small batches keep a slow pace even, and a killed run repeats little.
         self.most = 5_000 if rate is None else max(1, min(5_000, int(rate / 2)))
 
     def wait(self, events: int) -> None:
-        """Wait until so many more may go."""
+        """Wait until so many more events may be written."""
         if self._rate is None:
             return
         now = time.monotonic()
@@ -48,10 +48,10 @@ class Pace:
 
 
 def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callable[[int], None]) -> Rebuild:
-    """Fill the month's next index and put it in the place of the old one, which is left for ``remove_old``.
+    """Fill the month's next index and swap it in. ``remove_old`` must remove the old index later.
 
     Raises:
-        IndexUnavailable: the new index is not what the log says, or is gone; the old one is still in use.
+        IndexUnavailable: the new index differs from the log, or is gone. The old index stays in use.
     """
     state = rebuilds.list_rebuilds(stores.connection).get(month)
     if state is not None and state.old_name is not None:
@@ -66,13 +66,13 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
 
 
 def remove_old(stores: Stores, replaced: list[Rebuild], *, grace: float = GRACE) -> None:
-    """Remove replaced indexes once no search under way can still ask for them."""
+    """Delete replaced indexes once no search under way can still use them."""
     if replaced:
         time.sleep(grace)
     for state in replaced:
         if state.old_name is None:
             continue
-        # Also here, in case that the swap was the last thing done before a kill.
+        # Repeated here, in case the process was killed right after the swap.
         swap = {"remove": [state.old_name], "add": [state.name]}
         indexes.swap_alias(stores.client, stores.settings.index_prefix, **swap)
         indexes.delete(stores.client, state.old_name)
@@ -80,7 +80,7 @@ def remove_old(stores: Stores, replaced: list[Rebuild], *, grace: float = GRACE)
 
 
 def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
-    """Go on with an index that a killed run has begun, or make a new one."""
+    """Continue with the index of a killed run, or create a new index."""
     if state is not None:
         if indexes.uuids(stores.client, [state.name]).get(state.name) == state.uuid:
             return state
@@ -117,7 +117,7 @@ def _fill(
     pace: Pace,
     advance: Callable[[int], None],
 ) -> None:
-    """Write the month's events with seqs[0] < seq ≤ seqs[1]; remember how far it is, for the next run."""
+    """Write the month's events with seqs[0] < seq ≤ seqs[1], and record the progress for the next run."""
     cursor, to = seqs
     pipeline = Pipeline(stores.client, version=_VERSION)
     try:
@@ -145,7 +145,7 @@ def _remember(connection: Connection, state: Rebuild, done: Done) -> None:
 
 
 def _check(stores: Stores, state: Rebuild, done_to: int) -> None:
-    """See that the new index is what the log says, before anybody searches it."""
+    """Check that the new index equals the log, before any search uses it."""
     report = verify_index(stores, state.month, state.name, wanted=Range(to=done_to), quick=True)
     if not report.equal:
         raise IndexUnavailable(
@@ -155,11 +155,11 @@ def _check(stores: Stores, state: Rebuild, done_to: int) -> None:
 
 
 def _swap(stores: Stores, state: Rebuild, done_to: int) -> str:
-    """Put the new index in the old one's place, in one transaction; return the old one's name."""
+    """Swap the indexes in one transaction; return the old index's name."""
     reading = stores.connect()
     try:
         with transaction(stores.connection) as cursor:
-            # From here on the watermark stands still, and what the indexer has under way is void.
+            # From here on the watermark stands still, and the leader can move nothing.
             mark = watermark.draw_fence_within(cursor)
             done_to = max(done_to, mark.seq)
             _write_last(stores, state, reading, mark.seq)
@@ -177,6 +177,6 @@ def _write_last(stores: Stores, state: Rebuild, reading: Connection, to: int) ->
 
 
 def _remove_erased(stores: Stores, state: Rebuild, reading: Connection) -> None:
-    """Remove what was erased after it had been read; the indexer keeps the list while there is a rebuild."""
+    """Delete documents of events that were erased meanwhile. The table keeps their seqs until the rebuild ends."""
     seqs = erased.list_of_month(reading, state.month)
     bulk.send(stores.client, [bulk.erase_item(state.name, seq) for seq in seqs], stores.stop)

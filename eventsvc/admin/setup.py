@@ -1,6 +1,6 @@
-"""One-shot set-up of a deployment: secrets and certificates that nobody has to invent, and Kibana's saved objects.
+"""Set up a deployment: make secrets and certificates, and import saved objects into Kibana.
 
-Safe to run at every start: what exists is kept, and a second run changes nothing.
+It is safe to run this at every start: existing files are kept, and a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import urllib3
 from eventsvc.access.key import make_key
 from eventsvc.errors import SetupError
 
-# Whom the files belong to: the users of the official images, and of ours (see Dockerfile).
+# The owners of the files: the users of the official images and of our image (see Dockerfile).
 _POSTGRES, _ELASTIC, _EVENTSVC, _PROMETHEUS = 999, 1000, 10001, 65534
 
 _CERTIFICATE_DAYS = 3650
-# Every name under which a node is reached, inside the deployment and from its host.
+# All names of the nodes, inside the deployment and on its host.
 _NODE_NAMES = (
     "DNS:elasticsearch,DNS:elasticsearch-2,DNS:elasticsearch-3,DNS:localhost,IP:127.0.0.1"  # as openssl wants them
 )
@@ -50,16 +50,16 @@ _IMPORT_TIMEOUT = 60.0  # seconds
 
 
 def make_secrets(folder: Path) -> list[str]:
-    """Make what is missing of passwords and certificates; one subfolder for each service that reads them.
+    """Make missing passwords and certificates, in one subfolder for each service that reads them.
 
-    Under root the files belong to the users of the images, with mode 0400, which Elasticsearch insists on.
+    If root runs this, the files belong to the users of the images. Their mode is 0400, as Elasticsearch demands.
 
     Args:
-        folder: has or gets the subfolders ``postgres``, ``elasticsearch``, ``kibana``,
-            ``kibana-objects``, ``prometheus`` and ``eventsvc``.
+        folder: the folder of the subfolders ``postgres``, ``elasticsearch``, ``kibana``, ``kibana-objects``,
+            ``prometheus`` and ``eventsvc``.
 
     Returns:
-        What was made or renewed, relative to ``folder``; empty when all was there.
+        The names of new or changed files, relative to ``folder``.
 
     Raises:
         SetupError: a file cannot be written, or there is no ``openssl``.
@@ -84,8 +84,8 @@ def _make_passwords(store: _Store) -> None:
     store.put("elasticsearch/kibana_password", _ELASTIC, people)  # where people find it
     store.secret("kibana/encryption_key", _ELASTIC)
     store.secret("elasticsearch/elastic_password", _ELASTIC)
-    # Elasticsearch's file realm: three users with the least they need; `elastic`, who may all, is used by nobody.
-    # (A user called just `kibana` is taken: it is built in.)
+    # Elasticsearch's file realm has three users with as few rights as possible. Nobody uses `elastic`, which has all
+    # rights. (`kibana` is the name of a built-in user.)
     passwords = {"eventsvc": service, "kibana_server": kibana, "events": people}
     users = "".join(f"{name}:{_hash(password)}\n" for name, password in passwords.items())
     store.put("elasticsearch/users", _ELASTIC, users)
@@ -94,13 +94,13 @@ def _make_passwords(store: _Store) -> None:
 
 
 def _make_keys(store: _Store) -> None:
-    """Make the first API keys: one for people, who find it there, and one for Prometheus."""
+    """Make the first API keys: an admin key for people, and a key for Prometheus."""
     store.secret("eventsvc/admin_key", _EVENTSVC, make_key)
     store.put("prometheus/metrics_key", _PROMETHEUS, store.secret("eventsvc/metrics_key", _EVENTSVC, make_key))
 
 
 def _make_certificates(store: _Store) -> None:
-    """Make an authority, one certificate for all nodes, and forget the authority's key."""
+    """Make an authority and one certificate for all nodes. The authority's key is not kept."""
     if not store.has("elasticsearch/node.key"):
         with tempfile.TemporaryDirectory() as scratch:
             pem = _issue(Path(scratch))
@@ -113,7 +113,7 @@ def _make_certificates(store: _Store) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Store:
-    """Files below one folder, each owned by who reads it."""
+    """Files below one folder, each owned by the user that reads it."""
 
     folder: Path
     made: list[str]
@@ -125,19 +125,19 @@ class _Store:
         return (self.folder / name).read_text(encoding="ascii")
 
     def secret(self, name: str, owner: int, make: Callable[[], str] = secrets.token_urlsafe) -> str:
-        """Give the secret of that name; made, of 256 random bits, if there is none."""
+        """Read the secret of this name; if there is none, make one of 256 random bits."""
         if not self.has(name):
             self.put(name, owner, make())
         return self.get(name)
 
     def move(self, old: str, new: str, owner: int) -> None:
-        """Put a secret of an earlier version where it belongs now."""
+        """Move a secret of an earlier version to its new place."""
         if self.has(old):
             self.put(new, owner, self.get(old))
             (self.folder / old).unlink()
 
     def put(self, name: str, owner: int, text: str) -> None:
-        """Write a file unless it holds just that; what stands at its name is always whole."""
+        """Write a file atomically, unless it holds this text already."""
         path = self.folder / name
         if self.has(name) and self.get(name) == text:
             return
@@ -154,9 +154,10 @@ class _Store:
 
 
 def _hash(password: str) -> str:
-    """Hash for Elasticsearch's file realm, in its own form of PBKDF2.
+    """Hash a password for Elasticsearch's file realm, in Elasticsearch's form of PBKDF2.
 
-    The salt comes from the password: of 256 random bits nobody has a table, and a second run gives the same file.
+    The salt is derived from the password, so that a second run gives the same file. This is safe for a password of 256
+    random bits, because nobody can have a table of such passwords.
     """
     rounds = 10_000
     salt = hashlib.sha256(b"eventsvc" + password.encode()).digest()
@@ -165,10 +166,10 @@ def _hash(password: str) -> str:
 
 
 def _issue(folder: Path) -> dict[str, str]:
-    """Give authority, certificate and key in PEM."""
+    """Issue the authority, the certificate and its key, in PEM."""
     new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     new += ["-days", str(_CERTIFICATE_DAYS), "-batch"]
-    # Python from 3.13 on refuses an authority that does not say that it may sign (RFC 5280, 4.2.1.3).
+    # From version 3.13 on, Python refuses an authority without the key usage for signing (RFC 5280, 4.2.1.3).
     signs = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     _openssl(folder, *new, *signs, "-subj", "/CN=eventsvc authority", "-keyout", "ca.key", "-out", "ca.crt")
     serves = ["-addext", f"subjectAltName={_NODE_NAMES}", "-addext", "basicConstraints=critical,CA:FALSE"]
@@ -191,10 +192,10 @@ def _openssl(folder: Path, *arguments: str) -> None:
 
 
 def read_password(path: Path) -> str:
-    """Give what the file holds, without the end of its line.
+    """Read a password from a file, without the end of the line.
 
     Raises:
-        SetupError: it cannot be read.
+        SetupError: the file cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
@@ -203,15 +204,15 @@ def read_password(path: Path) -> str:
 
 
 def import_saved_objects(url: str, path: Path, *, user: str, password: str) -> int:
-    """Put the data view, searches and dashboards of an NDJSON file into Kibana; what is there already is replaced.
+    """Import the data view, searches and dashboards of an NDJSON file into Kibana, and replace existing ones.
 
     The ids are fixed, so a second import changes nothing.
 
     Returns:
-        How many objects Kibana took.
+        The number of objects that Kibana took.
 
     Raises:
-        SetupError: Kibana cannot be reached, or it refused an object; says which and why.
+        SetupError: Kibana cannot be reached, or it refused an object. The text says which and why.
     """
     headers = {"kbn-xsrf": "eventsvc", **urllib3.make_headers(basic_auth=f"{user}:{password}")}
     target = f"{url.rstrip('/')}/api/saved_objects/_import?overwrite=true"

@@ -1,4 +1,4 @@
-"""What the admin commands work on: a session of PostgreSQL, a client of Elasticsearch, and the settings."""
+"""The stores that admin commands work on: a session of PostgreSQL and a client of Elasticsearch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventsvc.log import schema
 from eventsvc.log.connection import Connection
 from eventsvc.settings import Settings
 
-# Any constant will do, as long as every admin command that changes indexes takes the same one.
+# The number of an advisory lock, the same in all admin commands that change indexes.
 _CHANGE_LOCK = 0x61646D696E
 
 # A rebuild's swap waits for Elasticsearch inside its transaction.
@@ -28,7 +28,7 @@ class Stores:
     """Both stores of one service.
 
     Attributes:
-        stop: set it to make what runs give up at the next safe point.
+        stop: set this event to make a running operation stop at the next safe point.
     """
 
     settings: Settings
@@ -41,7 +41,7 @@ class Stores:
         """The client of Elasticsearch.
 
         Raises:
-            SetupError: none is configured.
+            SetupError: no Elasticsearch is configured.
         """
         if self.elasticsearch is None:
             raise SetupError("there is no index: EVENTSVC_ELASTICSEARCH_URL is not set")
@@ -53,10 +53,10 @@ class Stores:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Let no other admin command change the indexes meanwhile; a killed one is no hindrance.
+        """Let no other admin command change the indexes meanwhile. A killed command holds no lock.
 
         Raises:
-            LogError: another one is at it.
+            LogError: another admin command is changing the indexes.
         """
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", (_CHANGE_LOCK,))
@@ -79,7 +79,7 @@ def _connect(settings: Settings) -> Connection:
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """Connect to both.
+    """Connect to both stores.
 
     Raises:
         LogUnavailable: PostgreSQL is away.

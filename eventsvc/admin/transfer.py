@@ -1,4 +1,4 @@
-"""Events from and to files: import, which can be killed and run again, and export."""
+"""Import events from files and export events to files. An import can be killed and run again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BATCH = 2_000  # events in one transaction
 _LONGEST_LINE = 1024 * 1024
 _SHOWN = 20  # bad lines in the report
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-# What other files begin with, and what to do about them.
+# The first bytes of other formats, and what to do about such files.
 _OTHER_FORMATS = (
     (b"\xfd7zXZ\x00", "an .xz file: unpack it first, with `xz -dc FILE | eventsvc admin import -`"),
     (b"BZh", "a .bz2 file: unpack it first, with `bzip2 -dc FILE | eventsvc admin import -`"),
@@ -47,14 +47,14 @@ _OTHER_FORMATS = (
 )
 _ARRAY = "a JSON array, and an import takes one object a line: `jq -c '.[]' FILE | eventsvc admin import -`"
 
-# One batch at a time, whoever imports: two imports that bring the same ids would both find that an event is missing.
-# Any constant will do. Then the table's lock, before the clock: see log/progress/horizon.py.
+# The advisory lock lets only one import at a time store a batch: two imports of the same ids would both find that an
+# event is missing. Then comes the table's lock, before the clock is read: see log/progress/horizon.py.
 _BEGIN = """
 SELECT pg_advisory_xact_lock(6876550);
 LOCK TABLE event IN ROW EXCLUSIVE MODE;
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
-# PERF: the array comes as a subquery, unknown to the planner, or it might read whole tables for that many ids.
+# PERF: the array is a subquery, so that the planner does not know its length and never chooses to read whole tables.
 _ERASED = "SELECT id::text FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _BRING_BACK = "DELETE FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _PRESENT = "SELECT id::text FROM event WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
@@ -67,15 +67,15 @@ Advance = Callable[[int], None]
 
 @dataclass(slots=True)
 class Report:
-    """What an import did, line by line added up.
+    """The results of an import.
 
     Attributes:
-        lines: read, blank ones left out.
-        stored: events stored by this run.
-        present: events that were there already, from an earlier run or under the same id.
-        erased: events that were erased once, and stay so.
-        refused: lines that break a rule.
-        faults: of the first refused lines.
+        lines: the number of lines read, without blank lines.
+        stored: the number of events that this run stored.
+        present: the number of events that were stored before, by an earlier run or under the same id.
+        erased: the number of events that were erased once, and stay erased.
+        refused: the number of lines that break a rule.
+        faults: the faults of the first refused lines.
     """
 
     lines: int = 0
@@ -86,7 +86,7 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The form for scripts."""
+        """Give the form for scripts."""
         faults = [{"line": one.line, "pointer": one.pointer, "detail": one.detail} for one in self.faults]
         return {
             "lines": self.lines,
@@ -106,14 +106,14 @@ def import_events(
     Killed at any moment and run again, it stores what is missing, and nothing twice.
 
     Args:
-        connection: in autocommit mode.
-        packed: what is read.
-        source: another name makes other events of the same lines, as far as they bring no ids.
-        advance: told how many lines are done.
-        include_erased: bring events back that were erased; otherwise they are left out.
+        connection: a connection in autocommit mode.
+        packed: the stream.
+        source: a name that derived ids depend on. With another name, lines without ids become other events.
+        advance: is called with the number of further lines done.
+        include_erased: store events again that were erased; otherwise they are left out.
 
     Raises:
-        LogError: PostgreSQL is away; run it again.
+        LogError: PostgreSQL is away; run the import again.
         InvalidBody: the stream is not NDJSON, or not whole gzip or zstd.
     """
     report = Report()
@@ -144,7 +144,7 @@ def _unpack(packed: IO[bytes]) -> Iterator[Unpacked]:
     try:
         yield Unpacked(stream, encoding, sys.maxsize)
     finally:
-        stream.detach()  # or it would close what is the caller's
+        stream.detach()  # otherwise the reader would close the caller's stream
 
 
 class _NoArray:
@@ -187,12 +187,13 @@ def _make_months(connection: Connection, events: list[Imported], known: set[date
 
 
 def _store(connection: Connection, events: list[Imported], *, include_erased: bool) -> tuple[int, int]:
-    """Store what is not there yet; return how many that were, and how many are left out because they were erased."""
+    """Store missing events; return how many were stored, and how many were left out because they had been erased."""
     by_id = {one.id: one for one in reversed(events)}  # the first of several wins
     with translate_errors(), transaction(connection) as cursor:
         cursor.execute(_BEGIN)
         ((now,),) = cursor.fetchall()
-        # In this order: an event that is erased between the two statements was present, and one before is known.
+        # The order matters: an event that is erased between the two statements counts as present, and an event that
+        # was erased before is found by the second statement.
         _take_out(cursor, _PRESENT, by_id)
         if include_erased:
             cursor.execute(_BRING_BACK, ([name.hex() for name in by_id],))
@@ -206,7 +207,7 @@ def _store(connection: Connection, events: list[Imported], *, include_erased: bo
 
 
 def _take_out(cursor: Any, statement: str, by_id: dict[bytes, Imported]) -> int:
-    """Remove the events whose ids a statement gives; return how many."""
+    """Remove the events whose ids a statement returns; return how many."""
     cursor.execute(statement, ([name.hex() for name in by_id],))
     found = [bytes.fromhex(text.replace("-", "")) for (text,) in cursor.fetchall()]
     for name in found:
@@ -215,7 +216,7 @@ def _take_out(cursor: Any, statement: str, by_id: dict[bytes, Imported]) -> int:
 
 
 def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes], advance: Advance) -> int:
-    """Write matching events, oldest first, one JSON object a line, as of one moment; return how many."""
+    """Write the matching events of one snapshot, oldest first, one JSON object a line; return how many."""
     condition, parameters = to_sql(node) if node is not None else ("%s", [True])
     count = 0
     with translate_errors(), transaction(connection) as cursor:
@@ -235,10 +236,10 @@ def _fetch(cursor: Any) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def open_output(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when it is whole; .gz and .zst are packed.
+    """Open a file that gets its name only when it is complete; .gz and .zst are compressed.
 
     Raises:
-        SetupError: it cannot be made.
+        SetupError: the file cannot be created.
     """
     unfinished = path.with_name(f"{path.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""Proving that the index holds what the log says, and making it so."""
+"""Verify that the indexes equal the log, and repair them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _REPAIR_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MonthReport:
-    """What was found in one month.
+    """The result of verifying one month.
 
     Attributes:
-        index: its name; "" when the month has none.
-        lost: the index is gone or was replaced, so that all events are missing.
-        refused: events that the index refused: searches find them in the log.
+        index: the name of the month's index; "" if there is none.
+        lost: whether the index is gone or was replaced, so that all events are missing.
+        refused: the number of events that the index refused, which searches find in the log.
     """
 
     month: date
@@ -50,7 +50,7 @@ class MonthReport:
 
     @property
     def equal(self) -> bool:
-        """Whether the index holds exactly what the log says."""
+        """Whether the index equals the log."""
         return not self.lost and not self.differences
 
     def count(self, kind: Kind) -> int:
@@ -61,7 +61,7 @@ class MonthReport:
 
 
 def to_json(report: MonthReport, *, most: int = 1_000) -> dict[str, Any]:
-    """Give a report for scripts, with the first differences."""
+    """Give the form of a report for scripts, with the first differences."""
     counts: dict[str, Any] = {kind: report.count(kind) for kind in ("missing", "extra", "different")}
     listed = [{"kind": d.kind, "seq": d.seq, "document": d.document} for d in report.differences[:most]]
     return {
@@ -92,11 +92,11 @@ def verify(
     """Compare each month, up to the watermark.
 
     Args:
-        stores: both of them.
-        months: which.
-        wanted: only these seqs.
-        quick: trust the checksums that the documents were written with instead of reading every document.
-        advance: told how many more documents were read.
+        stores: both stores.
+        months: the months to compare.
+        wanted: the seqs to compare; None for all.
+        quick: trust the checksums that were stored with the documents, instead of reading every document.
+        advance: is called with the number of further documents read.
     """
     by_month = index_months.list_indexes(stores.connection)
     existing = indexes.uuids(stores.client, [index.name for index in by_month.values()])
@@ -122,7 +122,7 @@ def verify_index(
     quick: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> MonthReport:
-    """Compare a month with one index, in use or about to be.
+    """Compare a month with an index, which may be in use or about to be.
 
     Raises:
         IndexUnavailable: Elasticsearch gives no whole answer.
@@ -143,7 +143,7 @@ def verify_index(
 def _compare_twice(
     stores: Stores, index: IndexSide, month: date, wanted: Range, excluded: frozenset[int]
 ) -> list[Difference]:
-    """Compare, and once more what differs: an event may have been erased between the looks at either side."""
+    """Compare a range, and compare differences a second time: an event may have been erased during the first."""
     first = set(compare(stores.connection, index, month, wanted, excluded))
     if not first:
         return []
@@ -152,7 +152,7 @@ def _compare_twice(
 
 
 def repair(stores: Stores, report: MonthReport, kinds: Sequence[Kind] = ("missing", "extra", "different")) -> int:
-    """Make a month's index what the log says; return how many documents were written or removed."""
+    """Make a month's index equal to the log; return how many documents were written or deleted."""
     if report.lost:
         return _replace_lost(stores, report)
     done = 0
@@ -171,7 +171,7 @@ def _repair_some(stores: Stores, report: MonthReport, differences: Sequence[Diff
     removals = [bulk.delete_item(name, difference.document) for difference in differences if difference.kind == "extra"]
     bulk.send(stores.client, removals, stores.stop)
     seqs = [difference.seq for difference in differences if difference.kind != "extra" and difference.seq is not None]
-    # A stranger of that id, if there was one, is gone by now; whose event it was needs its document again.
+    # A deleted document may have had the id of another event: write the document of this event again.
     seqs += [int(d.document) for d in differences if d.kind == "extra" and d.document.isdigit()]
     events = [event for event in read_events(stores.connection, seqs) if month_of(event.created_at) == report.month]
     write_events(stores, name, events)
@@ -179,7 +179,7 @@ def _repair_some(stores: Stores, report: MonthReport, differences: Sequence[Diff
 
 
 def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Refusal]:
-    """Write documents beside the indexer; record which of them are refused."""
+    """Write documents beside the indexer, and record refusals."""
     items = [bulk.write_item(event, name) for event in events]
     months = {event.seq: month_of(event.created_at) for event in events}
     refused = bulk.send(stores.client, items, stores.stop)
@@ -187,7 +187,7 @@ def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Ref
     if recorded:
         with transaction(stores.connection) as cursor:
             refusals.insert(cursor, recorded)
-    # Events that were erased since they were read must not come back.
+    # Documents of events that were erased since they were read must not come back.
     left = {event.seq for event in read_events(stores.connection, list(months))}
     gone = [bulk.erase_item(name, seq) for seq in months if seq not in left]
     bulk.send(stores.client, gone, stores.stop)

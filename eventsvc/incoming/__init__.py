@@ -1,1 +1,1 @@
-"""What clients send, on its way to becoming events: unpacked, split, and its faults explained."""
+"""Turns the bytes that clients send into events: unpacks, splits and parses them, and explains faults."""

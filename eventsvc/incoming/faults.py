@@ -1,6 +1,6 @@
-"""The slow pass: every fault of one event that was refused, with its place.
+"""The slow pass: find every fault of an event that was refused, with its place.
 
-The fast pass in ``event.py`` only finds out *that* something may be wrong.
+The fast pass in ``parser.py`` only finds out *that* something may be wrong.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _GIVEN = {
 }
 _LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
 _INTERNAL = frozenset({"localhost", "local", "test", "invalid", "onion", "arpa"})
-# PERF: possessive, and a string that does not end is a token of its own: every character is looked at once.
+# PERF: possessive quantifiers, and a token for a string that does not end: each character is read once.
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
-_DIGITS = 310  # an integer with more is beyond float64
+_DIGITS = 310  # an integer with more digits is beyond float64
 _SAFE_DEPTH = 500  # the standard library's parser recurses
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -40,11 +40,11 @@ _BEYOND = "is beyond float64 (up to 1.8e308)"
 
 
 def explain(raw: bytes, email_fault: EmailFault) -> Any:
-    """Raise with everything that is wrong with an event; if nothing is, give it as ``load`` does.
+    """Raise with all faults of an event; if there are none, return the event as ``load`` does.
 
     Raises:
-        InvalidBody: it is not JSON.
-        InvalidEvents: it breaks rules.
+        InvalidBody: the text is not JSON.
+        InvalidEvents: the event breaks rules.
     """
     event = load(raw)
     found, total = find(event, email_fault)
@@ -54,7 +54,7 @@ def explain(raw: bytes, email_fault: EmailFault) -> Any:
 
 
 def find(event: Any, email_fault: EmailFault) -> tuple[list[Fault], int]:
-    """Give the first faults of what ``load`` gave, and how many there are."""
+    """List the first faults of an event that ``load`` gave, and count all its faults."""
     found: list[Fault] = []
     total = 0
     for fault in _check_event(event, email_fault):
@@ -65,12 +65,12 @@ def find(event: Any, email_fault: EmailFault) -> tuple[list[Fault], int]:
 
 
 def email_fault(text: str) -> str | None:
-    """Say what is wrong with an address; names of internal hosts are fine."""
+    """Say what is wrong with an address; None if nothing is. Names of internal hosts are allowed."""
     if len(text) > limits.EMAIL:
         return _too_long(text, limits.EMAIL)
     label = re.split("[.@]", text)[-1]
     internal = label.lower() in _INTERNAL
-    # The validator refuses names of internal hosts outright, so it is shown another one of the same length.
+    # The validator refuses all names of internal hosts, so it gets another name of the same length.
     shown = text[: -len(label)] + "z" * len(label) if internal else text
     try:
         validate_email(shown, check_deliverability=False, globally_deliverable=not internal)
@@ -80,29 +80,29 @@ def email_fault(text: str) -> str | None:
 
 
 def data_too_large(size: int) -> str:
-    """Say that data is too large."""
+    """Write the fault of data that is too large."""
     return f"is {size:,} bytes of compact JSON; at most {limits.DATA_BYTES:,} are allowed"
 
 
 class Wrong:
-    """A number that JSON's grammar, or we, do not allow; it waits for the walk that knows its place."""
+    """A number that is not allowed. It stays in the tree until the walk, which knows its place, reports it."""
 
     def __init__(self, text: str, detail: str) -> None:
         self.text, self.detail = text, detail
 
 
 class Pairs(dict[str, Any]):
-    """An object with the keys that were given more than once."""
+    """A JSON object that remembers which keys were given more than once."""
 
     twice: tuple[str, ...] = ()
 
 
 def load(raw: bytes) -> Any:
-    """Read JSON so that nothing wrong with it is lost: its objects are Pairs, impossible numbers are Wrong.
+    """Read JSON and keep all faults: objects become Pairs, numbers that are not allowed become Wrong.
 
     Raises:
-        InvalidBody: it is not JSON.
-        InvalidEvents: it is nested too deep to be read.
+        InvalidBody: the text is not JSON.
+        InvalidEvents: the text is nested too deep to be read.
     """
     try:
         text = raw.decode()
@@ -143,7 +143,7 @@ def _depth(text: str) -> int:
         elif token[0] in "]}":
             depth -= 1
         elif token[0] == '"':
-            break  # a string that does not end; what follows lies inside it
+            break  # a string that does not end; all the rest lies inside it
     return deepest
 
 
@@ -191,7 +191,7 @@ def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
     if event.get("occurredAt") is not None:
         yield from _check_occurred(event["occurredAt"])
     unknown = [name for name in event if name not in _FIELDS]
-    # PERF: near names cost the most here, so only those that can be in the answer are looked for.
+    # PERF: the search for near names is slow, so it is made only for faults that can be in the answer.
     yield from (_unknown(name, near=number < limits.FAULTS) for number, name in enumerate(unknown))
     if "data" in event:
         yield from _check_data(event["data"])

@@ -1,4 +1,4 @@
-"""When an event happened, as its sender says: RFC 3339, to the nanosecond."""
+"""Read occurredAt, the time that the sender gives: RFC 3339, to the nanosecond."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DAY = 86_400 * 1_000_000_000  # nanoseconds
 
 
 def read_occurred(text: object) -> int:
-    """Give nanoseconds since 1970.
+    """Read occurredAt as nanoseconds since 1970.
 
     Raises:
-        ValueError: it is no such time, or none that can be; the text says why.
+        ValueError: the value is not such a time, or the time is not allowed. The text says why.
     """
     match = _TIME.fullmatch(text) if isinstance(text, str) else None
     if match is None:

@@ -1,4 +1,4 @@
-"""Read one JSON object into a NewEvent, and check it."""
+"""Parse one JSON object into a NewEvent, and check all rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Parser(Protocol):
-    """What reads events."""
+    """Turns bytes into a NewEvent."""
 
     def parse(self, raw: bytes) -> NewEvent:
         """Read and check one JSON object."""
@@ -37,7 +37,7 @@ class _Sent(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EventParser:
-    """Bytes to NewEvent. It keeps the addresses it has seen: checking one costs 50 times what the rest does."""
+    """Parses events. It caches e-mail addresses, because the check of an address costs 50 times as much as the rest."""
 
     def __init__(self) -> None:
         self._email_fault = lru_cache(maxsize=20_000)(faults.email_fault)
@@ -46,8 +46,8 @@ class EventParser:
         """Read and check one JSON object.
 
         Raises:
-            InvalidBody: it is not JSON.
-            InvalidEvents: it breaks rules; all of them are named.
+            InvalidBody: the text is not JSON.
+            InvalidEvents: the event breaks rules. The error names all faults.
         """
         sent = self._read(raw)
         data = encode(sent.data)
@@ -73,19 +73,19 @@ class EventParser:
             return read_occurred(text)
         except ValueError:
             faults.explain(raw, self._email_fault)
-            return read_occurred(text)  # a moment later it is not too far ahead any more
+            return read_occurred(text)  # a moment later, the time may no longer be too far ahead
 
     def _is_suspicious(self, raw: bytes, sent: _Sent, data: bytes) -> bool:
-        """Tell whether a rule may be broken; never False when one is (the tests try to prove otherwise)."""
+        """Tell whether a rule may be broken. True is a guess; False is certain (the tests try to refute this)."""
         return (
             not 0 < len(sent.environment) <= limits.NAME
             or not 0 < len(sent.component) <= limits.NAME
             or not 0 < len(sent.message) <= limits.MESSAGE
-            or len(sent.email) > limits.EMAIL  # and so does not stay in memory
+            or len(sent.email) > limits.EMAIL  # checked here, so that the cache holds no long text
             or len(data) > limits.DATA_BYTES
             or data.count(b"{") + data.count(b"[") > limits.DATA_DEPTH
             or b"\\u0000" in raw
-            or b"\\u003" in raw  # an escaped colon would spoil the count of keys
+            or b"\\u003" in raw  # an escaped colon would make the count of keys wrong
             or _has_more_keys(raw, sent, data)
             or (len(data) > _LARGE_INTEGER_DIGITS and _LARGE_INTEGER.search(data) is not None)
             or self._email_fault(sent.email) is not None
@@ -95,20 +95,20 @@ class EventParser:
 _SENT = ("email", "environment", "component", "message", "data", "occurredAt")
 _decode = msgspec.json.Decoder(_Sent, float_hook=numbers.read_float).decode
 encode = msgspec.json.Encoder(decimal_format="number").encode
-_LARGE_INTEGER_DIGITS = 308  # one less than float64's largest number has
+_LARGE_INTEGER_DIGITS = 308  # one digit less than float64's largest number
 _LARGE_INTEGER = re.compile(rb"[0-9]{309}")
-# PERF: msgspec takes 10 µs for a float near the ends of its range, and lets no other thread run meanwhile.
+# PERF: msgspec takes 10 µs for a float near the ends of the range, and lets no other thread run meanwhile.
 _EXPONENT, _EXPONENTS = re.compile(rb"[eE][-+]?[0-9]{3}"), 500
-_LONG = 6 * _EXPONENTS  # bytes; shorter text cannot hold so many
+_LONG = 6 * _EXPONENTS  # bytes; a shorter text cannot hold so many exponents
 _HAS_EXPONENT = re.compile(rb"(?:^|[:,\[])-?[0-9.]+E\+[0-9]")
 
 
 def _has_more_keys(raw: bytes, sent: _Sent, data: bytes) -> bool:
     r"""Tell whether a key may have been given twice.
 
-    PERF: every key brings one colon, and no encoder escapes a colon. So what was sent has as many colons as
-    what was kept, unless a key was dropped as a duplicate (more) or a string was sent with \u003a (less; such
-    events are sent the slow way before they come here).
+    PERF: every key comes with one colon, and no encoder escapes a colon. So the text as sent has as many colons as the
+    parsed event, unless a duplicate key was dropped (then more). A string with an escaped colon, \u003a, would give
+    fewer; such events go to the slow pass before.
     """
     kept = sent.email.count(":") + sent.environment.count(":") + sent.component.count(":") + sent.message.count(":")
     keys = _KEYS + (data != b"null")
@@ -117,19 +117,19 @@ def _has_more_keys(raw: bytes, sent: _Sent, data: bytes) -> bool:
     return raw.count(b":") - kept - data.count(b":") > keys
 
 
-_KEYS = 4  # that every event has
+_KEYS = 4  # keys that every event has
 
 
 def _spell_out(data: Any) -> bytes:
-    """Write data with its large numbers written out, with a decimal point.
+    """Write data with large numbers spelled out, and with a decimal point.
 
-    PostgreSQL's jsonb would give 1e300 back as an integer of 301 digits, which a client reads as one.
+    PostgreSQL's jsonb would give 1e300 back as an integer of 301 digits, which a client would read as an integer.
 
     Raises:
-        InvalidEvents: it is too large then.
+        InvalidEvents: data is too large when spelled out.
     """
     room = limits.DATA_BYTES
-    # PERF: counted before they are written: a number of five characters may become one of 300.
+    # PERF: the size is computed before anything is written, because five characters may become 300.
     for number in _with_exponent(data):
         room -= number.adjusted()
         if room < 0:

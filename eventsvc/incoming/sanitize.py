@@ -1,4 +1,4 @@
-"""What would be refused for its characters, its length or its numbers is stored: changed, and marked as changed."""
+"""Change events that would be refused for their characters, lengths or numbers, mark them, and store them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from eventsvc.incoming.parser import Parser
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_MARK = "sanitized"  # the member of data that says what was wrong
-_MARKS = 5  # faults in it
+_MARK = "sanitized"  # the member of data that lists the faults
+_MARKS = 5  # faults in the list
 _LONGEST_NUMBER = 400  # characters of a number that becomes text
 
 
 class Sanitizer:
-    """A parser that changes what another one refuses, where that helps, and counts how often."""
+    """A parser that changes events which another parser refuses, where this helps, and counts them."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
         self.changed = 0
 
     def parse(self, raw: bytes) -> NewEvent:
-        """Read one JSON object; what was wrong with it, and could be mended, is in its data under "sanitized".
+        """Parse one JSON object. Its data lists the faults that were mended, under "sanitized".
 
         Raises:
-            InvalidBody: it is not JSON.
-            InvalidEvents: something else is wrong: an address, a field that is missing or unknown.
+            InvalidBody: the text is not JSON.
+            InvalidEvents: a fault cannot be mended: a wrong address, or a missing or unknown field.
         """
         try:
             return self._parser.parse(raw)
@@ -46,7 +46,7 @@ class Sanitizer:
 
 
 def _change(raw: bytes, refusal: InvalidInput) -> bytes:
-    """Write an event anew, with a mark; raise the refusal if it is no event whose text could be changed."""
+    """Write a changed event with a mark; raise the refusal if a change of the text cannot help."""
     event = faults.load(raw.decode(errors="replace").encode())
     if not isinstance(event, faults.Pairs) or event.twice:
         raise refusal
@@ -64,7 +64,7 @@ def _change(raw: bytes, refusal: InvalidInput) -> bytes:
 
 
 def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
-    """Add what was wrong to data, in the words of a refusal; data that is no object becomes the member "value"."""
+    """Add the list of faults to data, in the words of a refusal. Data that is no object becomes the member "value"."""
     members: dict[str, Any] = data if isinstance(data, dict) else {} if data is None else {"value": _clean(data, 1)}
     name = _MARK
     while name in members:
@@ -80,7 +80,7 @@ def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
 
 
 def _clean(value: Any, depth: int) -> Any:
-    """Replace what is no character, write impossible numbers as text, and what is nested too deep as JSON text."""
+    """Replace halves of surrogates and NUL; write impossible numbers as text, and deep values as JSON text."""
     if isinstance(value, str):
         return clean_characters(value)
     if isinstance(value, faults.Wrong):
@@ -95,7 +95,7 @@ def _clean(value: Any, depth: int) -> Any:
 
 
 def _write_number(number: Decimal | faults.Wrong) -> float | str:
-    """Give what JSON can write of a number within text: all its digits, as text if need be."""
+    """Give a number in a form that JSON can write without losing digits: a float, or text if need be."""
     if isinstance(number, faults.Wrong):
         return number.text
     return float(number) if Decimal(repr(float(number))) == number else str(number)

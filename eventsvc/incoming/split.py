@@ -1,4 +1,4 @@
-"""A stream of bytes → events, one by one, each with its line: NDJSON, arrays, objects in a row; in bounded memory."""
+"""Split a stream of bytes into events with their lines, in bounded memory: NDJSON, an array, or objects in a row."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = 256 * 1024
-BOM = b"\xef\xbb\xbf"  # what Windows programs put before UTF-8; it means nothing
+BOM = b"\xef\xbb\xbf"  # Windows programs write these bytes before UTF-8; they mean nothing
 
 
 class Reader(Protocol):
-    """What is split."""
+    """A stream of bytes."""
 
     def read(self, size: int) -> bytes:
         """Give up to ``size`` bytes; nothing at the end."""
@@ -35,9 +35,9 @@ def _read_blocks(reader: Reader) -> Iterator[bytes]:
 
 
 def split_lines(reader: Reader, longest: int) -> Iterator[Item]:
-    """Give each line that is not blank with its number, from 1; a line that is too long as the error it is."""
+    """Give each line that is not blank with its number, from 1. A line that is too long is given as its error."""
     number = 0
-    begun: list[bytes] = []  # pieces of a line whose end has not come; no more of them than show that it is too long
+    begun: list[bytes] = []  # pieces of an unfinished line; no more than needed to know that the line is too long
     length = 0
     for block in _read_blocks(reader):
         lines = block.split(b"\n")
@@ -71,22 +71,22 @@ _FLAT = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
 _NESTED = _FLAT
 for _ in range(3):
     _NESTED = rb'(?:[^"{}\[\]]++|' + _STRING + rb"|[{\[]" + _NESTED + rb"[}\]])*+"
-# PERF: one match takes most events whole, in C. Possessive throughout, so it never backtracks.
+# PERF: one match takes most events whole, in C. All quantifiers are possessive, so the match never backtracks.
 _OBJECT = re.compile(rb"[ \t\r\n]*+(\{" + _NESTED + rb"\})", re.DOTALL)
 _ELEMENT = re.compile(_OBJECT.pattern + rb"[ \t\r\n]*+([,\]])", re.DOTALL)
-# What the fast way leaves: a whole string, the beginning of one, or a structural character.
+# The tokens of the slow way: a whole string, the quote that begins a string, or a structural character.
 _TOKEN = re.compile(_STRING + rb'|["\[\]{},]', re.DOTALL)
 _INSIDE = re.compile(_REST, re.DOTALL)
 
 
 def split_json(reader: Reader, longest: int) -> Iterator[Item]:
-    """Give each element of a JSON array, or each of the objects that follow one another, with its position, from 1.
+    """Give each element of a JSON array, or each object of a sequence, with its position, from 1.
 
-    Events are only told apart here; whether they are JSON is seen when they are parsed. An event that is too long
-    comes as the error it is.
+    The events are not checked here; the parser finds out whether they are JSON. An event that is too long is given as
+    its error.
 
     Raises:
-        InvalidBody: the array does not end, or something follows it.
+        InvalidBody: the array does not end, or something follows the array.
     """
     text = _Text(reader, longest)
     if text.begins_array():
@@ -96,15 +96,15 @@ def split_json(reader: Reader, longest: int) -> Iterator[Item]:
 
 
 class _Text:
-    """JSON text, read only as far as the event that is being looked for."""
+    """JSON text that is read only as far as the current event needs."""
 
     def __init__(self, reader: Reader, longest: int) -> None:
         self._blocks, self._longest = _read_blocks(reader), longest
         self._buffer = bytearray()
-        self._place = 0  # where the event begins
-        self._seen = 0  # how far its end was looked for: nothing is looked at twice
-        self._inside, self._depth = False, 0  # of a string; of brackets
-        self._dropped = False  # its beginning, because it is too long
+        self._place = 0  # where the current event begins
+        self._seen = 0  # how far the search for its end has come; nothing is read twice
+        self._inside, self._depth = False, 0  # whether inside a string, and the number of open brackets
+        self._dropped = False  # whether the event's beginning was dropped, because the event is too long
         self._array = False
 
     def begins_array(self) -> bool:
@@ -116,7 +116,7 @@ class _Text:
         return self._array
 
     def read_elements(self) -> Iterator[bytes | InvalidEvents]:
-        """Give the elements, to the end of the array and of the text."""
+        """Give the elements of the array, to the end of the text."""
         number = 0
         last = False
         while not last:
@@ -132,7 +132,7 @@ class _Text:
             raise InvalidBody(f"not JSON: something follows the array of {number:,} events")
 
     def read_objects(self) -> Iterator[bytes | InvalidEvents]:
-        """Give the objects; what is left at the end comes as if it were one."""
+        """Give the objects; a rest at the end is given like an object."""
         more = True
         while more:
             whole = _OBJECT.match(self._buffer, self._place)
@@ -146,7 +146,7 @@ class _Text:
                 yield rest
 
     def _next_element(self, number: int) -> tuple[bytes | InvalidEvents, bool]:
-        """Give an element, and whether it is the last."""
+        """Give the next element, and whether it is the last."""
         whole = _ELEMENT.match(self._buffer, self._place)
         if whole:
             self._place = whole.end()
@@ -166,7 +166,7 @@ class _Text:
         return self._check_length(event) if isinstance(event, bytes) else event
 
     def _read_more(self) -> bool:
-        """Read a block; keep of what was read what still matters."""
+        """Read a block, and drop the part of the buffer that is no longer needed."""
         if self._seen - self._place > self._longest:
             self._place, self._dropped = self._seen, True
         del self._buffer[: self._place]
@@ -177,7 +177,7 @@ class _Text:
         return bool(block)
 
     def _find_end(self) -> int:
-        """Read on to where the event ends; -1 if the text ends before."""
+        """Read on until the end of the event; -1 if the text ends before."""
         self._seen, self._inside, self._depth, self._dropped = self._place, False, 0, False
         while (end := self._look()) < 0:
             if not self._read_more():
@@ -185,7 +185,7 @@ class _Text:
         return end
 
     def _look(self) -> int:
-        """Look for the end in what was read last: an object's last bracket, or what follows an element; -1: not yet."""
+        """Search the unread part of the buffer for the end of the event; -1 if the end is not there yet."""
         if self._inside and not self._leave_string():
             return -1
         for token in _TOKEN.finditer(self._buffer, self._seen):
@@ -203,7 +203,7 @@ class _Text:
         return -1
 
     def _leave_string(self) -> bool:
-        """Step over the rest of a string; False if its end has not been read yet."""
+        """Skip the rest of a string; False if its end has not been read yet."""
         rest = _INSIDE.match(self._buffer, self._seen)
         self._seen = rest.end() if rest else self._seen
         if self._buffer[self._seen : self._seen + 1] != b'"':

@@ -1,4 +1,4 @@
-"""A body without its Content-Encoding, in bounded pieces, however much a small body may unpack to."""
+"""Decompress a body in bounded pieces, however large a small body may become."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import zstandard
 
 from eventsvc.errors import BodyTooLarge, InvalidBody
 
-_LARGEST_WINDOW = 8 * 1024 * 1024  # bytes; what RFC 9659 allows for Content-Encoding
-_SLICE = 256  # packed bytes given to zstd at a time: at worst they unpack to 8 MiB
+_LARGEST_WINDOW = 8 * 1024 * 1024  # bytes, the limit of RFC 9659 for Content-Encoding
+_SLICE = 256  # packed bytes given to zstd at a time, which unpack to 8 MiB at worst
 
 
 class Unpacked:
-    """What was sent, unpacked; it counts, and it digests what it hands out if asked to."""
+    """A decompressed body that counts its bytes and, on request, hashes them."""
 
     def __init__(self, packed: IO[bytes], encoding: str, limit: int, *, digest: bool = False) -> None:
         self._limit, self._size, self._encoding = limit, 0, encoding
@@ -31,8 +31,8 @@ class Unpacked:
         """Give up to ``size`` bytes; nothing at the end.
 
         Raises:
-            InvalidBody: it is not what Content-Encoding says, or cut short.
-            BodyTooLarge: beyond the limit.
+            InvalidBody: the body is not in the format of Content-Encoding, or is cut short.
+            BodyTooLarge: the body unpacks to more than the limit.
         """
         try:
             block: bytes = self._file.read(size)
@@ -46,12 +46,12 @@ class Unpacked:
         return block
 
     def fingerprint(self) -> bytes:
-        """Digest what was read so far."""
+        """Give the hash of all bytes read so far."""
         return self._digest.digest() if self._digest is not None else b""
 
 
 class ZstdFile:
-    """Frames of zstd, read as one file; unlike the library's own, it notices an end that comes too soon."""
+    """Reads zstd frames as one file. Unlike the library's own reader, it notices a truncated last frame."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed, self._waiting, self._ready = packed, b"", b""
@@ -62,8 +62,8 @@ class ZstdFile:
         """Give up to ``size`` bytes; nothing at the end.
 
         Raises:
-            EOFError: the last frame is not whole.
-            zstandard.ZstdError: this is not zstd.
+            EOFError: the last frame is truncated.
+            zstandard.ZstdError: the bytes are not zstd.
         """
         parts, length = [self._ready], len(self._ready)
         while length < size and (piece := self._packed_piece()):

@@ -1,1 +1,1 @@
-"""What text means: case folding and the terms of the index."""
+"""The meaning of text and numbers: case folding, exact numbers, and the terms of the index."""

@@ -1,4 +1,4 @@
-"""Make anything that is logged into something the service stores: characters, lengths, sizes."""
+"""Change any logged value so that the service can store it: its characters, lengths and sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NO_CHARACTERS = re.compile("[\0\ud800-\udfff]")
 _LARGEST = 1.7976931348623157e308
 _MOST_PARTS = 10_000
-_TEXT_WHEN_TOO_LARGE = 1_000  # characters of each value that are kept then
+_TEXT_WHEN_TOO_LARGE = 1_000  # characters kept of each value if data is too large
 
 
 def clean_characters(text: str) -> str:
@@ -26,31 +26,31 @@ def clean_characters(text: str) -> str:
 
 
 def clean_text(text: str, longest: int) -> str:
-    """Replace what is no character, and cut the end off what is too long; never empty."""
+    """Replace characters that cannot be stored, and cut off the end of a long text. The result is never empty."""
     text = clean_characters(text)
     return (text if len(text) <= longest else f"{text[: longest - 1]}…") or "(empty)"
 
 
 def clean_message(text: str, longest: int) -> str:
-    """Replace what is no character, and cut the middle out of what is too long; never empty.
+    """Replace characters that cannot be stored, and cut out the middle of a long text. The result is never empty.
 
-    Most messages tell at their beginning what they are, and a traceback tells at its end what went wrong.
+    The beginning of a message usually says what it is, and the end of a traceback says what went wrong.
     """
     return cut_middle(clean_characters(text), longest) or "(empty)"
 
 
 def cut_middle(text: str, longest: int) -> str:
-    """Keep the beginning and the end of a text that is too long, and say how much is missing."""
+    """Keep the beginning and the end of a text that is too long, with a note of how much is cut out."""
     if len(text) <= longest:
         return text
     note = f" … [{len(text) - longest:,} of {len(text):,} characters cut out] … "
-    kept = longest - len(note) - 4  # the number grows by the note's own length, and so perhaps by a few digits
+    kept = longest - len(note) - 4  # the note's own length adds to the number, which may get a few more digits
     note = f" … [{len(text) - kept:,} of {len(text):,} characters cut out] … "
     return f"{text[: kept - kept // 2]}{note}{text[len(text) - kept // 2 :]}"
 
 
 def clean_value(data: dict[str, Any], most_bytes: int) -> dict[str, Any]:
-    """Make JSON of a dict; of one that is too large, a short text of each value, as many as there is room for."""
+    """Convert a dict to JSON values. If it is too large, keep a short text of each value, as long as there is room."""
     cleaner = _Cleaner()
     cleaned = {_clean_key(key): cleaner.clean(value, limits.DATA_DEPTH - 1) for key, value in data.items()}
     if len(msgspec.json.encode(cleaned)) <= most_bytes:
@@ -67,7 +67,7 @@ def clean_value(data: dict[str, Any], most_bytes: int) -> dict[str, Any]:
 
 
 class _Cleaner:
-    """Walks one value; it stops after so many parts, for a list may hold itself."""
+    """Walks one value. It stops after a number of parts, because a list may contain itself."""
 
     def __init__(self) -> None:
         self._left = _MOST_PARTS
@@ -101,8 +101,8 @@ def _clean_key(key: Any) -> str:
 
 
 def _write(value: Any) -> str:
-    """Give the text of any object, though it may fail to give its own."""
+    """Give the text of any object, even if its own ``__str__`` fails."""
     try:
         return str(value)
-    except Exception:  # noqa: BLE001  (whatever its author did wrong)
+    except Exception:  # noqa: BLE001  (the object's own code may raise anything)
         return f"<{type(value).__name__} without text>"

@@ -1,4 +1,4 @@
-"""Numbers as JSON writes them, exact: their bounds, and a coding whose text order is their order."""
+"""Exact JSON numbers: their bounds, and a coding as text that sorts like the numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Number = int | Decimal
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 MOST_DIGITS = 1_000
-"""Characters of a number written without exponent; what Elasticsearch reads."""
+"""Characters of a number written without exponent, which is the limit of Elasticsearch."""
 
 _LARGEST, _SMALLEST = 308, -324  # decimal exponents near float64's ends: 1.8e308 and 5e-324
 _ZERO_EXPONENT = 500_000
@@ -19,14 +19,14 @@ _NINES = str.maketrans("0123456789", "9876543210")
 
 
 class OutOfRange(ValueError):
-    """Too large, too small or too finely given; the text says which."""
+    """A number is too large, too small or has too many digits; the text says which."""
 
 
 def read(literal: str) -> Decimal:
-    """Give what a JSON number says, to the last digit.
+    """Read a JSON number, exact to the last digit.
 
     Raises:
-        OutOfRange: it is beyond what float64 can tell from infinity or zero, or has too many digits.
+        OutOfRange: as a float64 the number would be infinity or zero, or it has too many digits.
     """
     try:
         number = Decimal(literal)
@@ -45,7 +45,7 @@ def read(literal: str) -> Decimal:
 
 
 def read_float(text: str) -> Decimal:
-    """Give what a JSON number with a fraction or an exponent says; it keeps a decimal point.
+    """Read a JSON number with a fraction or an exponent. The result keeps a decimal point.
 
     Raises:
         OutOfRange: see ``read``.
@@ -55,7 +55,7 @@ def read_float(text: str) -> Decimal:
 
 
 def read_term(coded: str) -> str:
-    """Give the digits of what ``term`` has coded, without zeros at the end of a fraction."""
+    """Decode a number that ``term`` has coded, without zeros at the end of a fraction."""
     if coded == "n:0":
         return "0"
     negative, size, digits = coded[2] == "-", int(coded[3:9]) - _ZERO_EXPONENT, coded[9:]
@@ -69,7 +69,7 @@ def read_term(coded: str) -> str:
 
 
 def read_number(text: str) -> Decimal | None:
-    """Give the number that a text reads as; None if it is none that data can hold."""
+    """Read a text as a number; None if it is not a number that data can hold."""
     try:
         return read(text) if JSON_NUMBER.fullmatch(text) else None
     except OutOfRange:
@@ -77,12 +77,12 @@ def read_number(text: str) -> Decimal | None:
 
 
 def plain(number: Number) -> str:
-    """Write all digits, no exponent: as PostgreSQL's jsonb writes the number."""
+    """Write a number with all digits and without exponent, as PostgreSQL's jsonb does."""
     return str(number) if isinstance(number, int) else f"{number:f}"
 
 
 def term(number: Number) -> str:
-    """Code a number so that text order is number order, and equal numbers are equal texts."""
+    """Code a number as a text. Texts sort like the numbers, and equal numbers have equal texts."""
     return plain_term(plain(number))
 
 
@@ -99,5 +99,5 @@ def plain_term(text: str) -> str:
         return "n:0"
     if text[0] != "-":
         return f"n:1{_ZERO_EXPONENT + size}{digits}"
-    # More digits are a smaller number: the end sorts after every digit.
+    # Among negative numbers, more digits mean a smaller number, so the end sorts after every digit.
     return f"n:-{_ZERO_EXPONENT - size}{digits.translate(_NINES)}~"

@@ -1,14 +1,15 @@
-"""How text and data become index terms: the same code for indexing and for querying.
+"""Code text and data as index terms. Indexing and querying use the same code.
 
-Each coding is exact: looking a coded needle up among coded terms gives what a substring, prefix, equality or range
-test on the values themselves would give.
+Each coding is exact: a look-up of a coded needle among coded terms gives the same result as a substring, prefix,
+equality or range test of the values themselves.
 
-- ``triples``: texts as overlapping triples of characters. A substring of three characters or more is a phrase of
-  triples; a shorter one is the beginning of some triple. There is an edge before each text and two after the last; no
-  text holds one, so an edge and what follows is a text's start, and no needle reaches from one text into the next.
-- ``code_data``: a JSON value as a few terms a leaf: path, NUL, type, value. A path is its keys joined by dots,
-  whether the dots are steps or part of a key. Every value has terms of the path ``ANYWHERE`` as well, and those in an
-  array of the path with their place in it.
+- ``triples`` codes texts as overlapping triples of characters. A substring of three characters or more is a phrase of
+  triples; a shorter substring is the beginning of some triple. An edge stands before each text, and two edges stand
+  after the last text. No text contains an edge. So a needle that begins with an edge matches the start of a text only,
+  and no needle matches across two texts.
+- ``code_data`` codes a JSON value as a few terms for each leaf: path, NUL, type, value. A path is its keys joined by
+  dots, whether a dot is a step or part of a key. Every value also has terms with the path ``ANYWHERE``. A value in an
+  array also has terms with its index in the array.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from eventsvc.text import numbers
 from eventsvc.text.letters import fold
 
 _TRIPLE = 3
-# No folded text holds an upper-case ASCII letter. JSON, unlike control characters, takes these as they are.
+# No folded text contains an upper-case ASCII letter; and JSON need not escape letters, unlike control characters.
 _EDGE, _SPACE, _ESCAPE = "E", "S", "X"
 
-# All that Java's Character.isWhitespace takes for white space, where the index's tokenizer would cut.
+# The white space of Java's Character.isWhitespace, where the tokenizer of the index cuts.
 _SPACES = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
     "\u2008\u2009\u200a\u2028\u2029\u205f\u3000"
 )
-# One character's code never begins another's, so a prefix of characters is a prefix of codes.
+# No character's code is the beginning of another code, so a prefix of characters is a prefix of codes.
 _CODES = {" ": _SPACE} | {char: _ESCAPE + chr(ord("A") + place) for place, char in enumerate(_SPACES)}
 _ESCAPED = re.compile(f"[{_SPACES}]")
 
@@ -40,14 +41,14 @@ _ESCAPED = re.compile(f"[{_SPACES}]")
 def triples(texts: Iterable[str]) -> str:
     """Code folded texts for the index fields of triples."""
     text = f"{_EDGE}{(_EDGE + _EDGE).join(texts)}{_EDGE}{_EDGE}"
-    # PERF: isprintable takes half as long as a search for white space.
+    # PERF: isprintable is twice as fast as a search for white space.
     plain = text.isascii() and text.isprintable()
     if not plain and _ESCAPED.search(text):
         return _join([_CODES.get(char, char) for char in text])
     text = text.replace(" ", _SPACE)
     if not plain and not text.isascii():
         return _join(text)
-    # PERF: slices of bytes are twenty times as fast as joining pieces of text.
+    # PERF: slices of bytes are twenty times as fast as joins of text.
     raw, size = text.encode(), len(text) - 2
     coded = bytearray(b" ") * (4 * size)
     coded[0::4], coded[1::4], coded[2::4] = raw[:size], raw[1:-1], raw[2:]
@@ -55,10 +56,10 @@ def triples(texts: Iterable[str]) -> str:
 
 
 def needle_triples(needle: str, *, at_start: bool = False) -> tuple[bool, str]:
-    """Code what is looked for in a field of triples.
+    """Code the needle of a search in a field of triples.
 
     Returns:
-        (True, a phrase of whole triples) or, for needles too short for one, (False, how a triple begins).
+        (True, a phrase of whole triples); for a needle too short for a triple, (False, the beginning of a triple).
     """
     codes = [_CODES.get(char, char) for char in (_EDGE if at_start else "") + fold(needle)]
     return (False, "".join(codes)) if len(codes) < _TRIPLE else (True, _join(codes))
@@ -71,32 +72,33 @@ def _join(codes: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------------- data
 
 LONGEST_TEXT = 4096
-"""Characters of a string that are kept in its terms as they are; at most 16,384 bytes, half of what Lucene takes."""
+"""Characters of a string that its term holds: at most 16,384 bytes, half of Lucene's limit."""
 LONGEST_NEEDLE = 256
-"""Characters that ``ct`` can look for in a long string: how far neighbouring windows overlap."""
+"""The longest needle of ``ct`` in a long string: neighbouring windows overlap by so many characters."""
 MOST_PLACES = 16
-"""Elements of an array that can be found by their place in it."""
+"""Elements of an array that a query can find by their index."""
 _LONGEST_PATH = 96
-_FLOAT_DIGITS = 16  # 15 of them, and the point
+_FLOAT_DIGITS = 16  # 15 digits and the point
 
 EXISTS, NULL, TRUE, FALSE = "e:", "z:", "b:true", "b:false"
-# A string that folding leaves as it is has one term, "f="; another has itself, "s:", and what it is folded to, "f:",
-# and, if it is long, windows of that, "f+". So ct looks at "f?", sw at "f=" and "f:", eq and order at "f=" and "s:".
+# A string that folding does not change has one term, "f=". Any other string has a term of itself, "s:", a term of its
+# folded text, "f:", and, if it is long, terms for windows of the folded text, "f+". So ct searches "f?", sw searches
+# "f=" and "f:", and eq and the orders search "f=" and "s:".
 FOLDED_ITSELF, FOLDED, FOLDED_ON, UNFOLDED = "f=", "f:", "f+", "s:"
 
-# "\*" and "\#" are no joined keys' beginning: a backslash in a key is doubled.
+# No path begins with "\*" or "\#", because a backslash in a key is doubled.
 ANYWHERE = "\\*\0"
-"""The label of every value, whatever its path."""
+"""The label that every value has, whatever its path."""
 
 
 def label(path: str) -> str:
-    """Code a path for the beginning of a term; NUL included."""
+    """Code a path as the beginning of a term, NUL included."""
     escaped = path.replace("\\", "\\\\") if "\\" in path else path
     return escaped + "\0" if len(escaped) <= _LONGEST_PATH else f"\\#{_digest(escaped)}\0"
 
 
 def data_path(keys: Iterable[str]) -> str:
-    """Code the keys of a query's path; none stand for any path."""
+    """Code the keys of a path in a query; no keys mean any path."""
     path = tuple(keys)
     return label(".".join(path)) if path else ANYWHERE
 
@@ -106,7 +108,7 @@ def _digest(text: str) -> str:
 
 
 def text_term(text: str) -> str:
-    """Code a string itself; a very long one keeps its beginning, so that it sorts among others as it should."""
+    """Code a string. The term of a very long string keeps its beginning, so that the terms sort like the strings."""
     if len(text) > LONGEST_TEXT:
         return f"{UNFOLDED}{text[:LONGEST_TEXT]}\0{_digest(text)}"
     return (FOLDED_ITSELF if fold(text) == text else UNFOLDED) + text
@@ -118,10 +120,10 @@ def boolean_term(value: bool) -> str:  # noqa: FBT001
 
 
 def value_of(term: str) -> str | None:
-    """Give the value that a term without its label stands for, as ``log.read.counts`` codes values.
+    """Give the value of a term without its label, coded as in ``log.read.counts``.
 
     Returns:
-        None for a term that only says that there is a value, or what it is folded to.
+        None for a term that holds no value: "the path exists", or a folded text.
 
     Raises:
         ValueError: the term holds only the beginning of a string.
@@ -154,10 +156,10 @@ def term_of(value: str) -> str:
 def code_data(value: Any) -> DataTerms:
     """Code an event's data.
 
-    Arrays have no terms of their own: their elements, at any depth of nesting, are values of the array's path.
+    Arrays have no terms of their own. Their elements, at any depth of nesting, are values of the array's path.
 
     Args:
-        value: as ``Event.parsed_data`` gives it.
+        value: the value that ``Event.parsed_data`` gives.
     """
     coded = DataTerms()
     coded.add(value, None, False)
@@ -169,9 +171,9 @@ class DataTerms:
     """The terms of one event's data; ``code_data`` makes them.
 
     Attributes:
-        terms: for the index field ``terms.data``, each once.
-        texts: its strings and numbers, folded, each once.
-        spelled: some number would look different if it were read as a float and written again.
+        terms: the terms of the index field ``terms.data``, each once.
+        texts: the folded strings, and the digits of the numbers, each once.
+        spelled: whether a number would change if it were read as a float and written again.
     """
 
     def __init__(self) -> None:
@@ -185,8 +187,8 @@ class DataTerms:
 
         Args:
             value: the value.
-            path: its keys joined by dots, and a place in an array.
-            placed: the path says a place in an array; there is at most one in a term.
+            path: the keys joined by dots, perhaps with an index into an array.
+            placed: whether the path holds an index into an array; a term holds at most one.
         """
         kind = type(value)
         if kind is str:
@@ -238,13 +240,13 @@ class DataTerms:
 
 
 def _starts(path: str) -> tuple[str, str]:
-    """Give how a path's terms begin, and the term that says that the path is there."""
+    """Give the beginning of a path's terms, and the term that says that the path exists."""
     start = label(path)
     return start, start + EXISTS
 
 
 def _text_anywhere(text: str) -> tuple[str, str]:
-    """Give the term of a string whatever its path, and the string folded."""
+    """Give the term of a string at any path, and the folded string."""
     return ANYWHERE + text_term(text), fold(text)
 
 
@@ -256,18 +258,18 @@ def _text_at(path: str, text: str) -> list[str]:
     if not term.startswith(FOLDED_ITSELF):
         folded = fold(text)
         found.append(f"{start}{FOLDED}{folded[:LONGEST_TEXT]}")
-        # The rest of a long string: windows that overlap, so that every needle lies whole in one of them.
+        # The rest of a long string is coded as overlapping windows, so that every needle lies whole in some window.
         step = LONGEST_TEXT - LONGEST_NEEDLE
         places = range(step, len(folded) - LONGEST_NEEDLE, step)
         found += [f"{start}{FOLDED_ON}{folded[place : place + LONGEST_TEXT]}" for place in places]
     return found
 
 
-# PERF: keys and short strings come again and again. Long ones are rare, and would take up much memory.
+# PERF: keys and short strings repeat. Long strings rarely do, and would take much memory.
 _SHORT = 32  # characters
 _kept_starts, _kept_anywhere, _kept_at = (lru_cache(maxsize=8192)(each) for each in (_starts, _text_anywhere, _text_at))
 
 
 def _is_floats_own(text: str) -> bool:
-    """Tell whether a decimal is written as the float nearest to it is."""
+    """Tell whether a decimal is written exactly like the nearest float."""
     return len(text) <= _FLOAT_DIGITS and (text[-1] != "0" or text[-2:] == ".0")

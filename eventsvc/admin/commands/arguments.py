@@ -1,4 +1,4 @@
-"""What people write after options: months, bounds, ages."""
+"""Read the values of options: months, bounds and ages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from eventsvc.log.read.batches import seq_at
 
 
 def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> list[date]:
-    """Pick the months that were asked for, or all.
+    """Select the months that were named, or all months.
 
     Raises:
-        InvalidParameter: one is not a month, or not among those known.
+        InvalidParameter: a text is not a month, or the month is unknown.
     """
     if not wanted:
         return sorted(known)
@@ -31,7 +31,7 @@ def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> li
 
 
 def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
-    """Give the seq that a bound stands for: as it is, or the first or last one of a time."""
+    """Read a bound: a seq, or a time, which stands for the first seq from then on or the last seq before."""
     if not text:
         return 2**62
     if text.isdigit():

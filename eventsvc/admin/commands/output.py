@@ -1,4 +1,4 @@
-"""What the admin commands print: a table for people, JSON for scripts; always on stdout."""
+"""Print results on stdout: a table for people, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; columns whose name begins with # are numbers."""
+    """Print a table. A column whose name begins with # holds numbers."""
     table = Table(box=None, pad_edge=False)
     for name in columns:
         table.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    # Not on a terminal nothing is folded: the reader may be grep.
+    # Lines are folded on a terminal only: elsewhere the reader may be grep.
     Console(width=None if sys.stdout.isatty() else 400).print(table)
 
 
 def size(number: int | None) -> str:
-    """Write bytes as people read them."""
+    """Write a number of bytes with a unit."""
     if number is None:
         return "-"
     value, units = float(number), iter(("B", "KiB", "MiB", "GiB", "TiB"))

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar with rate and time left on a terminal, plain lines elsewhere; always on stderr."""
+"""Show the progress of a long command on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def show(label: str, total: int) -> Iterator[Advance]:
-    """Show progress; yields what is to be told how many more are done."""
+    """Show progress; yields a function that takes the number of further events done."""
     shown = _show_bar(label, total) if sys.stderr.isatty() else _show_lines(label, total)
     with shown as advance:
         yield advance
@@ -48,7 +48,7 @@ def _show_bar(label: str, total: int) -> Iterator[Advance]:
 
 
 class _Speed(ProgressColumn):
-    """Events a second; nothing before the first ones."""
+    """Events a second; empty before the first events."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
