@@ -15,7 +15,7 @@ run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
 
 test: lint browser ## everything: linters, types, import contracts, spelling, tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: setup ## all but the tests
 	$(BIN)/ruff check

@@ -46,6 +46,7 @@ _START_SECONDS = 240.0
 # A shell starts what runs in its background with SIGINT ignored, and every process of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONGEST = ("acceptance", "attack", "page")
 _MOST_PENDING_DROPS = 20
 
 # The same examples in every run, so that a change is never refused for what it did not cause. `make nightly` draws
@@ -93,6 +94,13 @@ def _find_elasticsearch(folder: Path) -> Any:
     server = find_elasticsearch(folder, say=_say, url=url, way=_WAY, lasting=False)
     assert server is not None, "these tests need an Elasticsearch: Docker, or Java 21 and Maven"
     return server
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take longest, so that no process is alone with such a file at the end."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in _LONGEST)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -76,7 +76,7 @@ class Dev:
             self.process = subprocess.Popen([*command, *words], env=environment, stdout=terminal, stderr=terminal)
             if on_terminal:
                 os.close(terminal)
-        _eventually(lambda: until in self.said() or self.process.poll() is not None, what=until, seconds=150)
+        _eventually(lambda: until in self.said() or self.process.poll() is not None, what=until, seconds=300)
         assert until in self.said()
         return self.said()
 

@@ -213,7 +213,7 @@ def test_no_answer_is_wrong_while_elasticsearch_is_killed(
     service.start("serve")
     service.start("index")
     kills, seconds = (5, 120.0) if service.full else (1, 15.0)
-    pause = 0.05 if service.full else 0.2  # in the short run, other tests want the processor as well
+    pause = 0.05 if service.full else 0.5  # in the short run, other tests want the processor as well
     writers = [Writer(service.url, number) for number in range(WRITERS)]
     readers = [Reader(service.url, writers, number) for number in range(READERS)]
     readers[0].wait_for_the_index(writers[0], seconds=120)
