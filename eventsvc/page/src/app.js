@@ -9,6 +9,7 @@ import { explanation, exporting, help, keyForm } from "./dialogs.js";
 import { Exporter } from "./export.js";
 import { facets } from "./facets.js";
 import { fixOf, placeOf } from "./hints.js";
+import { freeze, frozenLine } from "./frozen.js";
 import { keep } from "./keep.js";
 import { toggled } from "./language.js";
 import { addFacet, awayStrip, faultLine, personLine } from "./lines.js";
@@ -17,6 +18,7 @@ import { pills } from "./pills.js";
 import { rangeName, rangePicker } from "./range.js";
 import { instead, Suggestions } from "./states.js";
 import { statusLine } from "./status.js";
+import { copy } from "./text.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./editor.js").QueryEditor} QueryEditor */
@@ -68,13 +70,13 @@ export class App {
     const open = state.event !== "";
     return html`<a class="skip" href="#list">To the events</a>
       ${this.header()}
-      <div class="beneath">${faultLine(model, () => this.fix())}${pills(model, ui, this.changed)}${personLine(model)}</div>
+      <div class="beneath">${faultLine(model, () => this.fix())}${pills(model, ui, this.changed)}${personLine(model)}${frozenLine(model)}</div>
       ${state.live ? liveStrip(model) : nothing}
       <main class=${open ? "with-detail" : ""}>
         <aside class="facets ${ui.facets ? "shown" : ""}" aria-label="Values of fields">${facets(model, { toggle: this.toggle, colourOf: this.colourOfValue, addFacet: () => addFacet(model) })}</aside>
         <section class="results" aria-label="Results">
           <time-chart></time-chart>
-          ${statusLine(model, { toggleFacets: () => { ui.facets = !ui.facets; this.changed(); }, facetsShown: ui.facets, unzoom: this.unzoomed && !state.last ? () => this.unzoom() : null })}
+          ${statusLine(model, { toggleFacets: () => { ui.facets = !ui.facets; this.changed(); }, facetsShown: ui.facets, unzoom: this.unzoomed && !state.last ? () => this.unzoom() : null, freeze: () => this.freeze() })}
           ${state.around ? around(model) : nothing}
           ${state.around ? nothing : instead(model, this.suggestions, this.say)}
           <event-list id="list" ?hidden=${state.around !== "" || !model.pages.length}></event-list>
@@ -226,10 +228,19 @@ export class App {
     this.model.set({ q: toggled("", "email", `'${email.replace(/[\\']/g, "\\$&")}'`, false), last: "all", from: "", to: "", by: "component", event: "", around: "" });
   };
 
+  async freeze() {
+    try {
+      await freeze(this.model);
+      this.say((await copy(location.href)) ? "Frozen link copied" : "The link is frozen");
+    } catch (error) {
+      this.say(/** @type {Error} */ (error).message);
+    }
+  }
+
   toggleLive() {
     const live = !this.model.state.live;
     const range = live && !this.model.state.last ? { last: "1h", from: "", to: "" } : {};
-    this.model.set({ live, ...(live ? { order: /** @type {const} */ ("desc"), time: /** @type {const} */ ("createdAt"), around: "" } : {}), ...range });
+    this.model.set({ live, ...(live ? { asOf: "", order: /** @type {const} */ ("desc"), time: /** @type {const} */ ("createdAt"), around: "" } : {}), ...range });
   }
 
   async explain() {

@@ -43,7 +43,7 @@ export class Exporter {
   async gather(form, job) {
     const { model } = this;
     const columns = ["createdAt", "id", ...model.state.cols.filter((name) => name !== "createdAt" && name !== "id")];
-    const query = { q: model.query, tz: zoneName(model.state.tz), order: model.state.order, trailer: "true", ...model.orderBy() };
+    const query = { q: model.query, asOf: model.state.asOf, tz: zoneName(model.state.tz), order: model.state.order, trailer: "true", ...model.orderBy() };
     // Blobs are kept by the browser, on disk if they are large; strings would fill the memory of the page.
     let parts = form === "csv" ? [`${columns.map(quoted).join(",")}\r\n`] : [], whole = new Blob(), complete = false;
     for await (const line of model.api.lines("event", query, "application/x-ndjson", this.stopping.signal)) {

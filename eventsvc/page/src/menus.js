@@ -64,13 +64,13 @@ export function mainMenu(model, ui, app) {
   return html`<div class="segments" role="group" aria-label="Colours">${theme("", "Auto")}${theme("light", "Light")}${theme("dark", "Dark")}</div>
     <button @click=${closing(() => app.exporter.start("ndjson"))}>Export all as NDJSON</button>
     <button @click=${closing(() => app.exporter.start("csv"))}>Export columns as CSV</button>
-    <button @click=${closing(() => freeze(model))} ?disabled=${!model.state.last || !model.ran}>Fix the time range</button>
+    <button @click=${closing(() => fixRange(model))} ?disabled=${!model.state.last || !model.ran}>Fix the time range</button>
     <button @click=${closing(() => app.dialog("help").showModal())}>Help and shortcuts <kbd>?</kbd></button>
     ${model.api.key ? html`<button @click=${closing(() => { model.api.key = ""; void model.run(); })}>Forget the key</button>` : nothing}`;
 }
 
 /** A range that ends now becomes two instants, so that whoever gets the link sees the same stretch of time. @param {Model} model */
-function freeze(model) {
+function fixRange(model) {
   const text = (/** @type {number|null} */ time) => (time === null ? "" : new Date(time).toISOString());
   model.set({ last: "", from: text(model.range.from), to: text(model.ran), live: false });
 }

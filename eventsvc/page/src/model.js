@@ -18,7 +18,7 @@ import { intervalFor, zoneName } from "./time.js";
 /** @typedef {{event: LogEvent|null, problem: Error|null}} Detail */
 /** @typedef {{before: LogEvent[], event: LogEvent|null, after: LogEvent[], earlier: string, later: string, problem: Error|null, loading: boolean, centred: boolean}} Around */
 
-const RERUN = /** @type {(keyof State)[]} */ (["q", "last", "from", "to", "order", "tz", "time", "cols"]);
+const RERUN = /** @type {(keyof State)[]} */ (["q", "last", "from", "to", "order", "tz", "time", "cols", "asOf"]);
 const RECOUNT = /** @type {(keyof State)[]} */ (["by", "facets"]);
 const STACKED = "7";
 const LISTED = "12";
@@ -159,7 +159,7 @@ export class Model {
   newPages(signal) {
     // The cursors belong to this very query, whatever is asked meanwhile.
     const asked = {
-      q: this.query, tz: zoneName(this.state.tz), order: this.state.order, limit: String(PAGE), fields: this.fields(), ...this.orderBy(),
+      q: this.query, asOf: this.state.asOf, tz: zoneName(this.state.tz), order: this.state.order, limit: String(PAGE), fields: this.fields(), ...this.orderBy(),
     };
     const load = async (/** @type {string} */ cursor) => {
       const { body, headers, source } = await this.api.read("event", { ...asked, cursor }, signal);
@@ -200,7 +200,7 @@ export class Model {
     const { from, to } = await this.extent(query, signal);
     const [interval, step] = intervalFor(from, to);
     const { body, source } = await this.api.read("event/stats", {
-      q: query, tz: zoneName(this.state.tz), interval, by: this.state.by, top: this.state.by && STACKED, time: this.orderBy().orderBy ?? "",
+      q: query, asOf: this.state.asOf, tz: zoneName(this.state.tz), interval, by: this.state.by, top: this.state.by && STACKED, time: this.orderBy().orderBy ?? "",
     }, signal);
     this.counts = { count: body.count, from, to, step, buckets: body.buckets, top: body.top ?? [], other: body.other ?? 0, source };
     this.changed();
@@ -209,19 +209,20 @@ export class Model {
   /** The span of the histogram; without bounds, from the first to the last event. @param {string} query @param {AbortSignal} signal */
   async extent(query, signal) {
     const { from, to } = this.range;
-    const time = this.state.time;
+    const { time, asOf } = this.state;
     const end = async (/** @type {string} */ order) => {
-      const { body } = await this.api.read("event", { q: query, tz: zoneName(this.state.tz), order, limit: "1", fields: time, ...this.orderBy() }, signal);
+      const { body } = await this.api.read("event", { q: query, asOf, tz: zoneName(this.state.tz), order, limit: "1", fields: time, ...this.orderBy() }, signal);
       return body.length ? Date.parse(body[0][time]) : this.ran;
     };
-    return { from: from ?? (await end("asc")), to: to ?? Math.max(this.ran, (from ?? 0) + 1) };
+    const until = asOf && to === null ? (await end("desc")) + 1 : Math.max(this.ran, (from ?? 0) + 1);
+    return { from: from ?? (await end("asc")), to: to ?? until };
   }
 
   /** @param {string} field @param {AbortSignal} signal */
   async countValues(field, signal) {
     const q = within(apartFrom(this.state.q, field), this.range, this.state.time);
     try {
-      const { body } = await this.api.read("event/stats", { q, tz: zoneName(this.state.tz), by: field, top: LISTED }, signal);
+      const { body } = await this.api.read("event/stats", { q, asOf: this.state.asOf, tz: zoneName(this.state.tz), by: field, top: LISTED }, signal);
       this.facets[field] = { top: body.top, other: body.other, problem: "" };
     } catch (error) {
       if (!(error instanceof Problem)) throw error;

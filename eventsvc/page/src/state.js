@@ -18,6 +18,7 @@ import { LASTS } from "./time.js";
  * @property {string} event the id of the event that is open
  * @property {string} around the id of the event whose neighbours are shown
  * @property {string[]} same what neighbours have in common with it
+ * @property {string} asOf a seq: only what the log had up to there; "" for everything
  * @property {boolean} live
  */
 
@@ -25,11 +26,12 @@ import { LASTS } from "./time.js";
 export const DEFAULTS = {
   q: "", last: "24h", from: "", to: "", order: "desc", by: "environment",
   cols: ["environment", "component", "email", "message"], facets: ["environment", "component", "email"],
-  tz: "local", time: "createdAt", event: "", around: "", same: [], live: false,
+  tz: "local", time: "createdAt", event: "", around: "", same: [], asOf: "", live: false,
 };
 
 const COLUMN = /^(?:environment|component|email|message|id|occurredAt|createdAt|data(?:\.[^,]{1,200})?)$/;
 const FACET = /^(?:environment|component|email|data\.[^,]{1,200})$/;
+const SEQ = /^\d{1,18}$/;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** @param {string} address the part after the question mark @returns {State} */
@@ -38,6 +40,7 @@ export function readAddress(address) {
   const text = (/** @type {string} */ name) => given.get(name) ?? "";
   const from = instant(text("from")), to = instant(text("to"));
   const last = text("last") in LASTS && Object.hasOwn(LASTS, text("last")) ? text("last") : from || to ? "" : DEFAULTS.last;
+  const asOf = SEQ.test(text("asOf")) ? text("asOf") : "";
   return {
     q: text("q").slice(0, 8192),
     last, from: last ? "" : from, to: last ? "" : to,
@@ -50,7 +53,8 @@ export function readAddress(address) {
     event: id(text("event")),
     around: id(text("around")),
     same: text("same").split(",").filter((name) => ["component", "email", "environment"].includes(name)),
-    live: text("live") === "1",
+    asOf,
+    live: text("live") === "1" && !asOf,
   };
 }
 

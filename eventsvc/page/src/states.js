@@ -90,13 +90,14 @@ export class Suggestions {
 
   /** @param {Model} model @param {string} key */
   async look(model, key) {
-    const { q, last } = model.state;
+    const { q, last, asOf } = model.state;
     const range = rangeOf(model.state, model.ran);
     const tries = conditions(q).map((one, i) => ({ name: html`Without <code>${one.text}</code>`, patch: { q: without(q, i) }, query: within(without(q, i), range, model.state.time) }));
     if (last !== "all") tries.push({ name: html`In <strong>all time</strong>`, patch: /** @type {any} */ ({ last: "all", from: "", to: "" }), query: q });
+    if (asOf) tries.push({ name: html`With events past seq ${count(Number(asOf))}`, patch: /** @type {any} */ ({ asOf: "" }), query: model.query });
     const named = q.includes("data.") ? model.api.read("query", { q, tz: zoneName(model.state.tz), paths: "true" }).then(({ body }) => body.paths, () => []) : [];
     const counted = await Promise.all(tries.map(async ({ name, patch, query }) => {
-      const { body } = await model.api.read("event/stats", { q: query, tz: zoneName(model.state.tz) }).catch(() => ({ body: { count: 0 } }));
+      const { body } = await model.api.read("event/stats", { q: query, asOf: "asOf" in patch ? "" : asOf, tz: zoneName(model.state.tz) }).catch(() => ({ body: { count: 0 } }));
       return { name, patch, n: body.count };
     }));
     const paths = /** @type {{path: string, exists: boolean|null, near: string[]}[]} */ (await named);

@@ -1,11 +1,12 @@
 // The line above the list: how many events, how fresh the answer is and where it comes from; and how it is shown.
 
 import { html, nothing } from "lit-html";
+import { seqOf } from "./frozen.js";
 import { place } from "./menus.js";
 import { axisTime, count } from "./time.js";
 
 /** @typedef {import("./model.js").Model} Model */
-/** @typedef {{toggleFacets: () => void, facetsShown: boolean, unzoom: (() => void)|null}} StatusActions */
+/** @typedef {{toggleFacets: () => void, facetsShown: boolean, unzoom: (() => void)|null, freeze: () => void}} StatusActions */
 
 const SOURCES = /** @type {Record<string, string>} */ ({
   "index+tail": "Elasticsearch, and PostgreSQL for the newest",
@@ -26,6 +27,7 @@ export function statusLine(model, actions) {
     <span class="spread"></span>
     ${model.pages.cut ? html`<span class="muted">older events: end live to see them</span>` : nothing}
     <button title="Turn the order round" @click=${() => model.set({ order: newest ? "asc" : "desc", live: false })}>${newest ? "Newest" : "Oldest"}<span class="wide"> first</span> ${newest ? "↓" : "↑"}</button>
+    ${state.asOf || seqOf(model) === null ? nothing : html`<button title="Whoever opens the link then sees these very events" aria-label="Freeze this link" @click=${actions.freeze}>Freeze<span class="wide"> this link</span></button>`}
     <button popovertarget="columns" @click=${place}>Columns</button>
   </div>`;
 }
@@ -37,5 +39,5 @@ function freshness({ source, ran, state }) {
   const behind = source.lag === null ? "" : source.lag === 0 ? "the index has everything" : `the index is ${count(source.lag)} behind; those come from PostgreSQL`;
   const words = slow ? "Elasticsearch is away: slower, and complete" : "exact and complete";
   const title = `Answered by ${SOURCES[source.source] ?? source.source}${source.reason ? ` (${source.reason})` : ""}; ${behind}; ${Math.round(source.took)} ms`;
-  return html`<span class="fresh ${slow ? "slow" : ""}" title=${title} tabindex="0" aria-label="${words}. ${title}"><i></i>as of ${axisTime(ran, state.tz, 0)} · ${slow ? words : source.source} · ${Math.round(source.took)} ms</span>`;
+  return html`<span class="fresh ${slow ? "slow" : ""}" title=${title} tabindex="0" aria-label="${words}. ${title}"><i></i>${state.asOf ? nothing : `as of ${axisTime(ran, state.tz, 0)} · `}${slow ? words : source.source} · ${Math.round(source.took)} ms</span>`;
 }
