@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -130,6 +129,8 @@ def _text(exc: BaseException) -> str:
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer's signature)
     if wanted:
+        from importlib import metadata
+
         print(f"eventsvc {metadata.version('eventsvc')}")
         raise typer.Exit
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventsvc.terminal import show
+from eventsvc.terminal import complete, show
 from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Time, Tz, Url, restrict, service
 from eventsvc.terminal.search import Json, Query
 
@@ -24,7 +24,12 @@ def register(app: typer.Typer) -> None:
 def stats(
     query: Query = "",
     *,
-    by: Annotated[str, typer.Option(help="Count by a field: component, email, environment or data.path.")] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Count by a field: component, email, environment or data.path.", autocompletion=complete.groups
+        ),
+    ] = "",
     interval: Annotated[str, typer.Option(help="Count by time: 1m, 5m, 15m, 1h, 1d or 1w.")] = "",
     time: Annotated[Time, typer.Option(help="Count by when events were stored, or when they happened.")] = Time.CREATED,
     since: Annotated[str | None, typer.Option(help="Not older than this: 15m, 1h, 7d, or a date.")] = None,
@@ -92,7 +97,7 @@ def fields(
 
 
 def explain(
-    query: Annotated[str, typer.Argument(help="In the query language.")],
+    query: Annotated[str, typer.Argument(help="In the query language.", autocompletion=complete.query)],
     *,
     tz: Tz = "UTC",
     url: Url = None,

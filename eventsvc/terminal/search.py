@@ -6,14 +6,13 @@ import json
 import re
 import sys
 import time
-import webbrowser
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Annotated, Any
 
 import typer
 
-from eventsvc.terminal import show
+from eventsvc.terminal import complete, show
 from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Time, Tz, Url, restrict, service
 from eventsvc.terminal.service import Service, ServiceError, read_lines
 
@@ -21,9 +20,18 @@ _PAGE = 1000  # events in one request
 _PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds between tries of a live tail
 _NEXT = re.compile(r'<([^>]*)>; rel="next"')
 
-Query = Annotated[str, typer.Argument(help="What to find, in the query language; nothing means every event.")]
+Query = Annotated[
+    str,
+    typer.Argument(
+        help="What to find, in the query language; nothing means every event.", autocompletion=complete.query
+    ),
+]
 Fields = Annotated[
-    str | None, typer.Option(help="Only these fields, separated by commas, such as createdAt,message,data.level.")
+    str | None,
+    typer.Option(
+        help="Only these fields, separated by commas, such as createdAt,message,data.level.",
+        autocompletion=complete.fields,
+    ),
 ]
 Template = Annotated[str, typer.Option(help="How to write an event, such as '{createdAt} {message} {data.level}'.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, an event a line.")]
@@ -190,7 +198,11 @@ def context(
     before: Annotated[int, typer.Option(min=0, help="So many events before it.")] = 20,
     after: Annotated[int, typer.Option(min=0, help="So many events after it.")] = 20,
     same: Annotated[
-        str, typer.Option(help="Only neighbours with the same component, email, environment or data.path.")
+        str,
+        typer.Option(
+            help="Only neighbours with the same component, email, environment or data.path.",
+            autocompletion=complete.groups,
+        ),
     ] = "",
     as_json: Json = False,
     url: Url = None,
@@ -209,6 +221,7 @@ def context(
 
 def open_page(query: Query = "", *, url: Url = None, data: Data = None) -> None:
     """Open the page of the service in a browser."""
+    import webbrowser
     from urllib.parse import urlencode
 
     with service(url, None, data) as opened:

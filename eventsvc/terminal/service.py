@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-
-import urllib3
 
 from eventsvc import connection_file
 from eventsvc.errors import EventsvcError, SetupError
+
+if TYPE_CHECKING:
+    import urllib3  # loaded late: it takes as long as all the rest of the command line
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT, _READ = 5.0, 60.0  # seconds
@@ -59,9 +60,13 @@ def find_target(url: str | None, key: str | None, data: str | None) -> Target:
 class Service:
     """Sends requests to one service."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, patience: float = _READ) -> None:
+        """Prepare, ask nothing; ``patience``: seconds that an answer may take."""
+        import urllib3
+
         self._target = target
-        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=_CONNECT, read=_READ))
+        timeout = urllib3.Timeout(connect=min(_CONNECT, patience), read=patience)
+        self._pool = urllib3.PoolManager(retries=False, timeout=timeout)
         self._headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
 
     @property
@@ -140,6 +145,8 @@ def read_lines(answer: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
 
 @contextmanager
 def _errors(url: str) -> Iterator[None]:
+    import urllib3
+
     try:
         yield
     except urllib3.exceptions.HTTPError as exc:
