@@ -1,7 +1,7 @@
-"""The door: which right a request needs, whether its key has that right, and which events it may see.
+"""Access control of the API: which right a request needs, whether its key has the right, and which events it may see.
 
-Every route is declared in ROUTES; one that is not needs the right admin. Every query of this package is compiled by
-``visible``, which adds what the key may see; the middleware ``Access`` has found out about the key before.
+ROUTES declares the right of each route; a route without an entry needs the right admin. The middleware ``Access`` finds
+the request's key. Every query of this package is compiled by ``visible``, which adds the restriction of the key.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from eventsvc.settings import Settings
 
 PUBLIC = None
-_PROBES = {"/healthz", "/readyz"}  # whoever watches the service asks for them, from wherever
+_PROBES = {"/healthz", "/readyz"}  # monitors of the service request these from any address
 _STREAM = "/event/stream"
 
-# What a method of a route needs; HEAD needs what GET does. A new route gets its line here, or is the administrator's.
+# The right that each method of a route needs. HEAD needs the right of GET. A route without an entry needs admin.
 ROUTES: dict[str, dict[str, Right | None]] = {
-    "/": {"GET": PUBLIC},  # the page; what it shows it asks for with a key
+    "/": {"GET": PUBLIC},  # the page, which requests all that it shows with a key
     "/page/{name}": {"GET": PUBLIC},
     "/event": {"POST": Right.WRITE, "GET": Right.READ, "QUERY": Right.READ},
     "/event/{event_id}": {"GET": Right.READ},
@@ -67,13 +67,13 @@ ROUTES: dict[str, dict[str, Right | None]] = {
     "/metrics": {"GET": Right.METRICS},
 }
 
-_WRONG_KEYS = Rate(100, 60)  # from one address; then nobody looks at them
+_WRONG_KEYS = Rate(100, 60)  # from one address; further attempts are refused unseen
 _CHALLENGE = 'Bearer realm="eventsvc"'
 _CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
 
 
 class Access:
-    """Middleware."""
+    """Middleware that admits requests by their keys, limits rates, and tells the audit."""
 
     def __init__(self, keys: Keys, limiter: Limiter, queries: Queries, audit: Audit, settings: Settings) -> None:
         self._keys, self._limiter, self._queries, self._audit = keys, limiter, queries, audit
@@ -96,7 +96,7 @@ class Access:
         req.context.grant, req.context.queries = grant, self._queries
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
-        """Make an answer that takes its time end with its key, and let no browser guess what an answer is."""
+        """Make a long answer end when its key is revoked, and forbid browsers to guess the type of an answer."""
         resp.set_header("X-Content-Type-Options", "nosniff")
         self._note(req, resp)
         if resp.stream is not None and (grant := getattr(req.context, "grant", None)) is not None:
@@ -105,7 +105,7 @@ class Access:
             end()
 
     def _note(self, req: Request, resp: Response) -> None:
-        """Tell the audit of a request that needs a key, where keys are in use."""
+        """Tell the audit about a request that needs a key, if keys are in use."""
         asker: Grant | None = getattr(req.context, "asker", EVERYTHING)
         if asker is not EVERYTHING:
             more = getattr(resp.context, "audit", {})
@@ -115,7 +115,7 @@ class Access:
             self._audit.note(asker, (req.method, req.uri_template or ""), resp.status_code, values, more)
 
     def _begin_export(self, req: Request, resp: Response, grant: Grant) -> None:
-        """Count it, so that one client's exports leave the others room; whoever sends the answer counts its end."""
+        """Count an export that begins, because each key may have only a few; ``end_export`` counts its end."""
         if self._exports[grant.id] >= self._most_exports:
             DENIED.labels("exports").inc()
             resp.set_header("Retry-After", "1")
@@ -151,7 +151,7 @@ class Access:
         return self._keys.find(text)
 
     def _refuse(self, req: Request, resp: Response) -> None:
-        """Tell how to do better; or not to try again so soon, if it was tried often."""
+        """Answer with a challenge, or with a pause if the address has sent many wrong keys."""
         # A page's own requests must not make the browser ask for a password.
         by_script = req.get_header("Sec-Fetch-Dest", default="document") == "empty"
         if req.get_header("Authorization") is None and not req.get_param("ticket"):
@@ -175,16 +175,16 @@ class Access:
 
 
 class Ticket:
-    """POST /ticket: something short-lived to open /event/stream with, for those who cannot send a header."""
+    """POST /ticket: a short-lived ticket that opens /event/stream, for clients that cannot send a header."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Make one."""
+        """Answer with a new ticket."""
         resp.set_header("Cache-Control", "no-store")
         resp.data = orjson.dumps({"ticket": make_ticket(req.context.grant), "expiresIn": LIFETIME})
 
 
 def needed(req: Request, resource: object) -> Right | None:
-    """Give the right that a request needs; PUBLIC where nothing is shown, or the method does not exist."""
+    """Give the right that a request needs; PUBLIC if it needs none, or the route has no such method."""
     method = "GET" if req.method == "HEAD" else req.method
     methods = ROUTES.get(req.uri_template or "", {})
     if method in methods:
@@ -194,9 +194,9 @@ def needed(req: Request, resource: object) -> Right | None:
 
 
 def visible(req: Request, node: ast.Node | None = None) -> Compiled:
-    """Compile a query, together with what the key of this request may see; None is the query for every event.
+    """Compile a query together with the restriction of the request's key; None is the query for every event.
 
-    The restriction takes its "now" from the clock, never from what the client sends.
+    The "now" of the restriction is the clock's, never a time that the client sends.
     """
     return compile_query(within(req, node))
 
@@ -215,7 +215,7 @@ async def compile_text(req: Request, text: str, *, now: int, tz: str) -> Compile
 
 
 def within(req: Request, node: ast.Node | None) -> ast.Node | None:
-    """Add what the key of this request may see to a tree that something else than a search is done with."""
+    """Add the restriction of the request's key to a tree, for an operation that is not a search."""
     restriction = req.context.grant.restriction.node(round(time.time() * 1000))
     parts = [part for part in (node, restriction) if part is not None]
     return ast.conjunction(parts) if parts else None
@@ -249,17 +249,17 @@ def _is_export(req: Request) -> bool:
 
 
 def _is_here(req: Request) -> bool:
-    """Tell whether the client is on this machine, as far as a trusted proxy tells."""
+    """Tell whether the client is on this machine; a trusted proxy says where the client is."""
     client = (req.scope.get("client") or ("",))[0]
     return not client or client.startswith("127.") or client in {"::1", "::ffff:127.0.0.1"}
 
 
 def _nothing() -> None:
-    """End nothing."""
+    """Do nothing at the end of an answer."""
 
 
 def _network(address: str) -> str:
-    """Give the address; of IPv6 the part that one customer of a provider has."""
+    """Give an IPv4 address as it is; of an IPv6 address, give the network of 64 bits, which is one customer's."""
     if ":" not in address:
         return address
     try:
@@ -269,7 +269,7 @@ def _network(address: str) -> str:
 
 
 class _UnderWay:
-    """The body of an answer that is being sent; it is broken off when its key is taken back."""
+    """The body of an answer that is being sent. It is cancelled if its key is revoked."""
 
     def __init__(self, stream: Any, keys: Keys, grant: Grant, on_end: Callable[[], None]) -> None:
         self._stream, self._keys, self._grant, self._on_end = stream, keys, grant, on_end

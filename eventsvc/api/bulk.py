@@ -1,4 +1,4 @@
-"""The events of a request: how they are to be taken, which are read, and which are refused."""
+"""The events of a bulk request: the options of the request, the events read, and the events refused."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from eventsvc.settings import Settings
 
 _FAULTS_PER_EVENT = 5
-_REPORTED_WHEN_PARTIAL = 10_000  # lines; the answer must not outgrow memory either
+_REPORTED_WHEN_PARTIAL = 10_000  # lines, so that the answer fits into memory
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the request asks for beside storing.
+    """The options of a request that stores events.
 
     Attributes:
-        partial: store the good events though others are bad, and answer 200.
-        sanitize: change what would be refused for its characters or length.
-        dry_run: check, store nothing.
-        prefer: what to answer: "representation", "minimal", or "" for what is usual.
-        key: hash of the Idempotency-Key, and of who sent it.
-        gate: what the API key does to each event, if anything.
+        partial: store the good events even if others are bad, and answer 200.
+        sanitize: change events that would be refused for their characters or lengths.
+        dry_run: check the events, but store nothing.
+        prefer: the form of the answer: "representation", "minimal", or "" for the usual form.
+        key: the hash of the Idempotency-Key and of its sender.
+        gate: applies the API key to each event; None if the key changes and refuses nothing.
     """
 
     partial: bool = False
@@ -45,13 +45,13 @@ class Wishes:
 
     @property
     def variant(self) -> bytes:
-        """What decides, beside the body, what is stored: another one is another request under an Idempotency-Key."""
+        """The options that decide, with the body, what is stored. They belong to the fingerprint of the request."""
         sanitize = b"" if self.sanitize == self.partial else b"sanitize" if self.sanitize else b"exactly"
         return (b"partial" if self.partial else b"") + sanitize
 
 
 class Refusals:
-    """The events of one request that were refused, and why."""
+    """The refused events of one request, with their faults."""
 
     def __init__(self, *, partial: bool) -> None:
         self._reported = _REPORTED_WHEN_PARTIAL if partial else limits.FAULTS
@@ -59,14 +59,14 @@ class Refusals:
         self.faults: list[Fault] = []
 
     def add(self, number: int, exc: Forbidden | InvalidBody | InvalidEvents) -> None:
-        """Note the event with this number, from 1."""
+        """Add the refused event with this number, from 1."""
         self.count += 1
         if self.count <= self._reported:
             faults = exc.faults if isinstance(exc, InvalidEvents) else (Fault("", str(exc)),)
             self.faults += [Fault(one.pointer, one.detail, number) for one in faults[:_FAULTS_PER_EVENT]]
 
     def report(self) -> dict[str, Any]:
-        """Say which events were refused."""
+        """Give the part of the answer that lists the refused events."""
         errors = [{"line": fault.line, "pointer": fault.pointer, "detail": fault.detail} for fault in self.faults]
         return {"rejected": self.count, "errors": errors}
 
@@ -89,12 +89,12 @@ class BulkEvents:
         self.refusals = Refusals(partial=wishes.partial)
 
     def __iter__(self) -> Iterator[NewEvent]:
-        """Give the good ones; once one is bad, none, unless the good ones are to be stored regardless.
+        """Give the good events. After the first bad event give none, unless the request is partial.
 
         Raises:
             InvalidBody: the body cannot be read to its end.
-            BodyTooLarge: too many events, or reading them takes too long.
-            Forbidden: the API key may not store one of them.
+            BodyTooLarge: there are too many events, or reading them takes too long.
+            Forbidden: the API key may not store one of the events.
         """
         deadline = time.monotonic() + self._seconds
         for count, (number, raw) in enumerate(self._items, 1):
@@ -117,10 +117,10 @@ class BulkEvents:
                     yield new
 
     def finish(self) -> None:
-        """Refuse all if one is bad, unless the good ones are to be stored regardless."""
+        """Refuse all events if one is bad, unless the request is partial."""
         if self.refusals.count and not self._partial:
             raise InvalidEvents(tuple(self.refusals.faults), total=self.refusals.count)
 
     def fingerprint(self) -> bytes:
-        """Digest the body and what else decides what is stored."""
+        """Hash the body and the options that decide what is stored."""
         return self._body.fingerprint() + self._variant

@@ -1,4 +1,4 @@
-"""GET /event/{id}/context: what happened just before and just after an event."""
+"""GET /event/{id}/context: the events just before and just after an event."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_SAME = 8
 
 
 class ContextResource:
-    """The resource."""
+    """The resource of /event/{id}/context."""
 
     types = (falcon.MEDIA_JSON,)
 
@@ -62,7 +62,7 @@ class ContextResource:
 
 
 def _shared(event: Event, name: str, subject: ast.Subject) -> ast.Node:
-    """Ask for one of the values that the event has there; if it has none, for events without any."""
+    """Build the condition that a neighbour shares a value with the event, or has no value if the event has none."""
     if isinstance(subject, ast.Name):
         return ast.Equal(subject, ast.Text(event.to_json()[subject.name]))
     values = Candidate(event).at(subject.keys)
@@ -86,7 +86,7 @@ def _value(value: Any) -> ast.Value:
 
 
 def _links(req: Request, context: Context, given: Mapping[str, str], before: int, after: int) -> str:
-    """Lead from the outermost events further out, by as many as were asked for on that side."""
+    """Write links from the outermost events to further neighbours."""
     found = []
     if context.more_before:
         outermost = (*context.before, context.event)[0]

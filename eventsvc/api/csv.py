@@ -1,4 +1,4 @@
-"""Events as CSV (RFC 4180), for spreadsheets: none of its cells is run as a formula."""
+"""Write events as CSV (RFC 4180) for spreadsheets, so that no cell is run as a formula."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from eventsvc.api import media
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS
 
-# SECURITY: spreadsheets take a cell that begins so for a formula, and a formula may call programs and send data away.
-# Whoever can send an event would otherwise decide what runs on the machine of whoever opens the file.
+# SECURITY: a spreadsheet takes a cell with such a beginning for a formula, and a formula may run programs and send data
+# away. So a sender of events could run code on the machine of a person who opens the file.
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (full-width: Excel reads them alike)
 
 
 class Csv:
-    """One event a row, below a row of names; ``data`` is JSON text. See ``lines.Form``."""
+    """Writes one event a row, below a row of names; ``data`` is JSON text. See ``ndjson.Form``."""
 
     content_type = f"{media.CSV}; charset=utf-8; header=present"
 
@@ -42,7 +42,7 @@ class Csv:
 
 
 def defuse(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would take for a formula."""
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(_DANGEROUS) else text
 
 

@@ -1,6 +1,6 @@
-"""What every request meets before its resource, and every answer after it.
+"""Checks and changes for every request and every answer.
 
-The form of the URL, proxies in front, pages of other origins (CORS), and HEAD where there is GET.
+They concern the form of the URL, proxies in front of the service, pages of other origins (CORS), and HEAD.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _READ_HEADERS = (
 
 
 class Edge:
-    """Middleware."""
+    """Middleware for URLs, proxies, types and origins."""
 
     def __init__(self, settings: Settings) -> None:
         self._origins = set(_split(settings.cors_origins))
         self._proxies = _read_networks(settings.trusted_proxies)
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Refuse a URL that is not UTF-8, forgive a slash too many, and hear what a proxy says."""
+        """Refuse a URL that is not UTF-8, remove an extra slash, and read the headers of a trusted proxy."""
         _check_text(req.scope["query_string"])
         _check_text(req.scope.get("raw_path", b""))
         if req.path.startswith("//"):  # the base URL of the client ends in a slash
@@ -54,20 +54,20 @@ class Edge:
             self._hear_proxy(req)
 
     async def process_resource(self, req: Request, _resp: Response, resource: object, _params: object) -> None:
-        """Refuse to read in a type that the resource cannot give; a write is more than its answer."""
+        """Refuse a read whose Accept allows no type of the resource. A write is never refused for its answer's type."""
         types = getattr(resource, "types", None)
         if types and req.method not in {"POST", "OPTIONS", "DELETE"}:
             choose_type(req, types)
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
-        """Lead links through the proxy, and let pages of the origins that are set read the answer."""
+        """Put the proxy's prefix into links, and let pages of the configured origins read the answer."""
         if req.scope.get("root_path"):
             _lead_back(req.scope["root_path"], resp)
         if self._origins:
             self._allow_origin(req, resp)
 
     def _hear_proxy(self, req: Request) -> None:
-        """Take prefix, scheme and client from the proxy's headers, if it is one that is trusted."""
+        """Take prefix, scheme and client from the headers of a trusted proxy."""
         client = (req.scope.get("client") or ("",))[0]
         if not self._is_trusted(client):
             return
@@ -77,7 +77,7 @@ class Edge:
         scheme = (req.get_header("X-Forwarded-Proto") or "").strip().lower()
         if scheme in {"http", "https"}:
             req.scope["scheme"] = scheme
-        # Each proxy adds the address that it saw; the last one that is not a proxy of ours is the client.
+        # Each proxy appends the address that it saw. The client is the last address that is no trusted proxy.
         hops = [hop.strip() for hop in (req.get_header("X-Forwarded-For") or "").split(",") if hop.strip()]
         for hop in reversed(hops):
             req.scope["client"] = (hop, 0)
@@ -117,7 +117,7 @@ def _read_networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Netw
 
 
 def _lead_back(prefix: str, resp: Response) -> None:
-    """Put the prefix before the path of every link in the headers; all of ours are paths."""
+    """Put the prefix before every link in the headers; all our links are paths."""
     if (location := resp.get_header("Location")) and location.startswith("/"):
         resp.set_header("Location", prefix + location)
     if link := resp.get_header("Link"):
@@ -137,7 +137,7 @@ def _check_text(raw: bytes) -> None:
 
 
 def answer_head(on_get: Responder) -> Responder:
-    """Make a responder for HEAD that does what GET does; the body is left out by the framework."""
+    """Make a responder for HEAD that runs the one of GET. The framework leaves out the body."""
 
     async def on_head(req: Request, resp: Response, **parameters: Any) -> None:
         await on_get(req, resp, **parameters)

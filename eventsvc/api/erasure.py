@@ -1,4 +1,4 @@
-"""POST /erasure, GET /erasure and GET /erasure/{id}: erase events that match a query, and see what was erased."""
+"""POST /erasure, GET /erasure and GET /erasure/{id}: erase the events that match a query, and list erasures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Erasures:
         self._pool = pool
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Erase what matches, or say what would be erased: 200 when it is done, 202 while it goes on."""
+        """Erase the matching events, or count them if dryRun. Answers 200 if it is done, 202 if it continues."""
         asked = await _read(req)
         queries, now = req.context.queries, round(time.time() * 1000)
         node = await queries.run(asked.q, lambda: within(req, queries.parse(asked.q, now=now, tz=asked.tz)))
@@ -68,7 +68,7 @@ class Erasures:
         _answer(resp, [render(one) for one in found if _may_see(req, one)])
 
     async def on_get_one(self, req: Request, resp: Response, erasure_id: str) -> None:
-        """Say how far one erasure has come."""
+        """Answer with one erasure and its progress."""
         try:
             canonical = str(UUID(erasure_id))
         except ValueError:
@@ -88,7 +88,7 @@ async def _read(req: Request) -> _Asked:
 
 
 def _may_see(req: Request, erasure: Erasure) -> bool:
-    """A key that sees a part of the log sees its own erasures: others count events outside."""
+    """Tell whether the key may see an erasure. A restricted key sees its own only: others count events outside."""
     return not req.context.grant.where or erasure.asked_by == _asker(req)
 
 
@@ -103,7 +103,7 @@ def _answer(resp: Response, value: Any) -> None:
 
 
 def render(erasure: Erasure) -> dict[str, Any]:
-    """Give the JSON form."""
+    """Give the JSON form of an erasure."""
     return {
         "id": erasure.id,
         "state": "running" if erasure.finished_at is None else "done",

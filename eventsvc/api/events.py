@@ -1,4 +1,4 @@
-"""POST /event, GET /event, QUERY /event and GET /event/{id}: thin; ingest.py and find.py do the work."""
+"""The resources of /event and /event/{id}. They pass requests on to ingest.py and find.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """The collection."""
+    """The resource of /event."""
 
     types = (media.JSON, media.NDJSON[0], media.CSV)
 
@@ -22,7 +22,7 @@ class Events:
         self._ingest, self._find = ingest, find
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Store one event, or many."""
+        """Store one or many events."""
         await self._ingest(req, resp)
 
     async def on_get(self, req: Request, resp: Response) -> None:
@@ -30,12 +30,12 @@ class Events:
         await self._find.list_events(req, resp)
 
     async def on_query(self, req: Request, resp: Response) -> None:
-        """Find events; the query is the body (RFC 10008)."""
+        """Find events by a query in the body (RFC 10008)."""
         await self._find.query_events(req, resp)
 
 
 class Event:
-    """One event."""
+    """The resource of /event/{id}."""
 
     types = (media.JSON,)
 
@@ -43,5 +43,5 @@ class Event:
         self._find = find
 
     async def on_get(self, req: Request, resp: Response, event_id: str) -> None:
-        """Show it."""
+        """Answer with one event."""
         await self._find.show_event(req, resp, event_id)

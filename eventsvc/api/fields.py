@@ -23,7 +23,7 @@ _NEWEST, _MOST = 10_000, 100_000
 
 
 class FieldsResource:
-    """The resource."""
+    """The resource of /event/fields."""
 
     types = (falcon.MEDIA_JSON,)
 
@@ -31,7 +31,7 @@ class FieldsResource:
         self._search = search
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """List the paths."""
+        """Answer with the paths."""
         given = plain_parameters(req, PARAMETERS)
         query = await read_query(req, given, round(time.time() * 1000))
         newest = whole_number(given, "newest", _NEWEST, 1, _MOST)

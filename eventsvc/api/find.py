@@ -1,4 +1,4 @@
-"""GET /event, QUERY /event and GET /event/{id}."""
+"""Answer GET /event, QUERY /event and GET /event/{id}: a page, a stream of all events, or one event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eventsvc.search.search import Answer, Provenance, Search
 
 QUERY_TYPE = "text/plain"
-# How events can be given, by the end of a file's name: as one page, or all of them in a stream.
+# The forms of an answer, by the ending of a file name. None is a page of JSON; the others are streams.
 FORMS: dict[str, Callable[[Sequence[str] | None], ndjson.Form] | None] = {
     "json": None,
     "ndjson": ndjson.Ndjson,
@@ -34,21 +34,21 @@ _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this
 
 
 class Find:
-    """Answers reads of events; the resource of /event passes its requests on."""
+    """Answers requests that read events."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
 
     async def list_events(self, req: Request, resp: Response) -> None:
-        """Answer GET /event: the events that match, a page at a time."""
+        """Answer GET /event with the matching events, as a page or a stream."""
         await self._answer(req, resp, await read_parameters(req))
 
     async def query_events(self, req: Request, resp: Response) -> None:
-        """Answer QUERY /event: the same with the query as the body, for those too long for a URL."""
+        """Answer QUERY /event, whose body is the query, because a long query does not fit into a URL."""
         await self._answer(req, resp, await read_parameters(req, await _read_query_body(req)))
 
     async def show_event(self, req: Request, resp: Response, event_id: str) -> None:
-        """Answer GET /event/{id}."""
+        """Answer GET /event/{id} with one event."""
         event = await self._search.by_id(read_id(event_id), visible(req))
         resp.context.audit = {"events": 1}
         resp.content_type = falcon.MEDIA_JSON
@@ -106,7 +106,7 @@ def read_id(text: str) -> str:
     """Read an event's id in any of a UUID's forms.
 
     Raises:
-        EventNotFound: it is no UUID, so no event has it.
+        EventNotFound: the text is not a UUID, so no event has this id.
     """
     try:
         return str(UUID(text))
@@ -115,14 +115,14 @@ def read_id(text: str) -> str:
 
 
 def describe(resp: Response, answer: Answer) -> None:
-    """Say in the headers how many events there are, what the answer was made from and how far the index is."""
+    """Set the headers of a page: the total, the stores that answered, and how far the index has come."""
     if answer.total is not None:
         resp.set_header("X-Total-Count", str(answer.total))
     describe_source(resp, answer.provenance)
 
 
 def describe_source(resp: Response, provenance: Provenance) -> None:
-    """Say in the headers what an answer was made from and how far the index is."""
+    """Set the headers that say which stores answered and how far the index has come."""
     resp.set_header("Eventsvc-Source", provenance.source)
     if provenance.reason:
         resp.set_header("Eventsvc-Reason", provenance.reason.partition(": ")[0])

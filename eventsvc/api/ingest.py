@@ -1,4 +1,4 @@
-"""POST /event: one event now, many at once."""
+"""POST /event: store one or many events."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 PARAMETERS = ("partial", "sanitize", "dryRun")
 
 _LONGEST_KEY = 255
-_AT_ONCE = 16 * 1024  # bytes of an event that is read in the event loop
+_AT_ONCE = 16 * 1024  # bytes; the event loop itself parses an event up to this size
 _SPARE = 1024 * 1024
 _NONE = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A body that has come whole; ``small`` if it is read in no time."""
+    """A complete body. A small body is parsed in no time."""
 
     file: IO[bytes]
     form: Form
@@ -55,7 +55,7 @@ class _Body:
 
 
 class Ingest:
-    """Read events from a request, store them, answer."""
+    """Reads the events of a request, stores them, and answers."""
 
     def __init__(self, writer: Writer, bulk_writer: BulkWriter, settings: Settings) -> None:
         self._writer, self._bulk_writer, self._settings = writer, bulk_writer, settings
@@ -64,13 +64,13 @@ class Ingest:
         self._spool = media.Spool(settings.spool_bytes)
 
     async def __call__(self, req: Request, resp: Response) -> None:
-        """Answer 201 with what was stored."""
+        """Answer 201 with the stored event, or with the number of stored events."""
         form = media.read_form(req)
         wishes = self._at_the_gate(req, _read_wishes(req))
         length = req.content_length
         small = length is not None and length <= self._settings.body_bytes and not form.encoding
         if form.lines or not small:
-            # The place is taken when the body is complete: a slow client holds none.
+            # The request takes its place only when the body is complete, so a slow client holds no place.
             async with self._spool.receive(req, self._settings.bulk_bytes) as body, self._bulk_writer.place():
                 await self._take_file(_Body(body, form, small=small), wishes, resp)
             return
@@ -94,7 +94,7 @@ class Ingest:
         await self._take_many(body, wishes, resp)
 
     async def _take_one(self, raw: bytes, wishes: Wishes, resp: Response) -> bool:
-        """Store one event; False, and nothing done, if there are several that follow one another."""
+        """Store one event. If several events follow one another, store nothing and return False."""
         parser = self._choose_parser(wishes)
         refusals = Refusals(partial=wishes.partial)
         try:
@@ -116,7 +116,7 @@ class Ingest:
         return True
 
     async def _parse(self, parser: Parser, raw: bytes) -> NewEvent:
-        """Read an event; a large one in a thread, one at a time, for it may hold what takes long to be read."""
+        """Parse an event. Large events are parsed in a thread, one at a time, because they may take long."""
         if len(raw) <= _AT_ONCE:
             return parser.parse(raw)
         async with self._reading:
@@ -170,7 +170,7 @@ def _is_array(raw: bytes) -> bool:
 
 
 def _holds_array(body: IO[bytes], encoding: str) -> bool:
-    """Look at the first character that is not space, and go back to the start."""
+    """Tell whether a body's first character after white space begins an array; rewind the file."""
     reader = Unpacked(body, encoding, 1024 * 1024)
     begin = b""
     while not begin and (block := reader.read(4096)):
@@ -180,14 +180,14 @@ def _holds_array(body: IO[bytes], encoding: str) -> bool:
 
 
 def _read_one(body: IO[bytes], encoding: str, limit: int) -> bytes:
-    """Read a byte more than one event may have, at most, and go back to the start."""
+    """Read up to one byte more than an event may have, and rewind the file."""
     raw = Unpacked(body, encoding, limit + _SPARE).read(limit + 1)
     body.seek(0)
     return raw.removeprefix(BOM)
 
 
 def _holds_several(raw: bytes) -> bool:
-    """Tell whether two objects follow one another: what Fluent Bit calls json_stream, or NDJSON under another name."""
+    """Tell whether a text holds several objects, as Fluent Bit's json_stream or NDJSON with another type does."""
     begin = [event for _, event in itertools.islice(split_json(io.BytesIO(raw), len(raw)), 2)]
     return [isinstance(event, bytes) and event.lstrip()[:1] == b"{" for event in begin] == [True, True]
 
@@ -215,7 +215,7 @@ def _read_flag(req: Request, name: str, *, default: bool = False) -> bool:
 
 
 def _read_preference(text: str) -> str:
-    """Read RFC 7240; what we do not know is to be ignored."""
+    """Read the preference ``return`` (RFC 7240); unknown preferences are ignored."""
     for preference in text.lower().split(","):
         name, _, value = preference.partition("=")
         if name.strip() == "return" and (value := value.partition(";")[0].strip().strip('"')) in _PREFERENCES:
@@ -227,7 +227,7 @@ _PREFERENCES = {"representation", "minimal"}
 
 
 def _read_key(text: str) -> str:
-    """Read the header with or without the quotes that the draft asks for."""
+    """Read an Idempotency-Key with or without the quotes of the draft standard."""
     key = text.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
@@ -243,7 +243,7 @@ def _key_of(wishes: Wishes, raw: bytes) -> Key | None:
 
 
 def _answer_one(resp: Response, event: Event, wishes: Wishes) -> None:
-    """201, Location, and the event as every later GET gives it."""
+    """Answer 201 with Location and with the event as every later GET gives it."""
     resp.context.audit = {"events": 1}
     resp.status = falcon.HTTP_201
     resp.set_header("Location", f"/event/{event.id}")
@@ -270,7 +270,7 @@ def _report(refusals: Refusals, parser: Parser, wishes: Wishes) -> dict[str, Any
 
 
 async def _represent(batches: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:
-    """Write the array of all events, a batch at a time."""
+    """Write a JSON array of all events, a batch at a time."""
     before = b"["
     async for batch in batches:
         yield before + orjson.dumps([event.to_json() for event in batch])[1:-1]

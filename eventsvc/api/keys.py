@@ -1,4 +1,4 @@
-"""GET and POST /key, DELETE /key/{id} and POST /key/{id}/rotation: what ``eventsvc admin keys`` does, over HTTP."""
+"""GET and POST /key, DELETE /key/{id} and POST /key/{id}/rotation: ``eventsvc admin keys`` over HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What the command calls by other names.
+# The names of options of the command, and the members of the body that they stand for.
 _NAMES = {"NAME": "name", "--right": "rights", "--default": "defaults", "--rate": "rate"}
 
 
@@ -45,7 +45,7 @@ class _Rotation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KeysResource:
-    """All keys, and one."""
+    """The resource of /key, /key/{id} and /key/{id}/rotation."""
 
     types = (media.JSON,)
 
@@ -53,11 +53,11 @@ class KeysResource:
         self._pool = pool
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """List every key there ever was, oldest first."""
+        """Answer with all keys that were ever made, oldest first."""
         await self._run(req, resp, lambda connection: [key.to_json() for key in store.list_keys(connection)])
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Make a key; its text is in this answer alone."""
+        """Make a key. Only this answer shows its text."""
         asked = await _read(req, _Wanted)
         life = read_age("expires", asked.expires) if asked.expires else None
         wanted = store.Wanted(asked.name, asked.rights, asked.where, asked.defaults, asked.rate, life)
@@ -65,12 +65,12 @@ class KeysResource:
         await self._run(req, resp, lambda connection: _show(resp, store.create(connection, wanted)))
 
     async def on_delete_one(self, req: Request, resp: Response, key_id: str) -> None:
-        """Take a key back; within 5 seconds every process refuses it."""
+        """Revoke a key. Within 5 seconds every process refuses it."""
         resp.context.audit = {"revoked": key_id}
         await self._run(req, resp, lambda connection: {"revoked": store.revoke_id(connection, key_id)})
 
     async def on_post_rotation(self, req: Request, resp: Response, key_id: str) -> None:
-        """Make a new key in the place of one; the old one stays good for a time."""
+        """Replace a key by a new key. The old key stays good for a time."""
         grace = read_age("grace", (await _read(req, _Rotation)).grace)
 
         def rotate(connection: Connection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Middleware: what happens when a worker starts and stops, and round every request."""
+"""Middleware that starts and stops the parts of the service, and measures every request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Lifespan:
-    """Start what the app uses in order, and stop it in the opposite order."""
+    """Starts the parts of the app in order, and stops them in the opposite order."""
 
     def __init__(self, *hooks: tuple[Hook, Hook]) -> None:
         self._hooks = hooks
@@ -41,25 +41,25 @@ class Lifespan:
 
 
 class Measure:
-    """Count and time every request, by route, never by URL: a URL holds query values."""
+    """Counts and times every request by route. It never uses the URL, which holds query values."""
 
     def __init__(self) -> None:
-        # PERF: finding a metric by its labels costs more than counting; there are only so many of them.
+        # PERF: finding a metric by its labels costs more than counting. The number of metrics is limited.
         self._metrics: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Remember when it began."""
+        """Record the start of the request."""
         req.context.began = time.perf_counter()
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
-        """Count it."""
+        """Count the request and its duration."""
         metrics = self._metrics.get((req.method, req.uri_template or "none", resp.status_code))
         counter, histogram = metrics or self._find(req.method, req.uri_template or "none", resp.status_code)
         counter.inc()
         histogram.observe(time.perf_counter() - req.context.began)
 
     def _find(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        # Anybody may invent methods; each would be a metric for ever.
+        # A client may invent methods, and each would be a metric for ever.
         shown = method if method in COMBINED_METHODS or method == "QUERY" else "other"
         found = (REQUESTS.labels(shown, route, status), REQUEST_SECONDS.labels(shown, route))
         if shown == method:

@@ -1,4 +1,4 @@
-"""Bytes in: content types, encodings, and limits that hold while reading, whatever Content-Length says."""
+"""Read bodies: content types, encodings, and limits that hold whatever Content-Length says."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_SMALL = 64 * 1024  # bytes of a body that says what to do
+_SMALL = 64 * 1024  # bytes of a JSON body that is not an event
 _FORM = "application/x-www-form-urlencoded"
 ENCODINGS = ("gzip", "zstd")
 CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
-# The usual names of the types that we give; the first is the one that we say.
+# The usual names of the types of answers; answers use the first name.
 NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, EVENT_STREAM: (EVENT_STREAM,), CSV: (CSV, "application/csv")}
 
-_IN_MEMORY = 256 * 1024  # bytes of a bulk's body that are kept in memory; the rest waits in a nameless file
+_IN_MEMORY = 256 * 1024  # bytes of a body; a larger body is kept in a nameless file
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What kind of body comes.
+    """The form of a body.
 
     Attributes:
         lines: one JSON object per line; else one JSON value.
@@ -53,10 +53,10 @@ _PLAIN = Form(lines=False, encoding="")
 
 
 def read_form(req: Request) -> Form:
-    """Look at Content-Type and Content-Encoding.
+    """Read Content-Type and Content-Encoding.
 
     Raises:
-        UnsupportedMediaType: we do not read this.
+        UnsupportedMediaType: the service does not read this form.
     """
     content_type = req.content_type
     encoding = req.get_header("Content-Encoding")
@@ -90,7 +90,7 @@ def _check_encoding(encoding: str) -> str:
 
 
 def choose_type(req: Request, types: Sequence[str]) -> str:
-    """Choose what to answer: the type of ``types`` that Accept likes best; of equals, the first.
+    """Choose the type of the answer: the one that Accept prefers; among equals, the first of ``types``.
 
     Raises:
         falcon.HTTPNotAcceptable: Accept allows none of them.
@@ -108,7 +108,7 @@ def choose_type(req: Request, types: Sequence[str]) -> str:
 
 
 def _quality(media_type: str, wanted: list[tuple[str, dict[str, str]]]) -> tuple[float, int]:
-    """Give the weight of a type (RFC 9110 12.5.1), that of the most exact range that covers it; then how exact."""
+    """Give a type's weight in Accept (RFC 9110 12.5.1), from the most exact range, and how exact the range is."""
     main = media_type.partition("/")[0]
     for rank, names in enumerate((NAMES.get(media_type, (media_type,)), (f"{main}/*",), ("*/*",))):
         for name, parameters in wanted:
@@ -128,7 +128,8 @@ async def read_small(req: Request, limit: int) -> bytes:
     """Read a body whose Content-Length is known into memory.
 
     Raises:
-        BodyTooLarge: beyond the limit.
+        BodyTooLarge: the body is larger than the limit.
+        InvalidBody: the client went away before the end of the body.
     """
     length = _check_length(req, limit)
     raw = await req.stream.readall()
@@ -142,14 +143,14 @@ async def read_json(req: Request, kind: type[T], *, how: str, shape: str) -> T:
 
     Args:
         req: the request.
-        kind: what the body must be.
-        how: what to add to "send application/json" when the body is something else.
-        shape: what to say before the reason when the body is not of this kind.
+        kind: the type of the body.
+        how: is added to "send application/json" in the error for another Content-Type.
+        shape: begins the error for a body that does not fit the type.
 
     Raises:
-        UnsupportedMediaType: the body is declared to be something else than JSON.
-        BodyTooLarge: it is.
-        InvalidBody: it is not of this kind.
+        UnsupportedMediaType: Content-Type is not JSON.
+        BodyTooLarge: the body is too large.
+        InvalidBody: the body does not fit the type.
     """
     if (req.content_type or "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaType(f"send {JSON}{how}")
@@ -161,9 +162,10 @@ async def read_json(req: Request, kind: type[T], *, how: str, shape: str) -> T:
 
 
 class Spool:
-    """Room for bodies that are received whole, the larger part of each in a nameless temporary file.
+    """Receives whole bodies, mostly into nameless temporary files, within a limited room.
 
-    Only then is a transaction begun: a client that sends slowly must not hold one open, for the horizon waits for it.
+    A transaction begins only after the body is complete. A slow client must not hold a transaction open, because the
+    horizon waits for every transaction that writes.
     """
 
     def __init__(self, room: int) -> None:
@@ -171,10 +173,10 @@ class Spool:
 
     @asynccontextmanager
     async def receive(self, req: Request, limit: int) -> AsyncIterator[IO[bytes]]:
-        """Give the body as a file.
+        """Receive the body and give it as a file.
 
         Raises:
-            BodyTooLarge: beyond the limit.
+            BodyTooLarge: the body is larger than the limit.
             WriteQueueFull: other bodies fill the room, or the disk is full.
         """
         taken = 0
@@ -205,7 +207,7 @@ class Spool:
 
 
 def _check_length(req: Request, limit: int) -> int:
-    """Give the Content-Length, 0 if there is none."""
+    """Give the Content-Length, or 0 if there is none; raise BodyTooLarge if it is beyond the limit."""
     length = req.content_length or 0
     if length > limit:
         raise BodyTooLarge(f"the body is {length:,} bytes; at most {limit:,} are allowed")
@@ -216,7 +218,7 @@ async def _copy_body(req: Request, limit: int, take: Callable[[bytes], Any]) -> 
     length = _check_length(req, limit)
     size = 0
     stream = req.stream
-    watched = _Watched(stream._receive)  # noqa: SLF001  (the stream takes a client that goes away for the end)
+    watched = _Watched(stream._receive)  # noqa: SLF001  (for the stream, a client that goes away looks like the end)
     stream._receive = watched  # noqa: SLF001
     async for chunk in stream:
         size += len(chunk)
@@ -228,7 +230,7 @@ async def _copy_body(req: Request, limit: int, take: Callable[[bytes], Any]) -> 
 
 
 class _Watched:
-    """Notices whether the body really ended; without Content-Length nothing else tells."""
+    """Notices a client that goes away within the body; without Content-Length nothing else tells."""
 
     def __init__(self, receive: Callable[[], Awaitable[Any]]) -> None:
         self._receive, self.broken = receive, False

@@ -1,4 +1,4 @@
-"""Every matching event, page by page, as NDJSON or CSV: memory stays bounded, a broken stream cannot look whole."""
+"""Stream all matching events as NDJSON or CSV in bounded memory. A broken stream never looks complete."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 PAGE = 1000
-PAGE_BYTES = 1024 * 1024  # that are read and sent at a time
+PAGE_BYTES = 1024 * 1024  # bytes read and sent at a time
 
 
 class Form(Protocol):
-    """How events are written, some at a time."""
+    """A form of a stream of events, such as NDJSON or CSV."""
 
     content_type: str
 
     def begin(self) -> bytes:
-        """Write what stands before the first event."""
+        """Write the beginning, before the first event."""
 
     def write(self, events: Sequence[Event]) -> bytes:
         """Write events."""
 
     def end(self, count: int) -> bytes:
-        """Write the trailer that says how many events there were."""
+        """Write the trailer with the number of events."""
 
     def break_off(self, problem: dict[str, Any]) -> bytes:
-        """Write that something went wrong on the way."""
+        """Write the error that ends the stream too early."""
 
 
 class Ndjson:
-    """One event a line."""
+    """Writes one event a line."""
 
     content_type = "application/x-ndjson"
 
@@ -73,7 +73,7 @@ class Ndjson:
 
 
 class Lines:
-    """The body of an answer: an async iterator of whole lines, many at a time.
+    """The body of an answer: an async iterator of chunks, each of whole lines.
 
     Falcon calls ``close`` when the answer has been sent, or when its client has gone away and the request is
     cancelled.
@@ -89,14 +89,14 @@ class Lines:
         return await anext(self._chunks)
 
     async def close(self) -> None:
-        """Stop the work."""
+        """Stop reading."""
         await self._chunks.aclose()
 
 
 async def _chunks(
     search: Search, reading: Reading, answer: Answer, most: int | None, form: Form
 ) -> AsyncGenerator[bytes, None]:
-    # Nothing that comes while we stream: read oldest first, a busy log would never end.
+    # Leave out events that come while we stream: oldest first, the stream of a busy log would never end.
     moment = answer.provenance.moment
     upto = moment.drawn if moment is not None else None
     count = 0
@@ -107,7 +107,7 @@ async def _chunks(
             chunk = form.write(answer.events) if answer.events else b""
             count += len(answer.events)
             end = answer.end
-            del answer  # a page less in memory while the client takes its time
+            del answer  # so that the page is not in memory while a slow client reads
             if chunk:
                 yield chunk
             if end is None or count == most:
@@ -124,7 +124,7 @@ async def _chunks(
 
 
 def one_line(text: bytes) -> bytes:
-    """Escape what many programs take for the end of a line though it stands within a JSON string."""
+    """Escape characters within JSON strings that many programs take for the end of a line."""
     for raw, escaped in _LINE_ENDS:
         if raw in text:
             text = text.replace(raw, escaped)
@@ -140,6 +140,11 @@ def _following(reading: Reading, end: Position, upto: int | None, most: int | No
 
 
 def describe_error(exc: EventsvcError, root: str) -> dict[str, Any]:
-    """Give the problem that this error would have been before the answer began; ``root`` is the proxy's prefix."""
+    """Write an error as the problem that the client would get if the answer had not begun.
+
+    Args:
+        exc: the error.
+        root: the prefix of a proxy.
+    """
     problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
     return {"type": root + problem.type, "title": problem.title, "status": problem.status, "detail": exc.public}

@@ -1,6 +1,6 @@
-"""GET /openapi.json and GET /docs: the API describes itself, from the tables and types that validate.
+"""GET /openapi.json and GET /docs: a description of the API, made from the tables that also validate requests.
 
-OpenAPI 3.1 has no word for the method QUERY (RFC 10008); the description of GET /event tells of it.
+OpenAPI 3.1 does not know the method QUERY (RFC 10008), so the description of GET /event mentions it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Op:
     """One method of one route.
 
     Attributes:
-        name: unique among all, for generated clients.
-        summary: what it does, one sentence.
-        answers: status → (what it means, media type → name of the schema, or "" for any text).
-        parameters: of the query.
-        headers: of a good answer.
-        body: media type → name of the schema.
+        name: a unique name for generated clients.
+        summary: one sentence about the operation.
+        answers: for each status, its meaning, and for each media type the name of the schema ("" for any text).
+        parameters: the names of the query parameters.
+        headers: the names of the headers of a good answer.
+        body: for each media type of the body, the name of the schema.
     """
 
     name: str
@@ -142,7 +142,7 @@ OPERATIONS: dict[tuple[str, str], Op] = {
 
 
 def build() -> Json:
-    """Put the description together."""
+    """Build the description."""
     paths: Json = {}
     for (route, method), op in OPERATIONS.items():
         paths.setdefault(route, {})[method.lower()] = _operation(route, method, op)
@@ -230,7 +230,7 @@ def _problem() -> Json:
 
 
 class OpenApi:
-    """Both resources; the description is made when it is asked for first."""
+    """The resources of /openapi.json and /docs. The description is built at the first request."""
 
     @cached_property
     def _document(self) -> Json:
@@ -245,13 +245,13 @@ class OpenApi:
         return render_html(self._document)
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """Answer the description."""
+        """Answer with the description in JSON."""
         resp.content_type = falcon.MEDIA_JSON
         resp.set_header("Cache-Control", "no-cache")
         resp.data = self._json
 
     async def on_get_docs(self, _req: Request, resp: Response) -> None:
-        """Answer the same as a page that needs nothing else."""
+        """Answer with the description as one page of HTML."""
         resp.content_type = falcon.MEDIA_HTML
         resp.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
         resp.text = self._html

@@ -1,4 +1,4 @@
-"""The pieces that /openapi.json is put together from: parameters, headers and schemas, made from what validates."""
+"""The parameters, headers and schemas of /openapi.json, made from the tables that also validate requests."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limi
 
 
 def number(least: int, most: int, default: int) -> Json:
-    """A whole number between two bounds."""
+    """Give the schema of a whole number between two bounds."""
     return {"type": "integer", "minimum": least, "maximum": most, "default": default}
 
 
 def word(*options: str) -> Json:
-    """One of some words; the first is the default."""
+    """Give the schema of a choice of words; the first is the default."""
     return {"type": "string", "enum": list(options), "default": options[0]}
 
 
-# What each query parameter is: a sentence, and its schema. Which route has which says the route's own module.
+# A sentence about each query parameter, and its schema. The module of a route lists the parameters of the route.
 PARAMETERS: dict[str, tuple[str, Json]] = {
     "q": ("a query; without it, every event", {"type": "string", "examples": [QUERY]}),
     "tz": ("time zone of dates in q, and of days", {"type": "string", "default": "UTC", "examples": ["Europe/Berlin"]}),

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE = 3.0  # seconds; a balancer asks again soon
+_PATIENCE = 3.0  # seconds; a load balancer soon asks again
 
 
 class Healthz:
-    """The process answers: nothing else is looked at, so that a dead database does not get workers killed."""
+    """The resource of /healthz. It checks nothing but the process: a dead database is no reason to restart workers."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """Answer 200."""
@@ -33,14 +33,14 @@ class Healthz:
 
 
 class Readyz:
-    """Whether events can be stored. The index is reported, not demanded: searches do without it."""
+    """The resource of /readyz: events can be stored. The index is reported only, because searches work without it."""
 
     def __init__(self, pool: Pool, index: Hits | None, *, alias: str) -> None:
         self._pool, self._index, self._alias = pool, index, alias
         self._logged = ""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """Answer 200 when a write would succeed, else 503, with one word on each server."""
+        """Answer 200 if a write would succeed, else 503, with the state of each server."""
         log, index = await asyncio.gather(self._ask_log(), self._ask_index())
         resp.media = {"status": "ready" if log == "ok" else "not ready", "log": log, "index": index}
         resp.status = falcon.HTTP_200 if log == "ok" else falcon.HTTP_503
@@ -63,7 +63,7 @@ class Readyz:
         return "ok"
 
     def _tell(self, exc: EventsvcError) -> str:
-        """Log the details, once for as long as they stay the same, and give what everybody may see."""
+        """Log an error, but not twice in a row; return its public text."""
         if self._logged != str(exc):
             self._logged = str(exc)
             _log.warning("not ready", reason=self._logged)
@@ -71,7 +71,7 @@ class Readyz:
 
 
 class Metrics:
-    """Counters and gauges of all workers."""
+    """The resource of /metrics: counters and gauges of all workers."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """Answer in Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""GET / and GET /page/{name}: the page, as bundled into eventsvc/page/dist; it uses the public API only."""
+"""GET / and GET /page/{name}: the web page, bundled in eventsvc/page/dist, which uses the public API only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent.parent / "page" / "dist"
 INDEX = "index.html"
 
-# SECURITY: events hold text of strangers. Should a piece of it ever become markup, no script and no style in it runs,
-# and nothing can be sent anywhere but to this service.
+# SECURITY: events hold texts of strangers. If such a text ever became markup, the policy would keep its scripts and
+# styles from running, and nothing could be sent to another place than this service.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,7 +40,7 @@ class _File:
 
 
 class PageFiles:
-    """Both resources: ``/`` is the page itself, ``/page/{name}`` what it loads."""
+    """The resources of ``/``, the page, and of ``/page/{name}``, the files that the page loads."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._files = {path.name: _read(path) for path in folder.iterdir()}
@@ -51,8 +51,8 @@ class PageFiles:
         app.add_route("/page/{name}", self)
 
     async def on_get_page(self, req: Request, resp: Response) -> None:
-        """Answer the page."""
-        # A new version names other files, so this answer is asked for again each time.
+        """Answer with the page."""
+        # A new version of the page names other files, so browsers must check each time.
         resp.set_header("Cache-Control", "no-cache")
         resp.set_header("Content-Security-Policy", POLICY)
         resp.set_header("Referrer-Policy", "no-referrer")
@@ -60,10 +60,10 @@ class PageFiles:
         _send(req, resp, self._files[INDEX])
 
     async def on_get(self, req: Request, resp: Response, name: str) -> None:
-        """Answer a file of the page."""
+        """Answer with a file of the page."""
         if name not in self._files or name == INDEX:
             raise falcon.HTTPNotFound
-        # What has no hash in its name may change with the next version.
+        # A file without a hash in its name may change with the next version.
         resp.set_header("Cache-Control", _FOR_EVER if "-" in name else "no-cache")
         _send(req, resp, self._files[name])
 

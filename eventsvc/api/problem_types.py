@@ -1,4 +1,4 @@
-"""Every kind of problem: its status, its title, and what to do about it. docs/problems.md says the same."""
+"""All kinds of problems: status, title and advice. docs/problems.md is generated from this file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Problem:
     Attributes:
         slug: the last part of its type URL, and its heading in docs/problems.md.
         title: the same text for every occurrence.
-        advice: what it means and what to do.
-        retry_after: seconds; 0 when sending the same again would not help.
+        advice: what the problem means, and what to do.
+        retry_after: seconds until another try; 0 if the same request would fail again.
     """
 
     slug: str
@@ -28,7 +28,7 @@ class Problem:
 
     @property
     def type(self) -> str:
-        """A URL that leads to its section."""
+        """The URL of the problem's section at /problems."""
         return f"{PAGE}#{self.slug}"
 
 
@@ -55,7 +55,7 @@ _TOO_MANY = Problem(
     " `RateLimit` says how many more requests are allowed at once.",
 )
 
-# By exception; the nearest of its classes counts.
+# The problem of each exception; the nearest base class in this table counts.
 PROBLEMS: dict[type[Exception], Problem] = {
     errors.QueryError: Problem(
         "invalid-query",
@@ -219,7 +219,7 @@ INTERNAL = Problem(
     "This is a fault of the service, not of the request. Its own log has the cause.",
 )
 
-# What the framework finds out by itself, by status.
+# The problems of errors that the framework raises, by status.
 BY_STATUS: dict[int, Problem] = {
     problem.status: problem
     for problem in (
@@ -264,7 +264,7 @@ BY_STATUS: dict[int, Problem] = {
 
 
 def all_problems() -> list[Problem]:
-    """List every kind, by status and slug."""
+    """List all kinds of problems by status and slug."""
     return sorted({*PROBLEMS.values(), *BY_STATUS.values(), INTERNAL}, key=lambda one: (one.status, one.slug))
 
 

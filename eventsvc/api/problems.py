@@ -1,4 +1,4 @@
-"""Exception → RFC 9457 problem: the only map from errors to status codes."""
+"""Answer every exception with a problem (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCS = PAGE
 
 
 def install(app: App[Request, Response]) -> None:
-    """Make every error of this app an RFC 9457 problem."""
+    """Make the app answer every error with a problem (RFC 9457)."""
     app.add_error_handler(Exception, _handle_unexpected)
     app.add_error_handler(errors.EventsvcError, _handle_ours)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
@@ -34,10 +34,10 @@ def install(app: App[Request, Response]) -> None:
 
 
 class _Page:
-    """GET /problems: where the type of every problem leads."""
+    """The resource of /problems, to which the type of every problem points."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """Answer docs/problems.md as a page that needs nothing else."""
+        """Answer with the text of docs/problems.md as one page of HTML."""
         resp.content_type = falcon.MEDIA_HTML
         resp.text = _render_page()
 
@@ -72,7 +72,7 @@ async def _handle_falcon(req: Request, resp: Response, exc: falcon.HTTPError, _p
 
 
 def _unlisted(exc: falcon.HTTPError) -> Problem:
-    """Make a problem of a status that has no section of its own."""
+    """Find or make the problem of a status that is not in BY_STATUS."""
     for problem in all_problems():
         if problem.status == exc.status_code:
             return problem
@@ -86,7 +86,7 @@ async def _handle_unexpected(req: Request, resp: Response, exc: Exception, _para
 
 
 def identify(req: Request, resp: Response) -> str:
-    """Give the request a name by which our own log can be searched: that of a proxy before us, or a new one."""
+    """Give the request an id for our own log: the id that a proxy has sent, or a new one."""
     given = req.get_header("X-Request-Id") or ""
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     resp.set_header("X-Request-Id", request_id)

@@ -1,4 +1,4 @@
-"""GET /query: what a query means, and what each store is asked."""
+"""GET /query: explain a query, and show the queries for both stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARAMETERS = ("q", "tz", "paths")
 
 
 class Query:
-    """The resource."""
+    """The resource of /query."""
 
     types = (falcon.MEDIA_JSON,)
 
@@ -32,7 +32,7 @@ class Query:
         self._queries, self._search = queries, search
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Explain q."""
+        """Answer with the explanation of q."""
         given = plain_parameters(req, PARAMETERS)
         text, tz, now = given.get("q", ""), given.get("tz", "UTC"), round(time.time() * 1000)
         queries = self._queries
@@ -59,9 +59,9 @@ def _digits(number: Any) -> orjson.Fragment:
 
 
 def explain(node: ast.Node, *, now: int, tz: str) -> dict[str, Any]:
-    """Everything there is to say about a query; times are resolved, as seen at ``now`` in the zone ``tz``.
+    """Explain a query; times are resolved at ``now`` in the zone ``tz``.
 
-    ``elasticsearch`` is null if no query on the index has exactly this meaning: it runs in PostgreSQL then.
+    ``elasticsearch`` is null if no query on the index has exactly this meaning. The search then runs in PostgreSQL.
     """
     text, parameters = to_sql(node)
     return {
@@ -75,7 +75,7 @@ def explain(node: ast.Node, *, now: int, tz: str) -> dict[str, Any]:
 
 
 def tree(node: ast.Node) -> dict[str, Any]:  # noqa: PLR0911  (one for each node)
-    """The AST as JSON."""
+    """Write the AST as JSON."""
     match node:
         case ast.And(operands):
             return {"and": [tree(operand) for operand in operands]}

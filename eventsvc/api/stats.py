@@ -36,7 +36,7 @@ TIMES = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TIME
 
 
 class StatsResource:
-    """The resource."""
+    """The resource of /event/stats."""
 
     types = (falcon.MEDIA_JSON,)
 
@@ -44,7 +44,7 @@ class StatsResource:
         self._stats = stats
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Count."""
+        """Answer with the counts."""
         given = plain_parameters(req, PARAMETERS)
         query = await read_query(req, given, round(time.time() * 1000))
         named = "".join(given.get(name, "") for name in ("by", "distinct", "numbers"))
@@ -104,7 +104,7 @@ def _read_percentiles(given: Mapping[str, str]) -> dict[str, float]:
 
 
 def _render(counts: Counts, wanted: Wanted, names: list[str]) -> dict[str, Any]:
-    """Give the JSON form; buckets without events are left out."""
+    """Give the JSON form of counts; buckets without events are left out."""
     result: dict[str, Any] = {"count": counts.total}
     if wanted.interval:
         if len(counts.buckets) > MOST_BUCKETS:

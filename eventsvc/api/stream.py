@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PARAMETERS = ("q", "tz", "lastEventId", "ticket")
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = 15.0  # seconds without an event
-GRACE = 10.0  # seconds for a slow client to take the message that it is cut off
-_RETRY = 2000  # ms until a client comes back
+GRACE = 10.0  # seconds in which a slow client may read the message that its stream ends
+_RETRY = 2000  # ms until a client connects again
 _CATCH_UP = 500  # events at a time
 _AT_ONCE = 256 * 1024  # characters of text at a time
 
@@ -45,16 +45,16 @@ def render(event: Event) -> bytes:
 
 
 def make_token(seq: int) -> bytes:
-    """Write a position in the log as an event id: opaque, so that nobody reads gaps between seqs as losses."""
+    """Write a seq as an event id. The id is opaque, so that nobody takes gaps between seqs for losses."""
     content = _TOKEN.pack(_VERSION, seq)
     return urlsafe_b64encode(content + _digest(content))
 
 
 def read_token(text: str) -> int:
-    """Read what ``make_token`` wrote.
+    """Read an id that ``make_token`` wrote.
 
     Raises:
-        InvalidParameter: it did not.
+        InvalidParameter: the text is not such an id.
     """
     try:
         raw = urlsafe_b64decode(text.encode("ascii"))
@@ -72,7 +72,7 @@ def _digest(content: bytes) -> bytes:
 
 
 class Stream:
-    """The resource."""
+    """The resource of /event/stream."""
 
     types = (MEDIA_TYPE,)
 
@@ -81,7 +81,7 @@ class Stream:
         self._heartbeat, self._grace = heartbeat, grace
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Send events as they are stored, and first those that came since Last-Event-ID."""
+        """Send the events since Last-Event-ID, then new events as they are stored."""
         given = plain_parameters(req, PARAMETERS)
         query = await read_query(req, given, round(time.time() * 1000))
         token = req.get_header("Last-Event-ID") or given.get("lastEventId")
@@ -90,7 +90,7 @@ class Stream:
             raise InvalidParameter("Last-Event-ID", "it is from another log: start again without it")
         await self._live.follow()
         resp.content_type = MEDIA_TYPE
-        req.scope.setdefault("state", {})["endless"] = True  # a client that ends its side has gone away
+        req.scope.setdefault("state", {})["endless"] = True  # a client that closes its sending side has gone away
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
         root = req.scope.get("root_path", "")
@@ -99,9 +99,9 @@ class Stream:
 
 
 class Sender:
-    """The body of one client's answer; the log must be followed already.
+    """The body of one client's answer. ``Live.follow`` must have been called before.
 
-    Falcon calls ``close`` when the client has gone away, or when there is nothing more to send.
+    Falcon calls ``close`` when the client has gone away, or when the stream has ended.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Sender:
         return await anext(self._steps)
 
     async def close(self) -> None:
-        """Stop listening, and following the log if nobody else does."""
+        """Remove the listener, and undo ``Live.follow``."""
         await self._steps.aclose()
         if self._cut is not None:
             self._cut.cancel()
@@ -141,7 +141,7 @@ class Sender:
         await self._live.unfollow()
 
     async def _send(self) -> AsyncGenerator[bytes, None]:
-        # The id comes before any event: a client that is cut off at once loses nothing either.
+        # Send an id before any event, so that a client whose connection breaks at once loses nothing.
         yield b"retry: %d\nid: %s\n\n" % (_RETRY, make_token(self._position))
         try:
             while self._listener is None and not self._live.closing:
@@ -157,7 +157,7 @@ class Sender:
             yield _message(_CUT_OFF | {"detail": self._listener.lost if self._listener is not None else BROKEN})
 
     async def _catch_up(self) -> bytes:
-        """Give what came while the client was away; start listening once there is nothing left of that."""
+        """Give missed events. Once there are none left, register the listener."""
         while (listener := self._live.listen(self._topic, self._position)) is None:
             if not await self._live.reach(self._position, self._heartbeat):
                 return self._beat(self._position)
@@ -168,7 +168,7 @@ class Sender:
         return b": live\n\n"
 
     async def _missed(self, upto: int) -> bytes:
-        """Give some of the events up to a seq below which nothing can appear any more."""
+        """Read some of the missed events up to a seq, which must not be beyond the horizon."""
         span = await self._reader.span(self._query.log, after=self._position, upto=upto, limit=_CATCH_UP, size=_AT_ONCE)
         self._position = span.reached
         return b"".join(map(render, span.events)) or self._beat(self._position)
@@ -177,11 +177,11 @@ class Sender:
         return await listener.take(self._heartbeat) or self._beat(listener.position)
 
     def _beat(self, position: int) -> bytes:
-        """A sign of life that is no event, but moves the client's Last-Event-ID on."""
+        """Write a heartbeat, which is no event but advances the client's Last-Event-ID."""
         return b": heartbeat\nid: %s\n\n" % make_token(position)
 
     def _cut_off(self) -> None:
-        """Give the client some time to take the message, then end the connection."""
+        """End the connection after some time, in which the client may read the last message."""
         if self._task is not None:
             self._cut = asyncio.get_running_loop().call_later(self._grace, self._task.cancel)
 

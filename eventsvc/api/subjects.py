@@ -1,4 +1,4 @@
-"""Fields and places in data, named in a parameter: ``email``, ``data.level``, ``data.'user id'``; several by commas."""
+"""Read a parameter that names fields and paths in data: ``email,data.level,data.'user id'``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _TEXTS = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEX
 
 
 def read_subjects(given: Mapping[str, str], parameter: str, *, most: int) -> dict[str, ast.Subject]:
-    """Read the subjects that a parameter names, by their names.
+    """Read the fields and paths that a parameter names, by their names.
 
     Raises:
-        InvalidParameter: one is neither a text field nor a place in data, or there are too many.
+        InvalidParameter: a name is neither a text field nor a path in data, or there are too many names.
     """
     names = [name.strip() for name in _NAMES.findall(given.get(parameter, ""))]
     found = {name: _read(name, parameter) for name in names if name}
@@ -28,10 +28,10 @@ def read_subjects(given: Mapping[str, str], parameter: str, *, most: int) -> dic
 
 
 def read_paths(given: Mapping[str, str], parameter: str, *, most: int) -> dict[str, ast.Path]:
-    """Read the places in data that a parameter names.
+    """Read the paths in data that a parameter names.
 
     Raises:
-        InvalidParameter: one is not in data, or there are too many.
+        InvalidParameter: a name is not a path in data, or there are too many names.
     """
     paths: dict[str, ast.Path] = {}
     for name, subject in read_subjects(given, parameter, most=most).items():

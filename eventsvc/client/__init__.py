@@ -1,4 +1,4 @@
-"""For programs that send events: a logging handler that never blocks, raises or stores twice."""
+"""A logging handler for programs that send events. It never blocks, never raises, and never stores an event twice."""
 
 from eventsvc.client.handler import EventHandler
 

@@ -1,4 +1,4 @@
-"""The sending half of the client: a thread, a bounded queue, and requests that are tried until they are answered."""
+"""The sending half of the client: a bounded queue, and a thread that repeats each request until it is answered."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import urllib3
 
 _NDJSON = "application/x-ndjson"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between tries
-_LAST_MOMENT = 0.2  # seconds; a request that hangs is left behind
+_LAST_MOMENT = 0.2  # seconds to wait for the thread; a hanging request is abandoned
 _BATCH_BYTES = 1024 * 1024
 _TOO_LARGE = 413
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to send, and how.
+    """The address and the key of a service.
 
     Raises:
         ValueError: the URL or the key cannot be used.
@@ -35,7 +35,7 @@ class Endpoint:
     timeout: float
 
     def __post_init__(self) -> None:
-        """Notice here, in the program's own thread, what would fail for every request."""
+        """Check the URL and the key here, in the program's own thread, because each request would fail later."""
         try:
             parts = urllib3.util.parse_url(self.url)
         except urllib3.exceptions.LocationParseError as exc:
@@ -61,9 +61,9 @@ class Delivery:
     def __init__(self, endpoint: Endpoint, capacity: int, capacity_bytes: int, *, batch: int, interval: float) -> None:
         self._endpoint, self._batch, self._interval = endpoint, batch, interval
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
-        # SimpleQueue may be put into from a signal handler, or a __del__ that interrupts a put.
+        # SimpleQueue.put is safe in a signal handler and in a __del__ that interrupts another put.
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._taken = self._taken_bytes = 0  # written by whoever offers, under the handler's lock
+        self._taken = self._taken_bytes = 0  # written by ``offer``, under the handler's lock
         self._done = self._done_bytes = 0  # written by the sending thread
         self._hurry = threading.Event()
         self._closing = threading.Event()
@@ -75,20 +75,20 @@ class Delivery:
 
     @property
     def thread_id(self) -> int | None:
-        """The thread that sends, once it has started."""
+        """The id of the sending thread; None before it starts."""
         return self._thread.ident if self._thread else None
 
     @property
     def dropped(self) -> int:
-        """Events lost: no room, refused for good, or still waiting when the end had come."""
+        """The number of lost events: no room, refused, or still waiting at the end."""
         return self._no_room + self._refused + (self._taken - self._done if self._closing.is_set() else 0)
 
     def note_dropped(self) -> None:
-        """Count an event that could not even be offered."""
+        """Count an event that could not be encoded."""
         self._no_room += 1
 
     def offer(self, event: bytes) -> None:
-        """Take an event, or drop it when there is no room."""
+        """Queue an event, or drop it if there is no room."""
         waiting, waiting_bytes = self._taken - self._done, self._taken_bytes - self._done_bytes
         if self._closing.is_set() or waiting >= self._capacity or waiting_bytes + len(event) > self._capacity_bytes:
             self._no_room += 1
@@ -102,19 +102,19 @@ class Delivery:
         self._queue.put(event)
 
     def hurry(self) -> None:
-        """Send what waits now."""
+        """Make the thread send the waiting events now."""
         self._hurry.set()
         self._queue.put(b"")  # wakes the thread
 
     def wait(self, timeout: float) -> bool:
-        """Wait until everything taken so far was sent or given up."""
+        """Wait until all events queued so far are sent or dropped; False if the time ran out."""
         goal = self._taken
         self.hurry()
         with self._progress:
             return self._progress.wait_for(lambda: self._done >= goal, timeout)
 
     def close(self, timeout: float) -> None:
-        """Send what is left, as long as there is time; count the rest as dropped."""
+        """Send waiting events as long as there is time; the rest counts as dropped."""
         if self._closing.is_set():
             return
         self.wait(timeout)
@@ -131,7 +131,7 @@ class Delivery:
                     self._account(pool, batch)
 
     def _account(self, pool: urllib3.PoolManager, batch: list[bytes]) -> None:
-        """Deliver a batch, and count each of its events once, whatever happens: this thread ends with the program."""
+        """Deliver a batch and count each event once. An exception must not end the thread."""
         counted = self.sent + self._refused
         try:
             self._deliver(pool, batch)
@@ -144,7 +144,7 @@ class Delivery:
             self._progress.notify_all()
 
     def _collect(self) -> list[bytes]:
-        """Wait for an event, then for others until the batch is full or the interval is over."""
+        """Wait for an event, then for more events until the batch is full or the interval is over."""
         batch: list[bytes] = []
         size = 0
         deadline: float | None = None
@@ -167,7 +167,7 @@ class Delivery:
         return batch
 
     def _deliver(self, pool: urllib3.PoolManager, batch: list[bytes]) -> None:
-        """Try until the service has answered for good, or the program ends."""
+        """Send a batch again and again until the service answers, or the program ends."""
         key, body = str(uuid.uuid4()), gzip.compress(b"\n".join(batch), 1)
         pause = _FIRST_PAUSE
         while True:
@@ -191,7 +191,7 @@ class Delivery:
         if self._endpoint.api_key:
             headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
         try:
-            # partial: one bad event must not cost its neighbours.
+            # partial: one bad event must not keep the others from being stored.
             url = f"{self._endpoint.url}/event?partial=true"
             answer = pool.request("POST", url, body=body, headers=headers)
         except (urllib3.exceptions.HTTPError, OSError):
@@ -206,7 +206,7 @@ class Delivery:
         self._refused += size - stored
 
     def _warn(self, reason: str) -> None:
-        """Say it once, on stderr: through logging it might come back to us."""
+        """Print the first trouble on stderr. A log record about it might come back to this handler."""
         if not self._warned and sys.stderr is not None:
             self._warned = True
             with suppress(Exception):  # a stream that is closed
@@ -218,7 +218,7 @@ def _worth_another_try(status: int) -> bool:
 
 
 def _seconds(text: str | None) -> float:
-    """Read Retry-After; a date is rare enough to be taken for the longest pause."""
+    """Read Retry-After in seconds; a date, which is rare, counts as the longest pause."""
     if not text:
         return 0.0
     try:
@@ -228,13 +228,13 @@ def _seconds(text: str | None) -> float:
 
 
 def _stored(answer: _Answer) -> int:
-    """How many events were stored: as many as the service says, for anything else may answer 200, too."""
+    """Give the number of stored events from the answer's body, because another server may also answer 200."""
     count = _read(answer).get("count")
     return count if answer.status in {200, 201} and isinstance(count, int) else 0
 
 
 def _reason(answer: _Answer) -> str:
-    """What the service has to say: the first of the bad events, or the problem as a whole."""
+    """Give the reason in an answer: the first bad event, or the problem."""
     told = _read(answer)
     errors = told.get("errors")
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):

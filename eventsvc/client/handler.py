@@ -3,9 +3,9 @@
     handler = EventHandler("http://127.0.0.1:8000", email="ops@example.com", environment="production")
     logging.getLogger().addHandler(handler)
 
-The handler never raises into the program and never blocks it: records wait in bounded memory, a thread sends
-them in batches, and what does not fit is dropped and counted. A batch that may or may not have arrived is sent
-again under the same Idempotency-Key, so nothing is stored twice.
+The handler never raises into the program and never blocks it. Records wait in bounded memory, and a thread sends them
+in batches; records that do not fit are dropped and counted. A batch without an answer is sent again with the same
+Idempotency-Key, so no event is stored twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eventsvc import limits
 from eventsvc.client.delivery import Delivery, Endpoint
 from eventsvc.text.clean import clean_message, clean_text, clean_value, cut_middle
 
-# What every LogRecord has; anything else was given as ``extra``.
+# The attributes of every LogRecord; other attributes were given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LONGEST_TRACEBACK = 30_000  # characters
 
@@ -31,18 +31,18 @@ class EventHandler(logging.Handler):
     """A handler for the standard library's logging.
 
     Args:
-        url: where the service is, without /event.
-        email: who is responsible, for every event.
-        environment: e.g. "production", for every event.
-        component: the part of the system; the logger's name if not given.
-        level: the least that is sent.
-        api_key: sent as ``Authorization: Bearer``.
-        capacity: records that may wait; more are dropped.
-        capacity_bytes: the same in bytes of JSON.
-        batch: records in one request.
-        interval: seconds that a record waits at most for others.
+        url: the URL of the service, without /event.
+        email: the field email of every event: the person or team in charge.
+        environment: the field environment of every event, for example "production".
+        component: the field component of every event; "" for the logger's name.
+        level: the lowest level that is sent.
+        api_key: the API key.
+        capacity: how many records may wait; more are dropped.
+        capacity_bytes: how many bytes of JSON may wait.
+        batch: how many records are sent in one request.
+        interval: how many seconds a record waits for others, at most.
         timeout: seconds for one request.
-        patience: seconds that ``close``, and so the program's end, may wait for what is left.
+        patience: seconds that ``close``, and so the program's end, waits for records to be sent.
 
     Raises:
         ValueError: the URL or the key cannot be used, or a number makes no sense.
@@ -77,9 +77,9 @@ class EventHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; called by logging, with the handler's lock held."""
         if os.getpid() != self._process:
-            self._begin()  # after a fork: what waits there is the parent's to send, and its thread is not here
+            self._begin()  # after a fork: the parent sends the waiting records, and this process has no thread yet
         if record.thread == self._delivery.thread_id:
-            return  # the HTTP library's own records, while it sends ours
+            return  # a record of the HTTP library about a request of this handler
         try:
             self._delivery.offer(msgspec.json.encode(self._make_event(record)))
         except Exception:  # noqa: BLE001  (a record that cannot be written must not harm the program)
@@ -87,27 +87,27 @@ class EventHandler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Send what waits now rather than with the next batch; it does not wait for that."""
+        """Make the thread send the waiting records now; do not wait for it."""
         self._delivery.hurry()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until everything taken so far was sent or given up; tell whether that was in time."""
+        """Wait until all records taken so far are sent or dropped; False if the time ran out."""
         return self._delivery.wait(timeout)
 
     def close(self) -> None:
-        """Send what is left, as far as there is time; logging does this at the program's end."""
+        """Send the waiting records, as long as there is time. ``logging`` calls this at the program's end."""
         if os.getpid() == self._process:
             self._delivery.close(self._patience)
         super().close()
 
     @property
     def sent(self) -> int:
-        """Events stored."""
+        """The number of stored events."""
         return self._delivery.sent
 
     @property
     def dropped(self) -> int:
-        """Events lost: no room, refused by the service, or no time left at the end."""
+        """The number of lost events: no room, refused by the service, or no time left at the end."""
         return self._delivery.dropped
 
     def _begin(self) -> None:
@@ -127,7 +127,7 @@ class EventHandler(logging.Handler):
         }
 
     def _make_message(self, record: logging.LogRecord) -> str:
-        """Write the message by the formatter if there is one; traceback and stack go into data."""
+        """Write the message, by the formatter if there is one. The traceback and the stack go into data."""
         if self.formatter is None:
             return record.getMessage()
         bare = copy.copy(record)

@@ -1,1 +1,1 @@
-"""What must go goes, and what must stay stays: erasures, retention rules, holds, purging."""
+"""Erase events on request and by retention rules; holds keep events; a purge removes the last traces."""

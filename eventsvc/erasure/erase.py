@@ -1,8 +1,7 @@
-"""Erase the events that match a query: up to 10,000 in one transaction, more of them batch by batch.
+"""Erase the events that match a query: up to 10,000 events in one transaction, more events in batches.
 
-An erasure is a row of table ``erasure``. A large one goes on wherever a process takes it up: in the indexer's
-upkeep, or in the command that asked for it. A process that is killed loses nothing: each batch is one transaction
-that also notes how far the erasure has come.
+An erasure is a row of table ``erasure``. Any process can continue a large erasure: the indexer, or the command that
+requested it. A killed process loses nothing, because each batch is one transaction that also records the progress.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from eventsvc.query.to_sql import to_sql
 
 AT_ONCE = 10_000  # events in one transaction
 BATCH = 2_000
-# Searches leave out what is being erased by a list of seqs; a long list makes them slow.
+# Searches exclude events that are being erased by a list of seqs, and a long list makes searches slow.
 MOST_PENDING = 4_000
 PATIENCE = 60.0  # seconds for the indexer
-PAUSE = 0.2  # seconds between looks at whether the indexer has caught up
+PAUSE = 0.2  # seconds between checks whether the indexer has caught up
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An erasure to be.
+    """A request for an erasure.
 
     Attributes:
-        node: which events; None for all.
-        asked_by: the key or user who asks.
-        until_now: leave events alone that are stored after the erasure was asked for.
+        node: the query's tree; None for all events.
+        asked_by: the name of the key or user.
+        until_now: do not erase events that are stored after the request.
     """
 
     node: ast.Node | None
@@ -51,25 +50,25 @@ class Wanted:
 
     @property
     def text(self) -> str:
-        """The canonical query; times relative to now are resolved in it."""
+        """The canonical query, with relative times resolved."""
         return "" if self.node is None else render(self.node)
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an erasure would take: events by month, and by name of the holds that forbid it."""
+    """The events that an erasure would erase, by month, and the events that each hold keeps."""
 
     months: tuple[tuple[date, int], ...]
     held: tuple[tuple[str, int], ...]
 
     @property
     def count(self) -> int:
-        """All events that match."""
+        """The number of matching events."""
         return sum(count for _, count in self.months)
 
 
 def preview(connection: Connection, node: ast.Node | None) -> Preview:
-    """Count what an erasure would take, without erasing anything."""
+    """Count the events that an erasure would erase, without erasing any."""
     which = condition(node)
     with connection.cursor() as cursor:
         months = count_by_month(cursor, which)
@@ -88,11 +87,11 @@ def count_by_month(cursor: Any, which: Filter) -> tuple[tuple[date, int], ...]:
 
 
 def begin(connection: Connection, wanted: Wanted) -> Erasure:
-    """Erase up to 10,000 events now; of more, only record that they are to be erased.
+    """Record an erasure. Up to 10,000 events are erased at once; for more, ``go_on`` must follow.
 
     Raises:
         EventsHeld: a hold keeps some of the events; nothing was erased.
-        QueryError: the canonical query is too long to be read again when the erasure goes on.
+        QueryError: the canonical query is too long to be parsed again later.
     """
     which = condition(parse_canonical(wanted.text))
     erasure_id = str(uuid.uuid4())
@@ -122,9 +121,9 @@ def begin(connection: Connection, wanted: Wanted) -> Erasure:
 
 
 def go_on(connection: Connection, erasure: Erasure) -> Iterator[int]:
-    """Erase the rest of a large erasure, batch by batch; yields how many events each batch took.
+    """Continue a large erasure, batch by batch; yields the number of events in each batch.
 
-    An erasure without ``upto`` goes over the log twice: the second pass takes what was stored while the first ran.
+    An erasure without ``upto`` reads the log twice: the second pass erases events that arrived during the first.
     """
     which = condition(parse_canonical(erasure.query or ""))
     batches = Batches(connection, which, erasure_id=erasure.id)
@@ -137,10 +136,10 @@ def go_on(connection: Connection, erasure: Erasure) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Erases by batches, in the order of seq, what matches and no hold keeps.
+    """Erases matching events that no hold keeps, in batches, in seq order.
 
     Attributes:
-        erasure_id: notes the progress there and remembers the events' ids; None for retention.
+        erasure_id: the erasure that records the progress and the events' ids; None for retention.
     """
 
     connection: Connection
@@ -148,13 +147,13 @@ class Batches:
     erasure_id: str | None
 
     def run(self, *, after: int = 0, upto: int | None = None) -> Iterator[int]:
-        """Erase one pass over the log; yields how many events each batch took.
+        """Erase in one pass over the log; yields the number of events in each batch.
 
-        While many events of the last batches wait for the indexer, the pass waits too, and yields 0.
+        While many erased events wait for the indexer, the pass waits too, and yields 0.
 
         Args:
-            after: begin past this seq.
-            upto: end at this seq; None for the last one drawn when the pass begins.
+            after: begin after this seq.
+            upto: end at this seq; None for the last seq drawn when the pass begins.
 
         Raises:
             LogError: the indexer does not remove the documents of erased events.
@@ -168,7 +167,7 @@ class Batches:
                 return
             after = last
             yield count
-            time.sleep(time.monotonic() - began)  # half of the time belongs to the others
+            time.sleep(time.monotonic() - began)  # leave half of the time to other work
 
     def _await_indexer(self) -> Iterator[int]:
         deadline = time.monotonic() + PATIENCE
@@ -191,7 +190,7 @@ class Batches:
 
 
 def run_all(connection: Connection) -> Iterator[int]:
-    """Go on with every erasure that is not done, oldest first, unless another process does so already."""
+    """Continue all unfinished erasures, oldest first, unless another process does so already."""
     with erasures.working(connection) as alone:
         if not alone:
             return
@@ -200,7 +199,7 @@ def run_all(connection: Connection) -> Iterator[int]:
 
 
 def condition(node: ast.Node | None) -> Filter:
-    """Give the SQL of a query; None matches every event."""
+    """Compile a query to SQL; None matches every event."""
     if node is None:
         return EVERYTHING
     text, values = to_sql(node)
@@ -208,20 +207,20 @@ def condition(node: ast.Node | None) -> Filter:
 
 
 def except_held(which: Filter, holds: Iterable[Hold]) -> Filter:
-    """Leave out what the holds keep."""
+    """Exclude the events that holds keep."""
     for hold in holds:
         which &= ~condition(parse_canonical(hold.query))
     return which
 
 
 def holds_keep(cursor: Any, which: Filter) -> bool:
-    """Tell whether a hold keeps some of these events, and let nobody make a hold before the transaction ends."""
+    """Tell whether a hold keeps some of these events. Until the transaction ends, nobody can make a hold."""
     holds = erasures.read_holds(cursor, keep=True)
     return next(_count_held(cursor, which, holds), None) is not None
 
 
 def parse_canonical(text: str) -> ast.Node | None:
-    """Read a canonical query, which names no time relative to now; "" matches every event."""
+    """Parse a canonical query, which has no relative times; "" matches every event."""
     return parse(text, now=0) if text else None
 
 

@@ -1,7 +1,7 @@
-"""Remove what is left of erased events below the reach of queries, and prove that nothing is.
+"""Remove the last traces of erased events from the files of both stores, and prove that none is left.
 
-PostgreSQL keeps the rows of a deleted event until VACUUM, Elasticsearch keeps the words of a deleted document until
-its segment is merged. A purge makes both do so now.
+PostgreSQL keeps the row of a deleted event until VACUUM. Elasticsearch keeps the terms of a deleted document until its
+segment is merged. A purge makes both stores do this now.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _IDS = 10_000  # in one query
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What is left of erased events.
+    """The traces of erased events in both stores.
 
     Attributes:
-        running: erasures that are not done.
-        pending: erased events whose documents the indexer has not removed yet.
-        events: erased ids that the log still holds; an import with --include-erased brings such back on purpose.
-        documents: documents in the index of ids that the log does not hold any more.
-        deleted: by index, deleted documents whose words are still in its segments.
-        dead_rows: by table, rows that VACUUM has not removed.
+        running: the number of unfinished erasures.
+        pending: the number of erased events whose documents the indexer has not removed yet.
+        events: the number of erased ids that are in the log, which only an import with --include-erased brings back.
+        documents: the number of documents with erased ids that are not in the log.
+        deleted: for each index, the number of deleted documents whose terms are still in its segments.
+        dead_rows: for each table, the number of rows that VACUUM has not removed.
     """
 
     running: int
@@ -47,13 +47,13 @@ class Remains:
 
     @property
     def nothing(self) -> bool:
-        """Nothing of an erased event is left in either store."""
+        """Whether no trace is left in either store."""
         counts = (self.running, self.pending, self.events, self.documents)
         return not (any(counts) or self.deleted or self.dead_rows)
 
 
 def purge(connection: Connection, client: Elasticsearch | None) -> Iterator[str]:
-    """Remove everything that ``inspect`` would find; yields what is being done, a few words each time.
+    """Remove all traces that ``inspect`` would find; yields a few words about each step.
 
     Raises:
         LogError: erasures still run, the indexer does not remove documents, or a long transaction keeps dead rows.
@@ -117,7 +117,7 @@ def _vacuum(connection: Connection, table: str) -> None:
 
 def _dead_rows(connection: Connection, table: str) -> int:
     with connection.cursor() as cursor:
-        # What other sessions have deleted is in the statistics a moment later.
+        # The statistics show the deletions of other sessions only a moment later.
         cursor.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
         cursor.execute("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = %s::regclass", (table,))
         rows = cursor.fetchall()
@@ -125,7 +125,7 @@ def _dead_rows(connection: Connection, table: str) -> int:
 
 
 def inspect(connection: Connection, client: Elasticsearch | None) -> Remains:
-    """See what is left of erased events in both stores.
+    """Find the traces of erased events in both stores.
 
     Raises:
         IndexUnavailable: Elasticsearch is away.
@@ -140,7 +140,7 @@ def inspect(connection: Connection, client: Elasticsearch | None) -> Remains:
 
 
 def _split_ids(connection: Connection) -> tuple[list[str], list[str]]:
-    """Give the erased ids that the log holds, and those that it does not."""
+    """Give the erased ids that are in the log, and the erased ids that are not."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT id::text, EXISTS (SELECT 1 FROM event WHERE event.id = erased_id.id) FROM erased_id")
         rows = cursor.fetchall()

@@ -1,4 +1,4 @@
-"""Remove what the rules of retention say, save what a hold keeps."""
+"""Apply the retention rules: remove events that are too old, except events that a hold keeps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DeleteIndex = Callable[[str], None]
 
 
 def apply(connection: Connection, delete_index: DeleteIndex) -> Iterator[int]:
-    """Remove what is too old by any rule; yields how many events each batch took.
+    """Remove events that are too old by some rule; yields the number of events in each batch.
 
-    A rule for every event drops whole months; everything else goes by batches. Another process that is at it already
-    is left to it.
+    A rule for all events drops whole months first; the rest is removed in batches. If another process applies the rules
+    or continues an erasure, this function does nothing.
 
     Args:
-        connection: of the log.
-        delete_index: told the name of each index whose month was dropped.
+        connection: a connection to the log.
+        delete_index: deletes the index of a dropped month, given its name.
     """
     with erasures.working(connection) as alone:
         if not alone:
@@ -49,7 +49,7 @@ def drop_unless_held(connection: Connection, month: date) -> list[str] | None:
     """Drop a month, unless a hold keeps some of its events.
 
     Returns:
-        The names of its indexes, to be deleted by the caller; None when a hold keeps the month.
+        The names of the month's indexes, which the caller must delete; None if a hold keeps the month.
 
     Raises:
         LogError: long transactions keep the log locked.
@@ -59,7 +59,7 @@ def drop_unless_held(connection: Connection, month: date) -> list[str] | None:
 
 
 def preview(connection: Connection, rule: Rule) -> tuple[tuple[date, int], ...]:
-    """Count by month what a rule would remove now."""
+    """Count the events that a rule would remove now, by month."""
     which = except_held(_too_old(rule), erasures.list_holds(connection))
     with connection.cursor() as cursor:
         return count_by_month(cursor, which)

@@ -1,7 +1,7 @@
-"""One HTTP connection: what RFC 9110 and RFC 9112 ask for and uvicorn leaves open, and a bound on everything.
+"""One HTTP connection, with bounds on everything, and with rules of RFC 9110 and RFC 9112 that uvicorn lacks.
 
-uvicorn's class parses requests and runs the app. This one refuses what breaks the rules of HTTP or takes too much
-room or time, and always says so as a problem (RFC 9457) that quotes nothing of the request.
+uvicorn's class parses requests and runs the app. This subclass refuses requests that break the rules of HTTP or take
+too much room or time. It answers them with a problem (RFC 9457) that quotes nothing of the request.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from eventsvc.telemetry import CONNECTIONS, REFUSED
 LONGEST_LINE = 8190  # bytes of a request line
 LARGEST_HEAD = 64 * 1024  # bytes of all header fields
 MOST_FIELDS = 100
-# Bytes that the parser may take without anything coming of it; a field that never ends is among them.
+# Bytes that the parser may read without calling us, for instance within a field that never ends.
 _LARGEST_SILENCE = LARGEST_HEAD + LONGEST_LINE
-# A connection that is closed while its client still sends is reset, and the client never sees the answer.
+# A connection that is closed while the client still sends is reset, and the client never sees the answer. So we wait.
 _LINGER = 3.0  # seconds
-# The work of a request whose client has gone away may be the storing of events: it gets this long to finish.
+# A request whose client has gone away may be storing events: it gets this much time to finish.
 _AFTER_HANGUP = 3.0  # seconds
 _MOST_TURNED_AWAY = 32  # connections beyond the bound that are closed with care
 _SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and the listening sockets
@@ -40,14 +40,14 @@ _HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=:\[\]]*")
 
 @dataclass(slots=True)
 class Door:
-    """What all connections of a worker share: their bounds, and whether the worker is about to stop.
+    """The bounds that all connections of a worker share, and whether the worker is about to stop.
 
     Attributes:
-        connections: the most at a time.
-        head_seconds: how long the head of a request may take.
-        body_seconds: how long a body may take, beside one second for each ``body_rate`` bytes.
+        connections: how many connections there may be at a time.
+        head_seconds: how many seconds the head of a request may take.
+        body_seconds: how many seconds a body may take, and one second more for each ``body_rate`` bytes.
         body_rate: bytes a second.
-        closing: each answer is the last of its connection.
+        closing: whether each answer is the last of its connection.
     """
 
     connections: int
@@ -58,14 +58,14 @@ class Door:
 
     @classmethod
     def of(cls, settings: Settings) -> Door:
-        """Take the settings, but leave enough file descriptors for everything else."""
+        """Make the bounds from the settings, but leave enough file descriptors for everything else."""
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = min(settings.connections, max(descriptors - _SPARE_DESCRIPTORS, 16))
         return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate)
 
 
 class _Flow(FlowControl):
-    """Reads no more while requests that were sent ahead wait for their turn."""
+    """Pauses reading while pipelined requests wait for their turn."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.transport)
@@ -77,7 +77,7 @@ class _Flow(FlowControl):
 
 
 class _Lingering:
-    """The transport of a request whose body has not come in whole: closing it waits for the rest, for a while."""
+    """The transport of a request whose body is not complete. Closing it waits for the rest, for a while."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._transport = connection, connection.transport
@@ -99,20 +99,20 @@ class Connection(HttpToolsProtocol):
         self._door = door
         self._serve, self.app = self.app, self._run
         self._running: asyncio.Task[Any] | None = None
-        self._awaited = ""  # "head" or "body" of a request that has begun
-        self._waited = 0.0  # seconds for it
-        self._received = 0  # bytes of it
-        self._silence = 0  # bytes that the parser has taken in and made nothing of
+        self._awaited = ""  # the part of the current request that is not complete: "head" or "body"
+        self._waited = 0.0  # seconds waited for this part
+        self._received = 0  # bytes received of this part
+        self._silence = 0  # bytes that the parser has read without calling us
         self._head_size = 0
         self._reason: tuple[int, str] | None = None
         self._refused = False
         self._heard = 0.0
-        self.has_ended = False  # the client has said that it sends nothing more
+        self.has_ended = False  # the client has closed its sending side
 
     # ---- what happens to the connection
 
     def connection_made(self, transport: Any) -> None:
-        """Let the client in, or say that there is no room."""
+        """Accept the connection, or answer that there are too many."""
         sock = transport.get_extra_info("socket")
         if is_turned_away(sock):
             let_in(sock)
@@ -128,7 +128,7 @@ class Connection(HttpToolsProtocol):
             self._await_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the work that nobody waits for."""
+        """Cancel the request of a client that has gone away."""
         CONNECTIONS.dec()
         super().connection_lost(exc)
         if self.cycle is not None and not self.cycle.response_complete and self._running is not None:
@@ -138,7 +138,7 @@ class Connection(HttpToolsProtocol):
                 self.loop.call_later(_AFTER_HANGUP, self._running.cancel)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Tell whether to keep the other direction open: a client may end its own and wait for the answer."""
+        """Tell whether to keep our sending side open: a client may close its own and wait for the answer."""
         cycle = self.cycle
         if self._refused or self._awaited or cycle is None or cycle.response_complete:
             return False
@@ -148,7 +148,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and see that it does not become too much."""
+        """Parse received bytes, and refuse a request that becomes too large."""
         if self._refused:
             return
         self._heard = self.loop.time()
@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(431, f"The header fields are larger than {LARGEST_HEAD:,} bytes.")
 
     def watch(self, seconds: float) -> None:
-        """Count the time that the client has taken for what it sends, and refuse a request that takes too long."""
+        """Add to the time that the client has taken to send, and refuse a request that takes too long."""
         if not self._awaited or self._refused or self.flow.read_paused:
             return
         self._waited += seconds
@@ -190,7 +190,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def close_if_silent(self, seconds: float) -> None:
-        """Close an idle connection on which nothing has come for so long."""
+        """Close an idle connection that has received nothing for so many seconds."""
         if self.is_idle and self.loop.time() - self._heard >= seconds:
             self.transport.close()
 
@@ -209,7 +209,7 @@ class Connection(HttpToolsProtocol):
             raise self._because(414, f"A request line may have {LONGEST_LINE:,} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field; those behind the body are read over."""
+        """Take a header field; trailer fields are ignored."""
         self._head_size += len(name) + len(value)
         if self._head_size > LARGEST_HEAD or len(self.headers) >= MOST_FIELDS:
             raise self._because(
@@ -225,7 +225,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = _send_without_chunks(self.cycle)  # type: ignore[method-assign]
-        # Who asks first and is refused may send the body or not: the next bytes could be either.
+        # A client that expects 100-continue and is refused may still send the body, so the next bytes are ambiguous.
         if self._door.closing or self.expect_100_continue or self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
@@ -245,7 +245,7 @@ class Connection(HttpToolsProtocol):
             self._await_next()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request."""
+        """Continue with the next request."""
         self._heard = self.loop.time()
         super().on_response_complete()
         if self._awaited:
@@ -282,7 +282,7 @@ class Connection(HttpToolsProtocol):
         except asyncio.CancelledError:
             if not self.transport.is_closing() and not cycle.response_started:
                 raise
-            # The app has broken the answer off: what the client has not taken yet is not waited for.
+            # The app has cancelled the answer: do not wait for the client to read the rest.
             cycle.disconnected = True
             self.transport.abort()
         finally:
@@ -293,7 +293,7 @@ class Connection(HttpToolsProtocol):
         return _RefusedError()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser could not read."""
+        """Refuse a request that the parser could not read."""
         status, detail = self._reason or (400, msg)
         self._refuse(status, detail)
 
@@ -303,7 +303,7 @@ class Connection(HttpToolsProtocol):
         self._refused = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._awaited != "body":  # it is about the request behind: those before it get their answers
+            if self._awaited != "body":  # a later request is refused: earlier requests still get their answers
                 cycle.keep_alive = False
                 return
             cycle.disconnected = True
@@ -311,14 +311,14 @@ class Connection(HttpToolsProtocol):
             if cycle.response_started or self.pipeline:
                 self.transport.close()
                 return
-        elif self._awaited == "body":  # it has been answered already
+        elif self._awaited == "body":  # the request has been answered already
             self.transport.close()
             return
         self.transport.write(_render(status, detail))
         self.linger()
 
     def linger(self) -> None:
-        """Close for writing; take and drop what still comes, for a while."""
+        """Close our sending side; receive and drop further bytes for a while."""
         if not self._awaited and not self._refused:
             self.transport.close()
             return
@@ -333,7 +333,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _send_without_chunks(cycle: RequestResponseCycle) -> Any:
-    """Answer HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
+    """Send an answer to HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
     send, is_endless = cycle.send, False
 
     async def send_plainly(message: Any) -> None:
@@ -351,7 +351,7 @@ def _send_without_chunks(cycle: RequestResponseCycle) -> Any:
 
 
 def _begin_without_body(receive: Any) -> Any:
-    """Let the app begin before the first byte of the body is there: it may refuse the request by its head alone."""
+    """Let the app start before the body arrives, because it may refuse the request by the head alone."""
     begun = False
 
     async def receive_later() -> Any:

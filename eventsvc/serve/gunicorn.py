@@ -1,4 +1,4 @@
-"""`eventsvc serve`: the API under gunicorn, set up from our settings alone."""
+"""Run the API under gunicorn (`eventsvc serve`), configured by our settings alone."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SetupError: the address cannot be listened on.
+        SetupError: the service cannot listen on the address, or may not start without a key.
     """
     check_address(settings.host, settings.port)
     check_start(settings)
     metrics = tempfile.mkdtemp(prefix="eventsvc-metrics-")
-    # prometheus_client looks for it when it is imported, which therefore happens only after this.
+    # prometheus_client reads this variable when it is imported, so it is imported later.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     from eventsvc.telemetry import configure_logging
 
@@ -46,7 +46,7 @@ def run(settings: Settings) -> None:
 
 
 def _raise_limit() -> None:
-    """Take as many file descriptors as we may: each connection is one."""
+    """Raise the limit of file descriptors as far as allowed, because each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -55,7 +55,7 @@ def _raise_limit() -> None:
 def _give_memory_back() -> None:
     """Let the C library return large blocks to the system at once, and keep no heap for each thread.
 
-    By itself glibc takes what was large once for usual: after an attack a worker kept 100 MiB for ever.
+    By default, glibc adapts to the largest blocks it has seen: after an attack, a worker kept 100 MiB for ever.
     """
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
@@ -64,10 +64,10 @@ def _give_memory_back() -> None:
 
 
 def check_address(host: str, port: int) -> None:
-    """Make sure that we may listen there.
+    """Check that the service can listen on an address.
 
     Raises:
-        SetupError: says why not.
+        SetupError: it cannot. The text says why.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -79,7 +79,7 @@ def check_address(host: str, port: int) -> None:
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
-    """Gunicorn without a command line and without configuration files; each worker makes its own app."""
+    """Runs gunicorn without a command line and without configuration files. Each worker makes its own app."""
 
     def __init__(self, settings: Settings, metrics: Path) -> None:
         self.settings, self._metrics, self._limiter = settings, metrics, Limiter()
@@ -124,7 +124,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     @staticmethod
     def _forget_worker(_server: Any, worker: Any) -> None:
-        """Drop the gauges of a worker that is gone; its counters stay in the sums."""
+        """Remove the gauges of a dead worker; its counters stay in the sums."""
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
@@ -134,7 +134,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
 
 class _Logger(Logger):  # type: ignore[misc]
-    """Gunicorn's lines go where ours go, in the same form."""
+    """Passes gunicorn's log lines to our logging."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

@@ -1,6 +1,6 @@
-"""``python -m eventsvc.serve.healthcheck [index]``: exit 0 when the process of this container does its work, else 1.
+"""Check the process of this container: ``python -m eventsvc.serve.healthcheck [index]`` exits with 0 if it works.
 
-Container engines run it every few seconds, so it imports next to nothing: 40 ms instead of 400.
+Container engines run this every few seconds, so it imports as little as possible: 40 ms instead of 400.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 _PATIENCE = 3.5  # seconds
 
-# Leading or standing by, an indexer asks PostgreSQL something several times a second; in the longest wait, for an
-# Elasticsearch that is away, twice a minute.
+# An indexer, whether it leads or stands by, sends PostgreSQL several statements a second; while Elasticsearch is away,
+# it sends at least two a minute.
 _INDEXER_TURNS = (
     "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'eventsvc index'"
     " AND client_addr IS NOT DISTINCT FROM inet_client_addr() AND query_start > now() - interval '60 seconds'"
@@ -21,7 +21,7 @@ _INDEXER_TURNS = (
 
 
 def api_is_ready(port: int) -> bool:
-    """Whether GET /readyz answers 200: events can be stored."""
+    """Tell whether GET /readyz answers 200, so that events can be stored."""
     connection = _connect(port)
     try:
         connection.request("GET", "/readyz")
@@ -37,13 +37,13 @@ def _connect(port: int) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     import ssl
 
-    # The certificate names the service, not this address; nothing secret is sent, and it is our own process.
+    # The certificate names the service, not this address. We connect to our own process and send no secret.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001
     return http.client.HTTPSConnection("127.0.0.1", port, timeout=_PATIENCE, context=context)
 
 
 def indexer_turns(dsn: str) -> bool:
-    """Whether an indexer at our address has a session at the log and has just used it."""
+    """Tell whether an indexer at our address has a session at the log and has used it within a minute."""
     import psycopg2
 
     try:
@@ -61,14 +61,14 @@ def indexer_turns(dsn: str) -> bool:
 
 
 def _database_url() -> str:
-    """As settings.py reads it, which takes ten times as long to import as all of this takes to run."""
+    """Read the URL as settings.py does. The import of settings.py would take ten times as long as this program."""
     if path := os.environ.get("EVENTSVC_DATABASE_URL_FILE"):
         return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     return os.environ.get("EVENTSVC_DATABASE_URL", "postgresql://localhost/eventsvc")
 
 
 def main(arguments: list[str]) -> bool:
-    """Look after the API, or with ``index`` after the indexer."""
+    """Check the API, or with ``index`` the indexer."""
     if arguments == ["index"]:
         return indexer_turns(_database_url())
     return api_is_ready(int(os.environ.get("EVENTSVC_PORT", "8000")))

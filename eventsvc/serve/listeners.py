@@ -1,8 +1,8 @@
 """Turn new connections away in the kernel, so that a service stops without a failed request.
 
-A listening socket that is closed resets the connections that nobody has accepted yet. Their requests fail although a
-balancer could have sent them elsewhere. So the service first turns new connections away, then accepts and serves
-those that have reached the socket, and only then closes the socket.
+Closing a listening socket resets the connections that were not accepted yet. Their requests fail, although a load
+balancer could have sent them elsewhere. So the service first turns new connections away, then accepts and serves the
+connections that have reached the socket, and only then closes the socket.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import select
 import socket
 import sys
 
-# The kernel drops packets that have fewer hops left than this (ip(7), for RFC 5082). Hardly anybody starts with 255:
-# nothing gets through any more, except what the kernel knows as the end of a handshake.
+# The kernel drops packets with fewer hops left than this (ip(7), for RFC 5082). Hardly any packet starts with 255, so
+# the kernel lets through only the packets that complete a handshake.
 _IP_MINTTL = 21  # linux/in.h; Python has no name for them
 _IPV6_MINHOPCOUNT = 73
 _FAMILIES = {
@@ -22,21 +22,24 @@ _FAMILIES = {
 
 
 def turn_away(listener: socket.socket) -> bool:
-    """Let no new connection reach ``listener``; what has reached it can still be accepted.
+    """Let no new connection reach a listener; connections that have reached it can still be accepted.
 
-    A new client is neither let in nor refused. It asks again after a second, when the socket is closed, and is
-    refused then, which tells a balancer to ask the next process. Tell whether the system can do this.
+    A new client is neither accepted nor refused. Its system tries again after one second. By then the socket is closed
+    and the client is refused, so a load balancer asks the next process.
+
+    Returns:
+        Whether the system can do this.
     """
     return _set_hops(listener, 255)
 
 
 def is_turned_away(sock: socket.socket) -> bool:
-    """Tell whether a listener turns others away, or a connection inherited that from one that does."""
+    """Tell whether a listener turns connections away, or whether a connection has inherited this from its listener."""
     return sys.platform == "linux" and sock.family in _FAMILIES and sock.getsockopt(*_FAMILIES[sock.family]) != 0
 
 
 def let_in(connection: socket.socket) -> None:
-    """Take back what a connection inherited from a listener that turns others away."""
+    """Undo the setting that a connection has inherited from a listener that turns connections away."""
     _set_hops(connection, 0)
 
 

@@ -1,7 +1,7 @@
-"""gunicorn's arbiter and uvicorn's server, made to stop without a failed request.
+"""Stop gunicorn's arbiter and uvicorn's server without a failed request.
 
-All workers share the listening sockets. So the arbiter turns new connections away, and only when the whole service
-stops: a worker that ends alone leaves its share to the others.
+All workers share the listening sockets. So the arbiter turns new connections away, and only if the whole service stops.
+If a single worker stops, the other workers accept the connections.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from eventsvc.serve.listeners import is_turned_away, is_waiting, turn_away
 # A handshake under way ends within a round trip or two.
 _SETTLE = 0.2  # seconds
 _BETWEEN_LOOKS = 0.01  # seconds
-# A client that sends one request after the other learns from the next answer that its connection ends.
+# A client that sends requests one after the other learns from the next answer that its connection ends.
 _LAST_CALL = 1.0  # seconds
-# gunicorn kills a worker after 15 s; the writer must have drained before.
+# gunicorn kills a worker after 15 s; by then the writer must have stored all events that it accepted.
 GRACE = 12  # seconds that requests under way get when the worker stops
 
 
@@ -47,15 +47,15 @@ class Arbiter(_Arbiter):  # type: ignore[misc]  # gunicorn has no types
         super().stop(graceful)
 
     def reap_workers(self) -> None:
-        """Take note of the workers that have ended; called ten times a second while all of them should."""
+        """Reap the workers that have ended. gunicorn calls this ten times a second while it stops."""
         if self._stopping:
-            # A worker that was only just forked does not hear the first signal.
+            # A worker that was forked a moment ago does not receive the first signal.
             self.kill_workers(signal.SIGTERM)
         super().reap_workers()
 
 
 class Server(_Server):
-    """Watches over its connections, and accepts those that wait before it stops listening, when nobody else will."""
+    """Watches its connections. When the service stops, accepts waiting connections before it closes the socket."""
 
     def __init__(self, config: Config, door: Door, leave: Callable[[], None]) -> None:
         super().__init__(config)
@@ -64,28 +64,28 @@ class Server(_Server):
         self._parent = os.getppid()
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
-        """Stop gracefully, on SIGQUIT in a hurry; the base class would raise the signal once more at the end."""
+        """Stop gracefully; on SIGQUIT, within a second. The base class would raise the signal again at the end."""
         self.should_exit = True
         if sig == signal.SIGQUIT:
             self.config.timeout_graceful_shutdown = 1
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at every connection once a second."""
+        """Check every connection once a second."""
         if counter % 10 == 0:
             now = time.monotonic()
-            # Time in which this process did not run is not the clients' fault.
+            # Clients must not be blamed for time in which this process did not run.
             passed, self._looked = min(now - self._looked, 1.5), now
             for connection in self._connections():
                 connection.watch(passed)
-            if os.getppid() != self._parent:  # a killed gunicorn can tell its workers nothing
+            if os.getppid() != self._parent:  # gunicorn was killed, and could not tell its workers
                 self.should_exit = True
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve whoever is inside, say good-bye, then end."""
-        self._leave()  # live streams would keep us waiting until the time is up
+        """Accept the waiting connections, serve all requests, then stop."""
+        self._leave()  # otherwise the live streams would last until the time is up
         listeners = [listener for listener in sockets or [] if is_turned_away(listener)]
-        while any(map(is_waiting, listeners)):  # noqa: ASYNC110  (the kernel tells nobody when the queue is empty)
+        while any(map(is_waiting, listeners)):  # noqa: ASYNC110  (the kernel does not report when the queue is empty)
             await asyncio.sleep(_BETWEEN_LOOKS)
         for server in self.servers:
             server.close()
@@ -111,14 +111,14 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
-        "proxy_headers": False,  # eventsvc.api.forwarded reads them
+        "proxy_headers": False,  # eventsvc.api.edge reads them
         "timeout_graceful_shutdown": GRACE,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         logger = logging.getLogger("uvicorn.error")
-        # Its warnings tell of requests that clients got wrong; metrics count them.
+        # uvicorn's warnings are about faulty requests of clients, which metrics count.
         logger.propagate, logger.level = True, logging.ERROR
         self._door = Door.of(self.app.settings)
         self.config.http = partial(Connection, door=self._door)
