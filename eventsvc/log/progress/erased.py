@@ -106,6 +106,14 @@ def list_erased(connection: Connection, most: int) -> list[Erased]:
         return [Erased(*row) for row in cursor]
 
 
+def read_epoch(connection: Connection) -> int:
+    """Give the erasure epoch: a higher one than before when events were erased since."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT epoch FROM erasure_epoch")
+        ((epoch,),) = cursor.fetchall()
+    return int(epoch)
+
+
 def draw_epoch(cursor: Any) -> None:
     """Draw the next erasure epoch, which makes every cached answer of the index void."""
     cursor.execute("UPDATE erasure_epoch SET epoch = epoch + 1")

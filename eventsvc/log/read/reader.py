@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 from psycopg2 import sql
 
-from eventsvc.errors import EventNotFound, LogTimeout, SeqNotReached
+from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SeqNotReached
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.filter import Filter
+from eventsvc.log.progress.erased import read_epoch
 from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_seq
 from eventsvc.log.read.batches import Batch
-from eventsvc.log.read.replica import NoReplica, Replicas, needed_position
+from eventsvc.log.read.replica import Needed, NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, Moment, Question, Row
 from eventsvc.turns import Turns
 
@@ -53,6 +54,7 @@ class Reader:
     def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
         self._pool, self._replicas, self._whole_pool = pool, replicas, whole or pool
         self._heavy, self._light = Turns(1, MOST_HEAVY_WAITING), Turns(MOST_WAITING, 0)
+        self._epoch: int | None = None  # the newest that was seen at the primary
         self._settled = -1  # the last drawn seq for which no writer was under way
 
     async def by_id(self, event_id: str, matching: Filter) -> Event:
@@ -101,16 +103,36 @@ class Reader:
 
     async def _ask_whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool) -> AnswerT_co:
         if self._replicas:
-            # The primary only gives a position of its write-ahead log; the replica does the heavy part, the search.
-            replayed = await self._pool.run(needed_position) if strong else None
+            needed = await self._look_what_is_needed(strong=strong)
             with suppress(NoReplica):
-                return await self._replicas.run(lambda c: _ask(c, matching, question), replayed=replayed)
+                return await self._replicas.run(lambda c: _ask(c, matching, question), needed=needed)
         return await self._whole_pool.run(lambda connection: self._read(connection, matching, question))
+
+    async def _look_what_is_needed(self, *, strong: bool) -> Needed:
+        """Ask the primary what a replica must hold; the replica does the heavy part, the search.
+
+        A read that need not be strong must not show erased events either. While the primary is away, the newest epoch
+        that this process has seen must do.
+        """
+        if strong:
+            return Needed(position=await self._pool.run(needed_position))
+        try:
+            epoch = await self._pool.run(read_epoch)
+        except LogUnavailable:
+            if self._epoch is None:
+                raise
+            return Needed(epoch=self._epoch)
+        self._see(epoch)
+        return Needed(epoch=epoch)
+
+    def _see(self, epoch: int) -> None:
+        self._epoch = max(epoch, self._epoch or 0)
 
     async def moment(self) -> Moment:
         """Read the state of the log."""
-        rows = await self._pool.run(lambda connection: _fetch(connection, HEADER, None))
-        return _moment(rows)
+        moment = _moment(await self._pool.run(lambda connection: _fetch(connection, HEADER, None)))
+        self._see(moment.epoch)
+        return moment
 
     async def settle(self, seq: int) -> None:
         """Make sure that the events up to a seq are all there, and that none of them can still appear.
@@ -139,7 +161,9 @@ class Reader:
 
     def _read(self, connection: Connection, matching: Filter, question: Question[AnswerT_co]) -> AnswerT_co:
         quiet, drawn = self._look_for_writers(connection)
-        return _ask(connection, matching, question, settled_at=drawn if quiet else None)
+        answer = _ask(connection, matching, question, settled_at=drawn if quiet else None)
+        self._see(answer.moment.epoch)
+        return answer
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
         """Tell whether every seq drawn by now is committed or rolled back. Call this before the snapshot is taken."""

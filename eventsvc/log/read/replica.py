@@ -19,6 +19,19 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a replica must hold before it serves a read.
+
+    Attributes:
+        epoch: the erasure epoch, so that the replica shows nothing erased; None when nobody knows of it.
+        position: in the write-ahead log; None when the read need not be strong.
+    """
+
+    epoch: int | None = None
+    position: str | None = None
+
+
 class NoReplica(LogError):
     """No replica can serve this read now."""
 
@@ -33,12 +46,12 @@ class Replicas:
     def __bool__(self) -> bool:
         return bool(self._replicas)
 
-    async def run(self, work: Callable[[Connection], T], *, replayed: str | None) -> T:
+    async def run(self, work: Callable[[Connection], T], *, needed: Needed) -> T:
         """Run ``work(connection)`` on a replica.
 
         Args:
-            work: runs one statement, which sees everything up to ``replayed``.
-            replayed: a position in the primary's write-ahead log; None if any state will do.
+            work: runs one statement, which sees everything that is needed.
+            needed: what the replica must hold.
 
         Raises:
             NoReplica: no replica can serve this read.
@@ -48,7 +61,7 @@ class Replicas:
         for place in range(len(self._replicas)):
             replica = self._replicas[(first + place) % len(self._replicas)]
             try:
-                answer = await replica.run(work, replayed)
+                answer = await replica.run(work, needed)
             except LogTimeout:
                 raise
             except LogError as exc:
@@ -78,13 +91,13 @@ class Replica:
             self._serves = not obstacle
             _log.info("a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle)
 
-    async def run(self, work: Callable[[Connection], T], replayed: str | None) -> T:
-        """Run ``work(connection)`` if the replica has replayed far enough."""
+    async def run(self, work: Callable[[Connection], T], needed: Needed) -> T:
+        """Run ``work(connection)`` if the replica holds what is needed."""
         if not self._breaker.closed:
             raise NoReplica("it is away")
         began = time.monotonic()
         try:
-            answer = await self._pool.run(lambda connection: _run_when_replayed(connection, work, replayed))
+            answer = await self._pool.run(lambda connection: _run_when_replayed(connection, work, needed))
         except LogTimeout:
             raise
         except LogError:
@@ -96,7 +109,7 @@ class Replica:
         return answer
 
     async def _probe(self) -> None:
-        answer = await self._pool.run(lambda connection: _run_when_replayed(connection, lambda _: None, None))
+        answer = await self._pool.run(lambda connection: _run_when_replayed(connection, lambda _: None, Needed()))
         if answer is not None:
             raise NoReplica(answer.reason)
 
@@ -127,12 +140,13 @@ class _Unfit:
     reason: str
 
 
-def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], replayed: str | None) -> T | _Unfit:
-    """Check the replica's position before the read, so that the read's snapshot is at least as new as the position."""
+def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], needed: Needed) -> T | _Unfit:
+    """Look first, read afterwards: the read's snapshot is then at least as new as what was looked at."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= coalesce(%s::pg_lsn, '0/0'), false)",
-            (replayed,),
+            "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= coalesce(%s::pg_lsn, '0/0'), false)"
+            " AND (%s::bigint IS NULL OR (SELECT epoch FROM erasure_epoch) >= %s::bigint)",
+            (needed.position, needed.epoch, needed.epoch),
         )
         ((standby, far_enough),) = cursor.fetchall()
     if not standby:

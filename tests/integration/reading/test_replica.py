@@ -17,10 +17,11 @@ from eventsvc.dev.account import give, server_uid
 from eventsvc.dev.postgres import MAX_CONNECTIONS, LocalPostgres, binaries
 from eventsvc.dev.process import Process
 from eventsvc.dev.server import free_port, wait_until_ready
-from eventsvc.errors import LogTimeout
+from eventsvc.errors import LogTimeout, LogUnavailable
 from eventsvc.log import schema
-from eventsvc.log.connection import connect
+from eventsvc.log.connection import connect, transaction
 from eventsvc.log.filter import Filter
+from eventsvc.log.progress import erased
 from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
@@ -116,6 +117,11 @@ class Reading:
                 (message,),
             )
 
+    def erase(self, message: str) -> None:
+        with transaction(self.primary) as cursor:
+            found = erased.find(cursor, Filter("message = %s", (message,)), after=0, upto=2**62, limit=1000)
+            assert erased.erase(cursor, found, erasure_id=None) == len(found.ids) > 0
+
     def ask(self, *, strong: bool = True, matching: Filter = ALL) -> list[str]:
         rows = self._world.run(self.reader.whole(matching, Slice(1000), strong=strong))
         return [event.message for event in rows.events]
@@ -178,6 +184,59 @@ def test_a_replica_that_lags_serves_only_what_need_not_be_strong(reading: Readin
         assert reading.ask()[0] == "after"
         assert reading.served_by_replica(strong=False)
         assert reading.ask(strong=False)[0] == "before"
+    finally:
+        reading.execute("SELECT pg_wal_replay_resume()::text")
+
+
+def test_a_replica_that_lags_never_shows_what_is_erased(reading: Reading) -> None:
+    for message in ("stays", "goes"):
+        reading.store(message)
+    reading.wait_for_replay()
+    reading.execute("SELECT pg_wal_replay_pause()::text")
+    try:
+        reading.erase("goes")
+        reading.store("after")
+        for strong in (True, False):
+            assert reading.ask(strong=strong)[:2] == ["after", "stays"]
+            assert not reading.served_by_replica(strong=strong)
+        assert reading.execute("SELECT count(*) FROM event WHERE message = 'goes'") == 1
+    finally:
+        reading.execute("SELECT pg_wal_replay_resume()::text")
+    reading.wait_for_replay()
+    assert reading.served_by_replica(strong=False)
+    assert reading.ask(strong=False)[:2] == ["after", "stays"]
+
+
+def test_while_the_primary_is_away_a_replica_must_have_the_newest_erasure_that_is_known(
+    world: Any, servers: Pair, reading: Reading
+) -> None:
+    reading.store("goes")
+    reading.wait_for_replay()
+    with reading.primary.cursor() as cursor:
+        cursor.execute("CREATE ROLE shut_out LOGIN SUPERUSER PASSWORD 'x'")
+    replicas = Replicas([servers.replica_url], size=2, statement_timeout=10)
+    world.opened.append(replicas.close)
+    dsn = make_dsn(servers.primary.url, user="shut_out", password="x")
+    reader, new = (Reader(world.pool(dsn), replicas) for _ in range(2))
+    world.run(reader.moment())
+    with reading.primary.cursor() as cursor:
+        cursor.execute("ALTER ROLE shut_out NOLOGIN")
+        cursor.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'shut_out'")
+    assert world.run(reader.whole(ALL, Slice(1), strong=False)).events[0].message == "goes"
+    with pytest.raises(LogUnavailable):  # nobody knows what was erased
+        world.run(new.whole(ALL, Slice(1), strong=False))
+
+    reading.execute("SELECT pg_wal_replay_pause()::text")
+    try:
+        reading.erase("goes")
+        with reading.primary.cursor() as cursor:
+            cursor.execute("ALTER ROLE shut_out LOGIN")
+        world.run(reader.moment())
+        with reading.primary.cursor() as cursor:
+            cursor.execute("ALTER ROLE shut_out NOLOGIN")
+            cursor.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'shut_out'")
+        with pytest.raises(LogUnavailable):
+            world.run(reader.whole(ALL, Slice(1), strong=False))
     finally:
         reading.execute("SELECT pg_wal_replay_resume()::text")
 
