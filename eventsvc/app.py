@@ -28,6 +28,7 @@ from eventsvc.api.page_files import PageFiles
 from eventsvc.api.query import Query
 from eventsvc.api.stats import StatsResource
 from eventsvc.api.stream import Stream, render
+from eventsvc.api.views import ViewsResource
 from eventsvc.index import client
 from eventsvc.index.hits import Hits
 from eventsvc.log.connection import Pool
@@ -150,6 +151,9 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/key", keys)
     app.add_route("/key/{key_id}", keys, suffix="one")
     app.add_route("/key/{key_id}/rotation", keys, suffix="rotation")
+    saved = ViewsResource(service.pool)
+    app.add_route("/view", saved)
+    app.add_route("/view/{name}", saved, suffix="one")
     app.add_route("/query", Query(service.queries, service.search))
     app.add_route("/healthz", ops.Healthz())
     app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))

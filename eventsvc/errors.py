@@ -15,6 +15,7 @@ EventsvcError
 ├── TooManyRequests          more than the key, or the address, may ask
 ├── QueriesQueued            more long queries wait to be read than is allowed
 ├── EventNotFound            no event of that id
+├── ViewNotFound             no saved view of that name
 ├── EventGone                it was stored once, and has been erased since
 ├── EventsHeld               a hold keeps some of the events that were to be erased
 ├── ErasureNotFound          no erasure of that id
@@ -158,6 +159,13 @@ class TooManyRequests(EventsvcError):
 
 class QueriesQueued(EventsvcError):
     """More long queries wait to be read than is allowed; try again in a moment."""
+
+
+class ViewNotFound(EventsvcError):
+    """No saved view of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no view is called {name!r}")
 
 
 class EventGone(EventsvcError):

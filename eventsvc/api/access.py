@@ -58,6 +58,8 @@ ROUTES: dict[str, dict[str, Right | None]] = {
     "/key": {"GET": Right.ADMIN, "POST": Right.ADMIN},
     "/key/{key_id}": {"DELETE": Right.ADMIN},
     "/key/{key_id}/rotation": {"POST": Right.ADMIN},
+    "/view": {"GET": Right.READ},
+    "/view/{name}": {"GET": Right.READ, "PUT": Right.WRITE, "DELETE": Right.WRITE},
     "/query": {"GET": Right.READ},
     "/problems": {"GET": PUBLIC},
     "/openapi.json": {"GET": PUBLIC},

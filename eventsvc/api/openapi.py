@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import orjson
 
-from eventsvc.api import context, fields, ingest, media, page, query, stats, stream
+from eventsvc.api import context, fields, ingest, media, page, query, stats, stream, views
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
@@ -123,6 +123,12 @@ OPERATIONS: dict[tuple[str, str], Op] = {
         body={media.JSON: "Rotation"},
     ),
     ("/ticket", "POST"): Op("makeTicket", "Makes a ticket that opens /event/stream for a minute.", _ok("Ticket")),
+    ("/view", "GET"): Op("listViews", "Lists the views of the page that are kept for everybody.", _ok("Views")),
+    ("/view/{name}", "GET"): Op("getView", "Shows one view.", _ok("View")),
+    ("/view/{name}", "PUT"): Op(
+        "saveView", "Saves a view, in the place of the one of that name.", _ok("View"), body={media.JSON: "WantedView"}
+    ),
+    ("/view/{name}", "DELETE"): Op("removeView", "Removes a view.", _ok("RemovedView")),
     ("/query", "GET"): Op(
         "explainQuery", "Explains a query, and what each store is asked.", _ok("Explanation"), query.PARAMETERS
     ),
@@ -202,8 +208,18 @@ def _link(operation: str) -> Json:
 
 
 def _place(name: str) -> Json:
-    schema = {"type": "string", "pattern": KEY_ID} if name == "key_id" else {"type": "string", "format": "uuid"}
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": _PLACES.get(name, {"type": "string", "format": "uuid"}),
+    }
+
+
+_PLACES: dict[str, Json] = {
+    "key_id": {"type": "string", "pattern": KEY_ID},
+    "name": {"type": "string", "minLength": 1, "maxLength": views.LONGEST_NAME},
+}
 
 
 def _answer(op: Op, status: int) -> Json:

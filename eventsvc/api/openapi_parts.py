@@ -6,7 +6,7 @@ from typing import Any
 
 from eventsvc import limits
 from eventsvc.access.rights import Right
-from eventsvc.api import context, page, stats
+from eventsvc.api import context, page, stats, views
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS, Kind
 from eventsvc.search.counts import STEPS, UNITS
@@ -168,6 +168,14 @@ _KEY: Json = {
     "lastUsedAt": _NULLABLE_TIME,
 }
 
+_ADDRESS: Json = {
+    "address": {
+        "type": "string",
+        "maxLength": views.LONGEST_ADDRESS,
+        "examples": ["q=component+eq+%27orders%27&last=7d"],
+    }
+}
+
 SCHEMAS: Json = {
     "Event": _object({name: _field(name) for name in _STORED}, needs=()),
     "NewEvent": _object({name: _field(name) for name in _SENT} | {"occurredAt": _NULLABLE_TIME}, needs=_NEEDED)
@@ -258,6 +266,10 @@ SCHEMAS: Json = {
     "MadeKey": _object({"key": _TEXT} | _KEY),
     "Keys": _list(_object(_KEY)),
     "Revoked": _object({"revoked": _list(_TEXT)}),
+    "WantedView": _object(_ADDRESS),
+    "View": _object({"name": _TEXT, **_ADDRESS, "savedBy": _TEXT, "savedAt": _TIME}),
+    "Views": _list(_ref("View")),
+    "RemovedView": _object({"removed": _TEXT}),
     "Ticket": _object({"ticket": _TEXT, "expiresIn": _COUNT}),
     "Health": _object({"status": _TEXT}),
     "Readiness": _object({"status": _TEXT, "log": _TEXT, "index": _TEXT}, more=True),

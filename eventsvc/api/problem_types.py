@@ -148,6 +148,12 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "There is no such API key",
         "No good key has this id: it never was, was taken back, or has expired. GET /key lists all.",
     ),
+    errors.ViewNotFound: Problem(
+        "view-not-found",
+        404,
+        "There is no such view",
+        "No view has this name: it never was saved, or was removed. GET /view lists all.",
+    ),
     errors.InvalidInput: Problem("invalid-input", 400, "The request cannot be used", "`detail` says why."),
     errors.EventNotFound: Problem(
         "event-not-found",

@@ -66,3 +66,32 @@ def test_a_key_without_the_right_says_so_and_another_can_be_given(page: Any, gua
     _give(page, guarded.key("second", "--right", "read"))
 
     expect(page.locator(".row").first).to_be_visible()
+
+
+def test_a_shared_view_is_there_for_others_who_see_what_their_key_may(
+    page: Any, make_screen: Callable[..., Any], guarded: Any
+) -> None:
+    _give(page, guarded.key("team", "--right", "read", "--right", "write"))
+    expect(page.locator(".row").first).to_be_visible()
+    page.goto(f"{guarded.url}/?q=environment eq 'production'")
+    page.get_by_role("button", name="Views", exact=True).click()
+    page.get_by_label("Name of this view").fill("Production")
+    page.get_by_role("button", name="Share", exact=True).click()
+    expect(page.locator(".views li")).to_contain_text("by team")
+
+    screen = make_screen(guarded.url)
+    screen.expect_errors("status of 401", "status of 403")
+    other = screen.open()
+    _give(other, guarded.key("part", "--right", "read", "--where", "component eq 'mail'"))
+    other.get_by_role("button", name="Views", exact=True).click()
+    other.get_by_role("link", name="Production").click()
+    expect(other.locator("query-editor .cm-content")).to_have_text("environment eq 'production'")
+    expect(other.locator(".row .c-component").first).to_have_text("mail")
+    expect(other.locator(".row .c-component", has_not_text="mail")).to_have_count(0)
+    for one in (page, other):
+        one.on("dialog", lambda dialog: dialog.accept())
+    other.get_by_role("button", name="Views", exact=True).click()
+    other.get_by_label("Delete the shared view Production").click()
+    expect(other.locator("#views .problem")).to_contain_text("this needs the right write")
+    page.get_by_label("Delete the shared view Production").click()
+    expect(page.locator("#views")).to_contain_text("The service keeps them for everybody")

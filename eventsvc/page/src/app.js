@@ -5,7 +5,7 @@ import { around } from "./around.js";
 import { shown } from "./chart.js";
 import { Completer } from "./complete.js";
 import { detail } from "./detail.js";
-import { explanation, exporting, help, keyForm } from "./dialogs.js";
+import { closer, explanation, exporting, help, keyForm } from "./dialogs.js";
 import { Exporter } from "./export.js";
 import { facets } from "./facets.js";
 import { fixOf, placeOf } from "./hints.js";
@@ -13,12 +13,13 @@ import { freeze, frozenLine } from "./frozen.js";
 import { keep } from "./keep.js";
 import { toggled } from "./language.js";
 import { addFacet, awayStrip, faultLine, personLine } from "./lines.js";
-import { columnsMenu, liveStrip, mainMenu, place, viewsMenu } from "./menus.js";
+import { columnsMenu, liveStrip, mainMenu, place } from "./menus.js";
 import { pills } from "./pills.js";
 import { rangeName, rangePicker } from "./range.js";
 import { instead, Suggestions } from "./states.js";
 import { statusLine } from "./status.js";
 import { copy } from "./text.js";
+import { SharedViews, viewsMenu } from "./views.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./editor.js").QueryEditor} QueryEditor */
@@ -35,6 +36,7 @@ export class App {
     this.ui = { editing: -1, said: "", theme: keep.theme, facets: false, rejected: false, back: -1 };
     this.suggestions = new Suggestions();
     this.exporter = new Exporter(model);
+    this.shared = new SharedViews(model);
     this.completer = new Completer(model);
     /** @type {{body: any, problem: string}|null} */
     this.explained = null;
@@ -99,7 +101,7 @@ export class App {
       <div class="tools-right">
         <button class="range" popovertarget="range" @click=${place}>${rangeName(model)}</button>
         <button class="live" aria-pressed=${model.state.live} title="New events as they are stored (l)" @click=${() => this.toggleLive()}><i></i>Live</button>
-        <button popovertarget="views" @click=${place}>Views</button>
+        <button popovertarget="views" @click=${(/** @type {MouseEvent} */ event) => { place(event); void this.shared.load(); }}>Views</button>
         <button popovertarget="menu" aria-label="Menu" title="Menu" @click=${place}>⋯</button>
       </div></header>`;
   }
@@ -109,7 +111,7 @@ export class App {
     const close = () => /** @type {HTMLElement|null} */ (this.root.querySelector("[popover]:popover-open"))?.hidePopover();
     return html`
       <div popover id="range" class="pop range-pop">${rangePicker(model, close)}</div>
-      <div popover id="views" class="pop">${viewsMenu(model, this.changed, close)}</div>
+      <div popover id="views" class="pop">${viewsMenu(model, this.shared, close)}</div>
       <div popover id="columns" class="pop">${columnsMenu(model, this.column)}</div>
       <div popover id="menu" class="pop menu">${mainMenu(model, ui, this)}</div>
       <dialog id="help" aria-label="Help" closedby="any">${help()}${closer("help")}</dialog>
@@ -291,9 +293,4 @@ export class App {
     const { by } = this.model.state;
     return by in event ? this.colourOfValue(event[by]) : -1;
   };
-}
-
-/** @param {string} id */
-function closer(id) {
-  return html`<form method="dialog"><button class="close" autofocus aria-label="Close" value=${id}>×</button></form>`;
 }

@@ -58,3 +58,8 @@ export function keyForm(rejected, done) {
     <p class="muted">It stays in this tab, and is forgotten when the tab is closed.</p>
     <div class="buttons"><button type="button" @click=${() => done("")}>Cancel</button><button class="primary">Use it</button></div></form>`;
 }
+
+/** The button that closes a dialog. @param {string} id */
+export function closer(id) {
+  return html`<form method="dialog"><button class="close" autofocus aria-label="Close" value=${id}>×</button></form>`;
+}

@@ -1,8 +1,7 @@
-// The menus: columns, saved views, everything else; and the strip that says how the live stream goes.
+// The menus: columns, everything else; and the strip that says how the live stream goes.
 
 import { html, nothing } from "lit-html";
 import { keep } from "./keep.js";
-import { writeAddress } from "./state.js";
 import { count } from "./time.js";
 
 /** @typedef {import("./model.js").Model} Model */
@@ -33,25 +32,6 @@ export function columnsMenu(model, column) {
   return html`<fieldset><legend>Columns</legend>${names.map((name) => html`
       <label class="check"><input type="checkbox" .checked=${cols.includes(name)} ?disabled=${cols.length === 1 && cols.includes(name)} @change=${() => column(name)}> ${name}</label>`)}</fieldset>
     <form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data" spellcheck="false"><button>Add</button></form>`;
-}
-
-/** @param {Model} model @param {() => void} redraw @param {() => void} close */
-export function viewsMenu(model, redraw, close) {
-  const save = (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    const form = /** @type {HTMLFormElement} */ (event.target);
-    const name = String(new FormData(form).get("name") ?? "").trim();
-    if (name) keep.saveView({ name, address: writeAddress({ ...model.state, event: "", around: "" }) });
-    form.reset();
-    redraw();
-  };
-  const { views, queries } = keep;
-  return html`<h2>Saved views</h2>
-    ${views.length ? html`<ul class="views">${views.map(({ name, address }) => html`<li><a href="?${address}">${name}</a>
-        <button class="quiet" aria-label="Delete the view ${name}" @click=${() => { keep.dropView(name); redraw(); }}>×</button></li>`)}</ul>` : html`<p class="muted">None yet. They are kept in this browser.</p>`}
-    <form class="add" @submit=${save}><input name="name" placeholder="Name of this view" aria-label="Name of this view" maxlength="80"><button>Save</button></form>
-    ${queries.length ? html`<h2>Recent queries</h2><ul class="recent">${queries.slice(0, 10).map((q) => html`<li><button @click=${() => { model.set({ q }); close(); }}>${q}</button></li>`)}</ul>
-      <button class="quiet" @click=${() => { keep.forgetQueries(); redraw(); }}>Forget these queries</button>` : nothing}`;
 }
 
 /** @param {Model} model @param {{theme: string}} ui @param {{changed: () => void, dialog: (id: string) => HTMLDialogElement, exporter: import("./export.js").Exporter}} app */

@@ -53,8 +53,7 @@ export class Model {
     this.around = null;
     this.live = new Live(this);
     this.running = new AbortController();
-    this.query = "";
-    this.ran = 0;
+    this.query = ""; this.ran = 0;
     /** @type {import("./state.js").Range} */
     this.range = { from: null, to: null };
     addEventListener("popstate", () => this.adopt(readAddress(location.search)));

@@ -19,6 +19,7 @@ BODIES = {
     "/key": {"name": "", "rights": ["read"]},  # no such name: a 400 behind the door
     "/key/{key_id}/rotation": {},
     "/event": EVENT,
+    "/view/{name}": {"address": "last=7d"},
     "/erasure": {"q": "message eq 'no such'", "reason": "test", "dryRun": True},
 }
 NDJSON, NDJSON_BODY = {"Accept": "application/x-ndjson"}, {"Content-Type": "application/x-ndjson"}
@@ -27,7 +28,7 @@ CALLS = [(route, method) for route, methods in ROUTES.items() for method in meth
 
 def call(service: Any, route: str, method: str, key: str = "", **headers: str) -> int:
     """One request that would be right, if the key were."""
-    body: Any = BODIES.get(route) if method == "POST" else None
+    body: Any = BODIES.get(route) if method in {"POST", "PUT"} else None
     if method == "QUERY":
         body, headers = b"message ct 'hello'", {"Content-Type": "text/plain"}
     query = {"q": "message ct 'hello'"} if route == "/query" else {}

@@ -28,7 +28,7 @@ WHERES = [
 ]
 NDJSON = {"Content-Type": "application/x-ndjson"}
 SHOW_NONE = {"/", "/page/{name}", "/ticket", "/problems", "/openapi.json", "/docs", "/healthz", "/readyz"}
-SHOW_NONE |= {"/metrics", "/key", "/key/{key_id}", "/key/{key_id}/rotation"}
+SHOW_NONE |= {"/metrics", "/key", "/key/{key_id}", "/key/{key_id}/rotation", "/view", "/view/{name}"}
 ERASURES = {"/erasure", "/erasure/{erasure_id}"}
 QUERIES = ["", "message ct 'buyer'", "component eq 'secrets' OR data.level exists", "NOT environment eq 'staging'"]
 
