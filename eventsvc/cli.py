@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,13 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from eventsvc import connection_file
-from eventsvc.admin.commands import distribute as distribute_commands
-from eventsvc.admin.commands import erasure as erasure_commands
-from eventsvc.admin.commands import index as index_commands
-from eventsvc.admin.commands import keys as key_commands
-from eventsvc.admin.commands import setup as setup_commands
-from eventsvc.admin.commands import transfer as transfer_commands
-from eventsvc.admin.commands import trigrams as trigram_commands
+from eventsvc.admin.commands.group import admin
 from eventsvc.errors import EventsvcError, QueryError
 from eventsvc.terminal import count, log, sample, search
 
@@ -30,32 +23,7 @@ app = typer.Typer(
 )
 for module in (log, search, count, sample):
     module.register(app)
-admin = typer.Typer(help="Look after the log and the index.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
-setup_commands.register(admin)
-index_commands.register(admin)
-erasure_commands.register(admin)
-key_commands.register(admin)
-transfer_commands.register(admin)
-distribute_commands.register(admin)
-trigram_commands.register(admin)
-
-
-@admin.callback()
-def _server(
-    *,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Data folder of the development server to use, when no URL is given.",
-            show_default=f"{connection_file.DATA}, {connection_file.DEFAULT_FOLDER}",
-        ),
-    ] = None,
-) -> None:
-    if data is not None:
-        os.environ[connection_file.DATA] = data
-
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EVENTSVC_HOST, 127.0.0.1")]
 Port = Annotated[
@@ -194,25 +162,3 @@ def dev(
     from eventsvc.settings import load
 
     run(load(host=host, port=port, workers=workers, dev_servers=servers), data, sample=sample)
-
-
-@admin.command(epilog="Example: eventsvc admin migrate --database-url postgresql://localhost/eventsvc")
-def migrate(database_url: DatabaseUrl = None) -> None:
-    """Bring the database's schema up to date; safe from several processes at once."""
-    from eventsvc.access.store import install_first_keys
-    from eventsvc.log import schema
-    from eventsvc.log.connection import connect
-    from eventsvc.settings import find
-
-    settings = find(database_url=database_url)
-    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc migrate")
-    try:
-        applied = schema.migrate(connection)
-        installed = install_first_keys(connection, settings)
-    finally:
-        connection.close()
-    for name in applied:
-        print(f"applied {name}")
-    for name in installed:
-        print(f"stored the key {name}")
-    print("the schema is up to date")

@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventsvc.terminal.follow import FollowedFile, Position
 from eventsvc.terminal.options import Data, Key, Url, service
 from eventsvc.terminal.service import Service, ServiceError
+
+if TYPE_CHECKING:
+    from eventsvc.terminal.follow import Position
 
 _BATCH, _BATCH_SECONDS = 1000, 1.0  # lines in one request; how long a line waits for others
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between tries
@@ -160,6 +162,8 @@ def _show_rejected(rejected: list[dict[str, Any]], before: int) -> None:
 
 def _follow(opened: Service, path: Path, defaults: dict[str, Any], *, as_json: bool) -> None:
     """Send a file's lines from where the last run stopped; for ever. The position is kept after each answered batch."""
+    from eventsvc.terminal.follow import FollowedFile
+
     with FollowedFile(path, opened.url) as file:
         while True:
             batch, position = file.read(_BATCH)

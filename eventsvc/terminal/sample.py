@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import random
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eventsvc.terminal.options import Data, Key, Url, service
 from eventsvc.terminal.service import Service
+
+if TYPE_CHECKING:
+    import random  # loaded late: it loads OpenSSL
 
 MARK = "eventsvc-sample"  # data.sample of every event that comes from here
 _ALL = f"data.sample eq '{MARK}'"
@@ -77,6 +79,8 @@ def are_there(opened: Service) -> bool:
 
 def store(opened: Service, events: int = COUNT, seed: int = 1, *, batch: int = _BATCH) -> Iterator[int]:
     """Store sample events batch by batch; yields how many are stored by now."""
+    import random
+
     made = generate(events, random.Random(seed), dt.datetime.now(dt.UTC))  # noqa: S311  (no secrets)
     stored = 0
     while some := list(islice(made, batch)):

@@ -1,4 +1,4 @@
-"""``eventsvc admin secrets`` and ``eventsvc admin kibana``: what a deployment runs once, before and after its start."""
+"""``eventsvc admin migrate``, ``secrets`` and ``kibana``: what a deployment runs before and after its start."""
 
 from __future__ import annotations
 
@@ -7,13 +7,37 @@ from typing import Annotated
 
 import typer
 
+from eventsvc.admin.commands.index import DatabaseUrl
+
 
 def register(admin: typer.Typer) -> None:
     """Add the commands."""
+    admin.command(epilog="Example: eventsvc admin migrate --database-url postgresql://localhost/eventsvc")(migrate)
     admin.command(epilog="Example: eventsvc admin secrets ./secrets")(secrets)
     admin.command(
         epilog="Example: eventsvc admin kibana --user events --password-file ./password config/kibana/dashboards.ndjson"
     )(kibana)
+
+
+def migrate(database_url: DatabaseUrl = None) -> None:
+    """Bring the database's schema up to date; safe from several processes at once."""
+    from eventsvc.access.store import install_first_keys
+    from eventsvc.log import schema
+    from eventsvc.log.connection import connect
+    from eventsvc.settings import find
+
+    settings = find(database_url=database_url)
+    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc migrate")
+    try:
+        applied = schema.migrate(connection)
+        installed = install_first_keys(connection, settings)
+    finally:
+        connection.close()
+    for name in applied:
+        print(f"applied {name}")
+    for name in installed:
+        print(f"stored the key {name}")
+    print("the schema is up to date")
 
 
 def secrets(

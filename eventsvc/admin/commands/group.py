@@ -1,0 +1,59 @@
+"""``eventsvc admin``: the group, which loads and builds its commands only when one of them is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from eventsvc import connection_file
+
+if TYPE_CHECKING:
+    from typer._click import Command
+
+
+class _LateGroup(TyperGroup):
+    """Builds its commands late: there are many, and typer takes some milliseconds for each."""
+
+    _built: MutableMapping[str, Command] | None = None
+
+    @property
+    def commands(self) -> MutableMapping[str, Command]:
+        if self._built is None:
+            self._built = _build()
+        return self._built
+
+    @commands.setter
+    def commands(self, _none: MutableMapping[str, Command]) -> None:
+        """The constructor sets what was registered, which is nothing."""
+
+
+admin = typer.Typer(cls=_LateGroup, help="Look after the log and the index.", no_args_is_help=True)
+
+
+@admin.callback()
+def _server(
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Data folder of the development server to use, when no URL is given.",
+            show_default=f"{connection_file.DATA}, {connection_file.DEFAULT_FOLDER}",
+        ),
+    ] = None,
+) -> None:
+    if data is not None:
+        os.environ[connection_file.DATA] = data
+
+
+def _build() -> MutableMapping[str, Command]:
+    from eventsvc.admin.commands import distribute, erasure, index, keys, setup, transfer, trigrams
+
+    late = typer.Typer(rich_markup_mode=None)
+    for module in (setup, index, erasure, keys, transfer, distribute, trigrams):
+        module.register(late)
+    return typer.main.get_group(late).commands
