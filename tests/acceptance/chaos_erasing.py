@@ -44,10 +44,15 @@ class Eraser:
     def _run(self) -> None:
         while not self.traffic.over.wait(self.chance.uniform(*EVERY)):
             self.busy.set()
-            alive = self.traffic.alive() if self.traffic.gate.is_set() else {}
-            if len(alive) > SMALL[1]:
-                self._erase(self._choose(alive))
-            self.busy.clear()
+            try:
+                alive = self.traffic.alive() if self.traffic.gate.is_set() else {}
+                if len(alive) > SMALL[1]:
+                    self._erase(self._choose(alive))
+            except Exception as exc:
+                self.traffic.wrong.append(f"the eraser broke: {exc!r}")
+                raise
+            finally:
+                self.busy.clear()
 
     def _choose(self, alive: dict[str, str]) -> dict[str, str]:
         """Some of the newest, perhaps not in the index yet, and some of any age."""
@@ -57,14 +62,14 @@ class Eraser:
         return {marker: alive[marker] for marker in chosen}
 
     def _erase(self, chosen: dict[str, str]) -> None:
-        self.traffic.condemned |= chosen.keys()
+        self.traffic.condemn(chosen)
         q = " OR ".join(f"message ct '{marker}'" for marker in chosen)
         done, attempts = self._ask(q)
         if done and (done["state"] != "done" or (attempts == 1 and done["erased"] != len(chosen))):
             self.traffic.wrong.append(f"{len(chosen)} events were to go, and POST /erasure answers {done}")
         if done:
             self.erasures += 1
-            self.traffic.gone |= chosen
+            self.traffic.bury(chosen)
 
     def _ask(self, q: str) -> tuple[Any, int]:
         """Try until it is answered: an erasure whose answer was lost is done, and can be asked for again."""

@@ -51,6 +51,7 @@ class Traffic:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     over: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of the next three
     acknowledged: dict[str, str] = field(default_factory=dict)  # marker → id
     condemned: set[str] = field(default_factory=set)  # markers of what is being erased, or is erased
     gone: dict[str, str] = field(default_factory=dict)  # marker → id, once the erasure was answered
@@ -76,7 +77,18 @@ class Traffic:
 
     def alive(self) -> dict[str, str]:
         """What must be in every answer: marker → id."""
-        return {marker: name for marker, name in list(self.acknowledged.items()) if marker not in self.condemned}
+        with self.lock:
+            return {marker: name for marker, name in self.acknowledged.items() if marker not in self.condemned}
+
+    def condemn(self, chosen: dict[str, str]) -> None:
+        """From now on these need not be found."""
+        with self.lock:
+            self.condemned |= chosen.keys()
+
+    def bury(self, chosen: dict[str, str]) -> None:
+        """From now on these may not be found."""
+        with self.lock:
+            self.gone |= chosen
 
     def ask(self, method: str, target: str, body: Any = None, key: str = "") -> tuple[int, dict[str, str], Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -108,7 +120,8 @@ class Traffic:
         while not self.over.is_set():
             status, _, answer = self.ask("POST", "/event", _event(marker), self._key(marker))
             if status == 201:
-                self.acknowledged[marker] = answer["id"]
+                with self.lock:
+                    self.acknowledged[marker] = answer["id"]
                 return
             if status and status not in BUSY:
                 self.wrong.append(f"POST answered {status}: {answer}")
@@ -123,9 +136,11 @@ class Traffic:
         """Ask about what was erased, in every way there is: nothing may answer with it."""
         chance = random.Random(number)
         while not self.over.is_set():
-            if self.gone:
-                marker, name = chance.choice(list(self.gone.items())[-500:])
-                self.ask_about_gone(marker, name)
+            with self.lock:
+                gone = list(self.gone)[-500:]
+            if gone:
+                marker = chance.choice(gone)
+                self.ask_about_gone(marker, self.gone[marker])
             time.sleep(0.05)
 
     def ask_about_gone(self, marker: str, name: str) -> None:
@@ -150,7 +165,8 @@ class Traffic:
     def _read(self, number: int) -> None:
         chance = random.Random(number)
         while not self.over.is_set():
-            markers = [marker for marker in list(self.acknowledged)[-2_000:] if marker not in self.condemned]
+            with self.lock:
+                markers = [marker for marker in list(self.acknowledged)[-2_000:] if marker not in self.condemned]
             if not markers:
                 time.sleep(0.05)
                 continue
