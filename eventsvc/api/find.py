@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.event import Event
-    from eventsvc.search.search import Answer, Provenance, Search
+    from eventsvc.search.search import Page, Provenance, Search
 
 QUERY_TYPE = "text/plain"
 # The forms of an answer, by the ending of a file name. None is a page of JSON; the others are streams.
@@ -70,9 +70,9 @@ class Find:
         answer = await self._search.find(reading.query, reading.wanted, strong=reading.strong)
         describe(resp, answer)
         provenance = answer.provenance
-        if provenance.settled and provenance.moment is not None:
-            resp.set_header("ETag", reading.etag(provenance.moment))
-        following = None if answer.end is None else reading.next_cursor(answer.end, provenance.moment)
+        if provenance.settled and provenance.state is not None:
+            resp.set_header("ETag", reading.etag(provenance.state))
+        following = None if answer.end is None else reading.next_cursor(answer.end, provenance.state)
         found = links(req, following)
         if not answer.events and (leads := help_link(req, reading.given)):
             found += f", {leads}"
@@ -114,7 +114,7 @@ def read_id(text: str) -> str:
         raise EventNotFound(text) from None
 
 
-def describe(resp: Response, answer: Answer) -> None:
+def describe(resp: Response, answer: Page) -> None:
     """Set the headers of a page: the total, the stores that answered, and how far the index has come."""
     if answer.total is not None:
         resp.set_header("X-Total-Count", str(answer.total))
@@ -126,9 +126,9 @@ def describe_source(resp: Response, provenance: Provenance) -> None:
     resp.set_header("Eventsvc-Source", provenance.source)
     if provenance.reason:
         resp.set_header("Eventsvc-Reason", provenance.reason.partition(": ")[0])
-    if provenance.moment is not None:
-        resp.set_header("Eventsvc-Watermark", str(provenance.moment.watermark))
-        resp.set_header("Eventsvc-Lag", str(provenance.moment.lag))
+    if provenance.state is not None:
+        resp.set_header("Eventsvc-Watermark", str(provenance.state.watermark))
+        resp.set_header("Eventsvc-Lag", str(provenance.state.lag))
 
 
 def pick(event: Event, fields: Iterable[str] | None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from eventsvc.event import Event
 
 if TYPE_CHECKING:
     from eventsvc.api.page import Reading
-    from eventsvc.log.read.page import Position, Slice
-    from eventsvc.search.search import Answer, Search
+    from eventsvc.paging import PageRequest, Position
+    from eventsvc.search.search import Page, Search
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class Lines:
     cancelled.
     """
 
-    def __init__(self, search: Search, reading: Reading, first: Answer, most: int | None, form: Form) -> None:
+    def __init__(self, search: Search, reading: Reading, first: Page, most: int | None, form: Form) -> None:
         self._chunks = _chunks(search, reading, first, most, form)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -94,11 +94,11 @@ class Lines:
 
 
 async def _chunks(
-    search: Search, reading: Reading, answer: Answer, most: int | None, form: Form
+    search: Search, reading: Reading, answer: Page, most: int | None, form: Form
 ) -> AsyncGenerator[bytes, None]:
     # Leave out events that come while we stream: oldest first, the stream of a busy log would never end.
-    moment = answer.provenance.moment
-    upto = moment.drawn if moment is not None else None
+    state = answer.provenance.state
+    upto = state.drawn if state is not None else None
     count = 0
     if begin := form.begin():
         yield begin
@@ -134,7 +134,7 @@ def one_line(text: bytes) -> bytes:
 _LINE_ENDS = tuple((character.encode(), b"\\u%04x" % ord(character)) for character in "\u2028\u2029\u0085")
 
 
-def _following(reading: Reading, end: Position, upto: int | None, most: int | None, count: int) -> Slice:
+def _following(reading: Reading, end: Position, upto: int | None, most: int | None, count: int) -> PageRequest:
     limit = PAGE if most is None else min(PAGE, most - count)
     return replace(reading.wanted, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
 

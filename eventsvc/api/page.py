@@ -16,13 +16,13 @@ from urllib.parse import urlencode
 from eventsvc.api.access import compile_text, scope
 from eventsvc.errors import InvalidParameter
 from eventsvc.fields import FIELDS
-from eventsvc.log.read.page import Position, Slice
+from eventsvc.paging import PageRequest, Position
 from eventsvc.query.times import zone
 
 if TYPE_CHECKING:
     from falcon.asgi import Request
 
-    from eventsvc.log.read.state import Moment
+    from eventsvc.log.read.state import LogState
     from eventsvc.search.search import Compiled
 
 LIMIT, MOST = 100, 1000
@@ -59,7 +59,7 @@ class Reading:
     given: Mapping[str, str]
     scope: str
     query: Compiled
-    wanted: Slice
+    wanted: PageRequest
     now: int
     fields: tuple[str, ...] | None
     strong: bool
@@ -67,17 +67,17 @@ class Reading:
     download: str
     root: str
 
-    def next_cursor(self, last: Position, moment: Moment | None) -> str:
+    def next_cursor(self, last: Position, state: LogState | None) -> str:
         """Give the cursor of the page after this position."""
-        epoch = moment.epoch if moment is not None else 0
+        epoch = state.epoch if state is not None else 0
         content = _CURSOR.pack(_CURSOR_VERSION, self.now, epoch, *last)
         return urlsafe_b64encode(content + _digest(content, self.given, self.scope)).decode()
 
-    def etag(self, moment: Moment, *marks: str) -> str:
-        """Give the entity tag of an answer at a moment when nothing was under way."""
+    def etag(self, state: LogState, *marks: str) -> str:
+        """Give the entity tag of an answer about a state in which no event was under way."""
         asked = (self.query.text, self.scope, self.wanted, self.fields, marks)
-        state = (asked, moment.drawn, moment.epoch, moment.layout)
-        return f'"{hashlib.blake2b(repr(state).encode(), digest_size=15).hexdigest()}"'
+        content = (asked, state.drawn, state.epoch, state.layout)
+        return f'"{hashlib.blake2b(repr(content).encode(), digest_size=15).hexdigest()}"'
 
 
 PARAMETERS = (
@@ -109,7 +109,7 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
         given=given,
         scope=seen,
         query=await read_query(req, given, now),
-        wanted=Slice(
+        wanted=PageRequest(
             limit=whole_number(given, "limit", LIMIT, 1, MOST),
             after=cursor[1] if cursor else None,
             newest_first=newest_first,

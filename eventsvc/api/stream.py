@@ -86,7 +86,7 @@ class Stream:
         query = await read_query(req, given, round(time.time() * 1000))
         token = req.get_header("Last-Event-ID") or given.get("lastEventId")
         after = read_token(token) if token else None
-        if after is not None and after > (await self._reader.moment()).drawn:
+        if after is not None and after > (await self._reader.state()).drawn:
             raise InvalidParameter("Last-Event-ID", "it is from another log: start again without it")
         await self._live.follow()
         resp.content_type = MEDIA_TYPE

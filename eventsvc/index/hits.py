@@ -12,11 +12,11 @@ from eventsvc.event import Event, format_nanoseconds, format_time
 from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import from_hit
+from eventsvc.paging import PageRequest, Positions
 from eventsvc.turns import Turns
 
 _OK, _REFUSED, _NOT_ALLOWED = 200, 400, 405
 _INDEXES_AT_ONCE = 50  # so many names fit into a request line
-_PER_POSITION = 130  # bytes of memory: a tuple and two integers
 _END_OF_TIME = 253_402_300_799_999  # ms since 1970
 MOST_EXCLUDED = 10_000  # single seqs: a longer list is no longer a cheap condition
 
@@ -43,49 +43,6 @@ class Scope:
         if self.excluded:
             clauses["must_not"] = [{"terms": {"seq": list(self.excluded)}}]
         return {"bool": clauses}
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """The positions of matching events.
-
-    Attributes:
-        found: (time, seq) of each event, in order.
-        total: the number of all matching events, if the request asks for it.
-        first: the earliest createdAt of these events, in ms.
-        last: the latest createdAt of these events, in ms.
-    """
-
-    found: tuple[tuple[int, int], ...] = ()
-    total: int | None = None
-    first: int = 0
-    last: int = 0
-
-    def weigh(self) -> int:
-        """Estimate the bytes that the positions take."""
-        return _PER_POSITION * (1 + len(self.found))
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """Which of the matching documents.
-
-    Attributes:
-        after: only hits past this (time, seq).
-        time: the field that hits are ordered by.
-    """
-
-    size: int
-    after: tuple[int, int] | None = None
-    newest_first: bool = True
-    count: bool = False
-    upto: int | None = None
-    time: str = "createdAt"
-
-    @property
-    def by_creation(self) -> bool:
-        """Whether hits are in the order in which an index is sorted."""
-        return self.time == "createdAt"
 
 
 MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
@@ -133,7 +90,7 @@ class Hits:
             return await self._positions(scope, query, wanted)
         recent = await self._reach(scope, query, wanted)
         page = await self._positions(scope, {"bool": {"filter": [query, recent]}} if recent else query, wanted)
-        if recent and len(page.found) < wanted.size:  # events were erased between the two searches
+        if recent and len(page.found) < wanted.limit:  # events were erased between the two searches
             page = await self._positions(scope, query, wanted)
         return page
 
@@ -146,11 +103,11 @@ class Hits:
         """
         if wanted.after is not None:
             query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(wanted.after[0]))]}}
-        body = _page_body(scope, query, PageRequest(wanted.size, upto=wanted.upto))
+        body = _page_body(scope, query, PageRequest(wanted.limit, upto=wanted.upto))
         times = [{"field": "occurredAt", "format": "epoch_millis"}]
         answer = await self._search(scope, body | {"_source": False, "docvalue_fields": times})
         found = [hit["fields"]["occurredAt"][0] for hit in answer["hits"]["hits"]]
-        if len(found) < wanted.size:
+        if len(found) < wanted.limit:
             return None
         earliest = min(int(text.partition(".")[0]) for text in found)
         return _occurred(gte=format_time(earliest))
@@ -268,7 +225,7 @@ def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict
     body: dict[str, Any] = {
         "query": narrowed.narrow(query),
         "sort": [{FIELDS[wanted.time].exact: order}, {"seq": order}],
-        "size": wanted.size,
+        "size": wanted.limit,
         "track_total_hits": wanted.count,
     }
     if wanted.after is not None:

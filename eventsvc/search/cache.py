@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Protocol
 
-from eventsvc.log.read.state import Moment
+from eventsvc.log.read.state import LogState
 
 Key = tuple[object, ...]
-Kept = tuple[Moment, Any]  # the state of the log that an answer is about, and the answer
+Kept = tuple[LogState, Any]  # the state of the log that an answer is about, and the answer
 
 
 class Weighty(Protocol):
@@ -32,7 +32,7 @@ class Cache:
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
-    def put(self, key: Key, base: Moment, answer: Weighty) -> None:
+    def put(self, key: Key, base: LogState, answer: Weighty) -> None:
         """Keep an answer. It replaces an older answer of the same key and, if space is short, the least used ones."""
         self.drop(key)
         weight = len(repr(key)) + answer.weigh()

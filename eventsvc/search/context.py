@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from eventsvc.event import Event
 from eventsvc.log.read.around import Around
-from eventsvc.log.read.page import PAGE_BYTES, Slice, fit
 from eventsvc.log.read.reader import Reader
+from eventsvc.paging import PAGE_BYTES, PageRequest, fit
 from eventsvc.search.search import Compiled, Search
 
 
@@ -68,8 +68,8 @@ class Neighbours:
         )
 
     async def _matching(self, query: Compiled, around: Around) -> tuple[Sequence[Event], Sequence[Event]]:
-        async def find(wanted: Slice) -> tuple[Event, ...]:
+        async def find(wanted: PageRequest) -> tuple[Event, ...]:
             return (await self._search.find(query, wanted, keep=False)).events
 
-        older, newer = await asyncio.gather(*map(find, around.slices))
+        older, newer = await asyncio.gather(*map(find, around.requests))
         return older, newer

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
 from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable, LogError, LogTimeout
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import Moment
+from eventsvc.log.read.state import Answered, LogState
 from eventsvc.search.cache import Cache, Key, Weighty
 
 # With an older state, the tail of a busy log would be needlessly long.
@@ -34,23 +33,9 @@ _LONGEST_TAIL, _LONGEST_KEPT = 20_000, 2_000
 _ATTEMPTS = 5
 
 
-class _Tail(Protocol):
-    @property
-    def moment(self) -> Moment: ...
-
-
-TailT = TypeVar("TailT", bound=_Tail)
+TailT = TypeVar("TailT", bound=Answered)
 IndexT = TypeVar("IndexT", bound=Weighty)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Both(Generic[IndexT, TailT]):
-    """The two sides of an answer."""
-
-    index: IndexT
-    tail: TailT
-    cached: bool
 
 
 class Joined:
@@ -60,7 +45,7 @@ class Joined:
         self._hits, self._reader, self._alias = hits, reader, alias
         self._cache = Cache(cache_size)
         self._breaker = Breaker(self._probe, name="the index")
-        self._seen: tuple[float, Moment] | None = None
+        self._seen: tuple[float, LogState] | None = None
 
     @property
     def obstacle(self) -> str:
@@ -72,15 +57,18 @@ class Joined:
     async def both(
         self,
         key: Key | None,
-        tail: Callable[[Moment, IndexT], Awaitable[TailT]],
+        tail: Callable[[LogState, IndexT], Awaitable[TailT]],
         ask: Callable[[Hits, Scope], Awaitable[IndexT]],
-    ) -> Both[IndexT, TailT]:
+    ) -> tuple[IndexT, TailT, bool]:
         """Ask the index (or the cache), then ask the log for the rest.
 
         Args:
             key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
             tail: asks the log for everything that the index, asked about this state, does not know.
             ask: asks the index.
+
+        Returns:
+            The index's answer, the log's answer, and whether the index's answer comes from the cache.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
@@ -90,7 +78,7 @@ class Joined:
         now = self._recent() or await self._look()
         for _ in range(_ATTEMPTS):
             # Check the cached answer before the log is read: its tail might be very long.
-            kept: tuple[Moment, IndexT] | None = self._find_kept(key, now)
+            kept: tuple[LogState, IndexT] | None = self._find_kept(key, now)
             try:
                 base, found = kept or (now, await self._ask(ask, scope_of(now)))
                 rest = await tail(base, found)
@@ -103,27 +91,27 @@ class Joined:
             except LogTimeout:
                 self._drop(key)
                 raise
-            now = self._see(rest.moment)
+            now = self._see(rest.state)
             if now.extends(base, most=_LONGEST_TAIL):
                 if kept is None and key is not None:
                     self._cache.put(key, base, found)
-                return Both(found, rest, cached=kept is not None)
+                return found, rest, kept is not None
             self._drop(key)
         raise LogError("the state of the log does not stand still: try again")
 
-    async def _look(self) -> Moment:
-        return self._see(await self._reader.moment())
+    async def _look(self) -> LogState:
+        return self._see(await self._reader.state())
 
-    def _recent(self) -> Moment | None:
+    def _recent(self) -> LogState | None:
         if self._seen is None or time.monotonic() - self._seen[0] > _RECENT:
             return None
         return self._seen[1]
 
-    def _see(self, moment: Moment) -> Moment:
-        self._seen = time.monotonic(), moment
-        return moment
+    def _see(self, state: LogState) -> LogState:
+        self._seen = time.monotonic(), state
+        return state
 
-    def _find_kept(self, key: Key | None, now: Moment) -> tuple[Moment, IndexT] | None:
+    def _find_kept(self, key: Key | None, now: LogState) -> tuple[LogState, IndexT] | None:
         kept = self._cache.get(key) if key is not None else None
         if kept is None or now.extends(kept[0], most=_LONGEST_KEPT):
             return kept
@@ -170,13 +158,13 @@ class Joined:
         await self._breaker.close()
 
 
-def scope_of(moment: Moment) -> Scope:
+def scope_of(state: LogState) -> Scope:
     """Select the documents of the index up to the watermark of a state of the log.
 
     Raises:
         IndexUnavailable: too many single documents would have to be excluded.
     """
-    excluded = (*moment.erased, *moment.failed)
+    excluded = (*state.erased, *state.failed)
     if len(excluded) > MOST_EXCLUDED:
         raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
-    return Scope(moment.indexes, moment.watermark, excluded)
+    return Scope(state.indexes, state.watermark, excluded)

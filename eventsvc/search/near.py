@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from eventsvc.errors import LogTimeout, SearchesQueued
-from eventsvc.log.read.page import Slice
+from eventsvc.paging import PageRequest
 from eventsvc.query import ast
 from eventsvc.search.paths import find_paths, path_name
 from eventsvc.search.search import Compiled, Search
@@ -71,7 +71,7 @@ async def _look_up(search: Search, path: ast.Path, known: list[str], compile_nod
     if name in known:
         return Named(name, exists=True)
     try:
-        answer = await search.find(compile_node(ast.Exists(path)), Slice(1), keep=False)
+        answer = await search.find(compile_node(ast.Exists(path)), PageRequest(1), keep=False)
         exists = bool(answer.events)
     except (LogTimeout, SearchesQueued):
         return Named(name, None, _near(name, known))

@@ -10,7 +10,7 @@ from typing import Any
 
 from eventsvc.errors import InvalidInput
 from eventsvc.event import Event
-from eventsvc.log.read.page import Slice
+from eventsvc.paging import PageRequest
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.search.search import Compiled, Provenance, Search
@@ -76,7 +76,7 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
         LogTimeout: the index is away, and PostgreSQL alone took too long.
     """
     seen: dict[Keys, Found] = {}
-    wanted = Slice(min(_PAGE, newest))
+    wanted = PageRequest(min(_PAGE, newest))
     first = answer = await search.find(query, wanted, strong=strong, keep=False)
     examined = len(answer.events)
     # PERF: a thread does this, because it takes a while and other requests must not wait.

@@ -15,16 +15,17 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Hits, Inexact, PageRequest, Positions, Scope
+from eventsvc.index.hits import Hits, Inexact, Scope
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.page import PAGE_BYTES, Merged, Places, Position, Rows, Slice, fit
+from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import Moment
+from eventsvc.log.read.state import LogState
+from eventsvc.paging import PAGE_BYTES, PageRequest, Position, Positions, fit
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
-from eventsvc.search.joined import Both, Joined
+from eventsvc.search.joined import Joined
 from eventsvc.telemetry import SEARCHES
 
 _log = structlog.get_logger(__name__)
@@ -81,18 +82,18 @@ class Provenance:
 
     Attributes:
         reason: why the index did not answer; "" if it did.
-        moment: the state of the log that the answer is about; None if the log was not asked.
+        state: the state of the log that the answer is about; None if the log was not asked.
         settled: see ``log.read.state.Answered``.
     """
 
     source: Source
     reason: str = ""
-    moment: Moment | None = None
+    state: LogState | None = None
     settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Page:
     """A page of events.
 
     Attributes:
@@ -125,11 +126,11 @@ class Search:
         """
         return await self._reader.by_id(event_id, query.log)
 
-    async def state(self) -> Moment:
+    async def state(self) -> LogState:
         """Read the state of the log, by one small statement."""
-        return await self._reader.moment()
+        return await self._reader.state()
 
-    async def find(self, query: Compiled, wanted: Slice, *, strong: bool = True, keep: bool = True) -> Answer:
+    async def find(self, query: Compiled, wanted: PageRequest, *, strong: bool = True, keep: bool = True) -> Page:
         """Give a page of events: at most ``wanted.limit``, and no more than fit into a page's bytes.
 
         Args:
@@ -151,7 +152,7 @@ class Search:
         SEARCHES.labels(answer.provenance.source).inc()
         return answer
 
-    async def _find(self, query: Compiled, wanted: Slice, *, strong: bool, keep: bool) -> Answer:
+    async def _find(self, query: Compiled, wanted: PageRequest, *, strong: bool, keep: bool) -> Page:
         reason = self._joined.obstacle or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
@@ -162,32 +163,31 @@ class Search:
             except Inexact as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "not expressible"
-        rows = await self._reader.whole(query.log, wanted, strong=strong)
-        return _page(rows.events, wanted, rows.total, Provenance(Source.SQL, reason, rows.moment, rows.settled))
+        rows = await self._reader.whole(query.log, PageQuestion(wanted), strong=strong)
+        return _page(rows.events, wanted, rows.total, Provenance(Source.SQL, reason, rows.state, rows.settled))
 
-    async def _merged(self, query: Compiled, wanted: Slice, *, keep: bool) -> Answer:
+    async def _merged(self, query: Compiled, wanted: PageRequest, *, keep: bool) -> Page:
         async def ask(hits: Hits, scope: Scope) -> Positions:
-            return await hits.positions(scope, query.index or {}, _request(wanted))
+            return await hits.positions(scope, query.index or {}, wanted)
 
-        async def read(base: Moment, found: Positions) -> Rows:
-            places = Places(tuple(seq for _, seq in found.found), found.first, found.last)
-            return await self._reader.tail(query.log, Merged(wanted, places), base)
+        async def read(base: LogState, found: Positions) -> LogPage:
+            return await self._reader.tail(query.log, PageQuestion(wanted, found), base)
 
-        both: Both[Positions, Rows] = await self._joined.both(("page", query.text, wanted) if keep else None, read, ask)
-        found, rows = both.index, both.tail
-        source = Source.CACHE_AND_TAIL if both.cached else Source.INDEX_AND_TAIL
+        key = ("page", query.text, wanted) if keep else None
+        found, rows, cached = await self._joined.both(key, read, ask)
+        source = Source.CACHE_AND_TAIL if cached else Source.INDEX_AND_TAIL
         total = None if found.total is None or rows.total is None else found.total + rows.total
-        provenance = Provenance(source, "", rows.moment, rows.settled)
+        provenance = Provenance(source, "", rows.state, rows.settled)
         return _page(rows.events, wanted, total, provenance, found.found)
 
-    async def _eventual(self, query: Compiled, wanted: Slice) -> Answer:
-        request = replace(_request(wanted), size=min(wanted.limit, _AT_ONCE))
+    async def _eventual(self, query: Compiled, wanted: PageRequest) -> Page:
+        request = replace(wanted, limit=min(wanted.limit, _AT_ONCE))
 
         async def ask(hits: Hits, scope: Scope) -> tuple[list[Event], int | None]:
             found, total = await hits.events(scope, query.index or {}, request)
             events = [*found]
             # The size of documents is unknown before they arrive, so a large page is fetched in several requests.
-            while len(found) == request.size and len(events) < wanted.limit and fit(events, wanted.size) == (*events,):
+            while len(found) == request.limit and len(events) < wanted.limit and fit(events, wanted.size) == (*events,):
                 following = replace(request, after=wanted.position(events[-1]), count=False)
                 found, _ = await hits.events(scope, query.index or {}, following)
                 events += found
@@ -200,24 +200,20 @@ class Search:
 _AT_ONCE = 128  # documents
 
 
-def _request(wanted: Slice) -> PageRequest:
-    return PageRequest(wanted.limit, wanted.after, wanted.newest_first, wanted.count, wanted.upto, wanted.time)
-
-
 def _page(
     events: Sequence[Event],
-    wanted: Slice,
+    wanted: PageRequest,
     total: int | None,
     provenance: Provenance,
     positions: Sequence[Position] = (),
-) -> Answer:
+) -> Page:
     """Cut what was found to a page.
 
     Args:
         events: the events found, in order.
         wanted: the request for one event more than the page may have.
-        total: see ``Answer``.
-        provenance: see ``Answer``.
+        total: see ``Page``.
+        provenance: see ``Page``.
         positions: the positions that the index has found. The log may lack some of these events, for instance after a
             restore. If the index has found as many as asked, nothing is known of what lies past the last position, so
             the page ends there.
@@ -228,4 +224,4 @@ def _page(
         events = [one for place, one in places if (place >= cut if wanted.newest_first else place <= cut)]
     page = fit(events[: wanted.limit - 1], wanted.size)
     end = wanted.position(page[-1]) if len(page) < len(events) else cut
-    return Answer(page, end, total, provenance)
+    return Page(page, end, total, provenance)

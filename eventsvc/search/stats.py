@@ -29,7 +29,7 @@ from eventsvc.search.counts import (
     counted,
     gathered,
 )
-from eventsvc.search.joined import Both, Joined
+from eventsvc.search.joined import Joined
 from eventsvc.search.search import Compiled, Provenance, Source
 from eventsvc.text.terms import data_path, term_of, value_of
 
@@ -79,7 +79,7 @@ class Stats:
                 reason = "index away"
         most = Most(wanted.top, MOST_BUCKETS + 1, MOST_CELLS + 1)
         tally = await self._reader.whole(query.log, wanted.grouping(most), strong=strong)
-        return StatsAnswer(counted(tally), Provenance(Source.SQL, reason, tally.moment, tally.settled))
+        return StatsAnswer(counted(tally), Provenance(Source.SQL, reason, tally.state, tally.settled))
 
     async def _eventual(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
         if wanted.paths:
@@ -97,18 +97,17 @@ class Stats:
 
     async def _merged(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
         grouping = wanted.grouping(_TAIL)
-        both: Both[_Indexed, Tally] = await self._joined.both(
+        index, tail, cached = await self._joined.both(
             ("stats", query.text, replace(wanted, top=0)),
             lambda base, _: self._reader.tail(query.log, grouping, base),
             lambda hits, scope: _gather(hits, scope, query, wanted),
         )
-        index, tail = both.index, both.tail
         _check_room(tail)
         counts = (index.found + gathered(tail)).summed()
         if wanted.interval and wanted.by:
             counts = replace(counts, cells=await self._cells(query, wanted, index, tail, counts.top(wanted.top)))
-        source = Source.CACHE_AND_TAIL if both.cached else Source.INDEX_AND_TAIL
-        return StatsAnswer(counts, Provenance(source, "", tail.moment, tail.settled))
+        source = Source.CACHE_AND_TAIL if cached else Source.INDEX_AND_TAIL
+        return StatsAnswer(counts, Provenance(source, "", tail.state, tail.settled))
 
     async def _cells(
         self, query: Compiled, wanted: Wanted, index: _Indexed, tail: Tally, top: Sequence[Key]

@@ -40,8 +40,8 @@ from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.months import month_of
 from eventsvc.log.progress import watermark
 from eventsvc.log.read.batches import read_batch
-from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
+from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
 from eventsvc.search.search import Search, compile_query
@@ -246,7 +246,7 @@ async def _lag(search: Search, pool: Pool) -> float:
     event_id = await pool.run(insert)
     started = time.perf_counter()
     query = compile_query(parse(f"id eq '{event_id}'", now=0))
-    while not (await search.find(query, Slice(1), strong=False)).events:  # noqa: ASYNC110
+    while not (await search.find(query, PageRequest(1), strong=False)).events:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return time.perf_counter() - started
 

@@ -37,8 +37,9 @@ from eventsvc.index.hits import Scope
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log import schema, trigram_index
 from eventsvc.log.connection import Connection, Pool, connect
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import PageQuestion
 from eventsvc.log.read.reader import Reader
+from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
 from eventsvc.search.search import Compiled, compile_query
 from eventsvc.settings import Settings, load
@@ -130,7 +131,7 @@ class Bench:
     async def run(self) -> dict[str, Row]:
         """Measure every query in every way."""
         client = connect_async(self.settings).options(request_timeout=120)
-        indexes = (await self.reader.moment()).indexes
+        indexes = (await self.reader.state()).indexes
         await self._make_wildcard_index(client, indexes)
         with self._service(cache=0) as service, self._service(cache=32) as keeping:
             async with aiohttp.ClientSession() as session:
@@ -172,7 +173,7 @@ class Bench:
 
     async def _in_sql(self, text: str) -> Measured | None:
         def in_sql(turn: int) -> Any:
-            return self.reader.whole(compiled(text, turn).log, Slice(LIMIT))
+            return self.reader.whole(compiled(text, turn).log, PageQuestion(PageRequest(LIMIT)))
 
         try:
             return (await measure({"sql": in_sql}))["sql"]

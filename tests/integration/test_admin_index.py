@@ -28,8 +28,8 @@ from eventsvc.index.hits import Hits
 from eventsvc.index.indexes import write_alias
 from eventsvc.log.connection import Pool, connect
 from eventsvc.log.progress import index_months, rebuilds
-from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
+from eventsvc.paging import PageRequest
 from eventsvc.search.joined import Joined
 from eventsvc.search.search import EVERYTHING, Search
 from eventsvc.settings import Settings
@@ -285,7 +285,7 @@ class Watcher(threading.Thread):
 
     async def _search_once(self, search: Search) -> None:
         before = set(self.committed)
-        answer = await search.find(EVERYTHING, Slice(1_000))
+        answer = await search.find(EVERYTHING, PageRequest(1_000))
         seqs = [event.seq for event in answer.events]
         assert seqs == sorted(set(seqs), reverse=True), "an event is there twice, or out of order"
         # The newest thousand: whatever was committed before the question and is no older than the last of them.

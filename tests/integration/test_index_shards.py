@@ -16,7 +16,8 @@ from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.admin.verify import list_months, repair, verify
 from eventsvc.index import indexes
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits, PageRequest, Scope
+from eventsvc.index.hits import Hits, Scope
+from eventsvc.paging import PageRequest
 from eventsvc.settings import Settings
 
 EVENTS = 300

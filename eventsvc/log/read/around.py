@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.page import Position, Rows, Slice
-from eventsvc.log.read.state import Moment, Part, Row
+from eventsvc.log.read.page import LogPage, PageQuestion
+from eventsvc.log.read.state import LogState, Part, Row
+from eventsvc.paging import PageRequest, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +26,14 @@ class Around:
     after: int
 
     @property
-    def slices(self) -> tuple[Slice, Slice]:
+    def requests(self) -> tuple[PageRequest, PageRequest]:
         """The page before the event, newest first, and the page after the event, oldest first."""
-        return Slice(self.before, self.position), Slice(self.after, self.position, newest_first=False)
+        return PageRequest(self.before, self.position), PageRequest(self.after, self.position, newest_first=False)
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
-        return [part for wanted in self.slices for part in wanted.compose(matching)]
+        return [part for request in self.requests for part in PageQuestion(request).compose(matching)]
 
-    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Rows:
+    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> LogPage:
         """See ``Question``; all neighbours together, oldest first."""
-        return Slice(0, newest_first=False).decode(rows, moment, settled=settled)
+        return PageQuestion(PageRequest(0, newest_first=False)).decode(rows, state, settled=settled)

@@ -11,7 +11,7 @@ from psycopg2 import sql
 
 from eventsvc.fields import FIELDS
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.state import Moment, Part, Row
+from eventsvc.log.read.state import LogState, Part, Row
 
 _PART = 10
 
@@ -150,7 +150,7 @@ class Tally:
         numbers: a summary for each of ``Grouping.numbers``.
     """
 
-    moment: Moment
+    state: LogState
     total: int
     missing: int
     valued: int
@@ -231,14 +231,14 @@ class Grouping:
             parameters += [list(self.percentiles), *each.rows.parameters, *matching.parameters]
         return [(statement, parameters)]
 
-    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Tally:
+    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> Tally:
         """See ``Question``."""
         content = next(msgspec.json.decode(row[-1], type=_Content) for row in rows if row[0] == _PART)
         cells: dict[Key, dict[int, int]] = {}
         for key, start, number in content.cells:
             cells.setdefault(key, {})[start] = number
         return Tally(
-            moment,
+            state,
             content.total,
             content.missing,
             content.valued,

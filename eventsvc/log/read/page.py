@@ -1,8 +1,8 @@
-"""A page of events."""
+"""Read a page of events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -11,12 +11,8 @@ from psycopg2 import sql
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.state import COLUMNS, Moment, Part, Row
-
-Position = tuple[int, int]  # what events are ordered by: see ``Event.position`` and ``Event.place``
-
-PAGE_BYTES = 4 * 1024 * 1024
-_OTHERS = 300  # bytes of an event beside message and data
+from eventsvc.log.read.state import COLUMNS, LogState, Part, Row
+from eventsvc.paging import PageRequest, Position, Positions
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PART_COUNT, _PART_EVENT = 1, 2
@@ -39,122 +35,59 @@ _MATCHING_AND_FOUND = sql.SQL(
 )
 
 
+_NONE = Positions()
+
+
 @dataclass(frozen=True, slots=True)
-class Rows:
+class LogPage:
     """The events of a page, in order, and the number of all matching events if requested. See ``state.Answered``."""
 
-    moment: Moment
+    state: LogState
     events: tuple[Event, ...]
     total: int | None = None
     settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The seqs of some events, and the earliest and the latest createdAt of these events, in ms."""
+class PageQuestion:
+    """A question for one page of the matching events and of the events that the index has found for the page."""
 
-    seqs: tuple[int, ...] = ()
-    first: int = 0
-    last: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A request for a page of the matching events.
-
-    Attributes:
-        limit: how many events at most.
-        after: the position that the page follows, in the direction of reading; None for the first page.
-        newest_first: the direction of reading.
-        upto: only events up to this seq; None for all events.
-        count: count all matching events, too, whatever ``after`` and ``limit`` say.
-        size: how many bytes of text the events may have, as ``fit`` measures them.
-        time: the field that orders events; events of equal times are ordered by seq.
-    """
-
-    limit: int
-    after: Position | None = None
-    newest_first: bool = True
-    upto: int | None = None
-    count: bool = False
-    size: int = PAGE_BYTES
-    time: str = "createdAt"
-
-    @property
-    def by_creation(self) -> bool:
-        """Whether events are in the order in which the log took them."""
-        return self.time == "createdAt"
-
-    def position(self, event: Event) -> Position:
-        """Give an event's position in this order."""
-        return event.position if self.by_creation else event.place
+    request: PageRequest
+    found: Positions = _NONE
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
-        return self.compose_with(matching, Places())
-
-    def compose_with(self, matching: Filter, places: Places) -> list[Part]:
-        """Compose a page of the matching events and of the events at these places, which all lie within the page."""
-        found = matching if self.upto is None else matching & Filter("seq <= %s", (self.upto,))
+        request = self.request
+        within = matching if request.upto is None else matching & Filter("seq <= %s", (request.upto,))
         parts: list[Part] = []
-        if self.count:
-            parts.append((_COUNT.format(where=sql.SQL(found.text)), list(found.parameters)))
-        if self.after is not None:
-            found &= self._past(self.after)
-        column, direction = FIELDS[self.time].column, "DESC" if self.newest_first else "ASC"
+        if request.count:
+            parts.append((_COUNT.format(where=sql.SQL(within.text)), list(within.parameters)))
+        if request.after is not None:
+            within &= self._past(request.after)
+        column, direction = FIELDS[request.time].column, "DESC" if request.newest_first else "ASC"
         order = sql.SQL(f"{column} {direction}, seq {direction}")
-        page = _MATCHING.format(where=sql.SQL(found.text), order=order)
-        parameters = [*found.parameters, self.limit]
-        if places.seqs:
+        page = _MATCHING.format(where=sql.SQL(within.text), order=order)
+        parameters = [*within.parameters, request.limit]
+        if self.found.found:
             page = _MATCHING_AND_FOUND.format(matching=page, order=order)
-            parameters += [_moment(places.first), _moment(places.last), list(places.seqs), self.limit]
+            seqs = [seq for _, seq in self.found.found]
+            parameters += [_timestamp(self.found.first), _timestamp(self.found.last), seqs, request.limit]
         events = _EVENTS.format(columns=COLUMNS, order=order, page=page)
-        return [*parts, (events, [*parameters, self.size])]
+        return [*parts, (events, [*parameters, request.size])]
 
-    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Rows:
+    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> LogPage:
         """See ``Question``."""
         total = next((int(row[1]) for row in rows if row[0] == _PART_COUNT), None)
         events = [Event(*row[1:]) for row in rows if row[0] == _PART_EVENT]
-        events.sort(key=self.position, reverse=self.newest_first)
-        return Rows(moment, tuple(events), total, settled)
+        events.sort(key=self.request.position, reverse=self.request.newest_first)
+        return LogPage(state, tuple(events), total, settled)
 
     def _past(self, position: Position) -> Filter:
         time, seq = position
-        sign = "<" if self.newest_first else ">"
-        text = f"({FIELDS[self.time].column}, seq) {sign} (%s, %s)"
-        return Filter(text, (_moment(time) if self.by_creation else time, seq))
+        sign = "<" if self.request.newest_first else ">"
+        text = f"({FIELDS[self.request.time].column}, seq) {sign} (%s, %s)"
+        return Filter(text, (_timestamp(time) if self.request.by_creation else time, seq))
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A question for one page of events that the log matches and events that the index has found."""
-
-    wanted: Slice
-    places: Places
-
-    def compose(self, matching: Filter) -> list[Part]:
-        """See ``Question``."""
-        return self.wanted.compose_with(matching, self.places)
-
-    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> Rows:
-        """See ``Question``."""
-        return self.wanted.decode(rows, moment, settled=settled)
-
-
-def fit(events: Iterable[Event], size: int) -> tuple[Event, ...]:
-    """Give the first events that fit into so many bytes, but at least one event."""
-    fitting: list[Event] = []
-    for event in events:
-        size -= _length(event.message) + _length(event.data) + _OTHERS
-        if size < 0 and fitting:
-            break
-        fitting.append(event)
-    return tuple(fitting)
-
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _moment(created_at: int) -> datetime:
+def _timestamp(created_at: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=created_at)

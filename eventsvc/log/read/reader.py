@@ -18,7 +18,7 @@ from eventsvc.log.progress.erased import read_epoch
 from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_seq
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import Needed, NoReplica, Replicas, needed_position
-from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, Moment, Question, Row
+from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, LogState, Question, Row
 from eventsvc.turns import Turns
 
 _BY_ID = sql.SQL("SELECT {columns} FROM event WHERE id = %s AND ({where})")
@@ -71,11 +71,11 @@ class Reader:
             raise EventNotFound(event_id)
         return Event(*rows[0])
 
-    async def tail(self, matching: Filter, question: Question[AnswerT_co], base: Moment) -> AnswerT_co:
+    async def tail(self, matching: Filter, question: Question[AnswerT_co], base: LogState) -> AnswerT_co:
         """Ask about the matching events that the index does not hold, given an earlier state of the log.
 
         These are the events past the watermark of that state, and the events that the index had refused.
-        ``Moment.extends`` tells whether the index's answer about that state still holds.
+        ``LogState.extends`` tells whether the index's answer about that state still holds.
 
         Raises:
             SearchesQueued: the query is heavy, and too many others wait already.
@@ -128,11 +128,11 @@ class Reader:
     def _see(self, epoch: int) -> None:
         self._epoch = max(epoch, self._epoch or 0)
 
-    async def moment(self) -> Moment:
+    async def state(self) -> LogState:
         """Read the state of the log."""
-        moment = _moment(await self._pool.run(lambda connection: _fetch(connection, HEADER, None)))
-        self._see(moment.epoch)
-        return moment
+        state = _read_state(await self._pool.run(lambda connection: _fetch(connection, HEADER, None)))
+        self._see(state.epoch)
+        return state
 
     async def settle(self, seq: int) -> None:
         """Make sure that the events up to a seq are all there, and that none of them can still appear.
@@ -162,7 +162,7 @@ class Reader:
     def _read(self, connection: Connection, matching: Filter, question: Question[AnswerT_co]) -> AnswerT_co:
         quiet, drawn = self._look_for_writers(connection)
         answer = _ask(connection, matching, question, settled_at=drawn if quiet else None)
-        self._see(answer.moment.epoch)
+        self._see(answer.state.epoch)
         return answer
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
@@ -189,14 +189,14 @@ def _ask(
     parts = question.compose(matching)
     statement = sql.SQL(" UNION ALL ").join([HEADER, *(text for text, _ in parts)])
     rows = _fetch(connection, statement, [value for _, values in parts for value in values])
-    moment = _moment(rows)
-    return question.decode(rows, moment, settled=settled_at == moment.drawn)
+    state = _read_state(rows)
+    return question.decode(rows, state, settled=settled_at == state.drawn)
 
 
-def _moment(rows: Sequence[Row]) -> Moment:
+def _read_state(rows: Sequence[Row]) -> LogState:
     # UNION ALL promises no order of its parts.
     header = next(row for row in rows if row[0] == PART_HEADER)
-    return msgspec.json.decode(header[-1], type=Moment)
+    return msgspec.json.decode(header[-1], type=LogState)
 
 
 def _fetch(connection: Connection, statement: sql.Composable, parameters: Sequence[Any] | None) -> Sequence[Row]:

@@ -17,7 +17,7 @@ Part = tuple[sql.Composed, list[Any]]
 PART_HEADER = 0
 
 
-class Moment(msgspec.Struct, frozen=True):
+class LogState(msgspec.Struct, frozen=True):
     """The state of the log that an answer depends on, as one statement saw it.
 
     Attributes:
@@ -46,7 +46,7 @@ class Moment(msgspec.Struct, frozen=True):
         """How many seqs the index is behind the log."""
         return max(0, self.drawn - self.watermark)
 
-    def extends(self, base: Moment, *, most: int) -> bool:
+    def extends(self, base: LogState, *, most: int) -> bool:
         """Tell whether an index answer about ``base`` is still exact when joined with the tail past base's watermark.
 
         Args:
@@ -61,20 +61,20 @@ class Moment(msgspec.Struct, frozen=True):
         )
 
 
-def _refused(moment: Moment, watermark: int) -> frozenset[int]:
-    return frozenset(seq for seq in moment.failed if seq <= watermark)
+def _refused(state: LogState, watermark: int) -> frozenset[int]:
+    return frozenset(seq for seq in state.failed if seq <= watermark)
 
 
 class Answered(Protocol):
     """The facts that every answer of the log carries."""
 
     @property
-    def moment(self) -> Moment:
+    def state(self) -> LogState:
         """The state of the log that the answer is about."""
 
     @property
     def settled(self) -> bool:
-        """Whether no event up to ``moment.drawn`` was under way.
+        """Whether no event up to ``state.drawn`` was under way.
 
         If so, the answer changes only when ``drawn``, ``epoch`` or ``layout`` change.
         """
@@ -89,7 +89,7 @@ class Question(Protocol[AnswerT_co]):
     def compose(self, matching: Filter) -> list[Part]:
         """Compose SELECTs, each of a part number > 0 and nine columns, with their parameters."""
 
-    def decode(self, rows: Sequence[Row], moment: Moment, *, settled: bool) -> AnswerT_co:
+    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> AnswerT_co:
         """Make the answer from the rows of these parts, which come in any order."""
 
 

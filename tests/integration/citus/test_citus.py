@@ -19,9 +19,9 @@ from eventsvc.log import citus, months, trigram_index
 from eventsvc.log.connection import Pool, connect
 from eventsvc.log.progress import erased
 from eventsvc.log.progress.horizon import Horizon
-from eventsvc.log.read.page import Slice
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.write.group import GroupStore, Single
+from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
 from eventsvc.search.search import Search, compile_query
@@ -141,7 +141,7 @@ def find(stores: Stores, database: str, text: str) -> int:
         async with connect_async(stores.settings) as client:
             joined = Joined(Hits(client), Reader(pool), alias=stores.settings.index_prefix, cache_size=0)
             search = Search(Reader(pool), joined)
-            answer = await search.find(compile_query(parse(text, now=0, tz="UTC")), Slice(1000))
+            answer = await search.find(compile_query(parse(text, now=0, tz="UTC")), PageRequest(1000))
             await joined.close()
         pool.close()
         return len(answer.events)

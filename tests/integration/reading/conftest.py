@@ -22,11 +22,11 @@ from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log.connection import Connection, Pool, connect
-from eventsvc.log.read.page import PAGE_BYTES, Slice
 from eventsvc.log.read.reader import Reader
+from eventsvc.paging import PAGE_BYTES, PageRequest
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
-from eventsvc.search.search import EVERYTHING, Answer, Compiled, Search, compile_query
+from eventsvc.search.search import EVERYTHING, Compiled, Page, Search, compile_query
 from eventsvc.search.stats import Stats
 from eventsvc.settings import Settings, load
 
@@ -111,9 +111,9 @@ class World:
         reader = self.reader()
         return Stats(reader, self.joined(reader, **options))
 
-    def find(self, search: Search, text: str = "", limit: int = 1000, **options: Any) -> Answer:
+    def find(self, search: Search, text: str = "", limit: int = 1000, **options: Any) -> Page:
         strong = options.pop("strong", True)
-        return self.run(search.find(compiled(text), Slice(limit, **options), strong=strong))
+        return self.run(search.find(compiled(text), PageRequest(limit, **options), strong=strong))
 
     def store(self, *messages: str, at: int | None = None, occurred: int | None = None, **columns: str) -> list[int]:
         """Store events; ``at`` is their time in ms, now by default; ``occurred`` when they happened, in ns."""

@@ -10,7 +10,7 @@ import pytest
 
 from eventsvc.log.connection import connect
 from eventsvc.log.read import reader
-from eventsvc.log.read.page import Slice
+from eventsvc.paging import PageRequest
 from eventsvc.search.counts import Wanted
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -42,7 +42,7 @@ def test_a_frozen_answer_stays_the_same_from_either_store(world: Any, api: Any) 
         assert {one["value"] for one in stats["top"]} == {"one", "two"} - ({"two"} if bound == "1" else set())
 
     query = world.compiled(QUERY).frozen(int(seq))
-    page = world.run(world.search(index=False).find(query, Slice(10)))
+    page = world.run(world.search(index=False).find(query, PageRequest(10)))
     counts = world.run(world.stats(index=False).count(query, Wanted()))
     assert ([event.message for event in page.events], page.provenance.source) == (["c", "b", "a"], "sql")
     assert (counts.counts.total, counts.provenance.source) == (3, "sql")

@@ -10,9 +10,10 @@ import pytest
 
 from eventsvc.admin import failures, rebuild
 from eventsvc.admin.stores import open_stores
-from eventsvc.index.hits import PageRequest, Positions, Scope
+from eventsvc.index.hits import Scope
 from eventsvc.log.progress import index_months
-from eventsvc.log.read.page import Rows, Slice
+from eventsvc.log.read.page import LogPage
+from eventsvc.paging import PageRequest, Positions
 from eventsvc.search import joined
 from eventsvc.search.search import Search, Source
 
@@ -38,11 +39,11 @@ class Log:
     def __init__(self, reader: Any, between: Between) -> None:
         self._reader, self._between = reader, between
 
-    async def tail(self, *args: Any, **options: Any) -> Rows:
+    async def tail(self, *args: Any, **options: Any) -> LogPage:
         await self._between.turn("log")
         return await self._reader.tail(*args, **options)
 
-    async def whole(self, *args: Any, **options: Any) -> Rows:
+    async def whole(self, *args: Any, **options: Any) -> LogPage:
         return await self._reader.whole(*args, **options)
 
 
@@ -130,7 +131,7 @@ def test_what_happens_between_the_two_sides_makes_no_answer_wrong(
     search = Search(Log(world.reader(), between), both)  # type: ignore[arg-type]
     assert messages(world, search) == MESSAGES[::-1]
     between.action = lambda: action(world)
-    query, wanted = world.compiled("environment in ('test', 'x')"), Slice(100, count=True)
+    query, wanted = world.compiled("environment in ('test', 'x')"), PageRequest(100, count=True)
     answer = world.run(search.find(query, wanted))
     assert between.action is None
     found = [event.message for event in answer.events]

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 import pytest
 
 from eventsvc.index.hits import Hits
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import PageQuestion
+from eventsvc.paging import PageRequest
 from tests.integration.reading.test_pages import relation
 
 SECOND = 1_000_000_000
@@ -134,7 +135,10 @@ def test_the_newest_are_read_by_an_index_of_the_log(world: Any) -> None:
         " FROM generate_series(1, 20000) AS n"
     )
     world.execute("ANALYZE event")
-    for wanted in (Slice(10, time="occurredAt"), Slice(10, (1_790_000_000_000_050_000, 5), time="occurredAt")):
+    for wanted in (
+        PageQuestion(PageRequest(10, time="occurredAt")),
+        PageQuestion(PageRequest(10, (1_790_000_000_000_050_000, 5), time="occurredAt")),
+    ):
         ((statement, parameters),) = wanted.compose(world.compiled("").log)
         text = statement.as_string(world.connection)
         plan = str(world.execute("EXPLAIN " + text, parameters))

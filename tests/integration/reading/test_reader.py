@@ -13,8 +13,9 @@ import pytest
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SearchesQueued
 from eventsvc.log.connection import connect
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.page import Merged, Places, Rows, Slice
+from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import MOST_WAITING, Reader
+from eventsvc.paging import PageRequest, Positions
 
 ALL = Filter()
 
@@ -43,12 +44,12 @@ def test_an_unknown_id_is_an_error_of_its_own(world: Any) -> None:
 def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> None:
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[3])
-    rows = tail(world, world.reader(), Slice(10, count=True))
+    rows = tail(world, world.reader(), PageQuestion(PageRequest(10, count=True)))
     assert ([event.message for event in rows.events], rows.total) == (["f", "e"], 2)
 
 
 def tail(world: Any, reader: Any, question: Any) -> Any:
-    return world.run(reader.tail(ALL, question, world.run(reader.moment())))
+    return world.run(reader.tail(ALL, question, world.run(reader.state())))
 
 
 def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
@@ -56,18 +57,19 @@ def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
     move_watermark(world, seqs[4])
     world.execute("INSERT INTO index_failure VALUES (%s, '2026-11-01', 'test')", (seqs[1],))
     reader = world.reader()
-    rows = tail(world, reader, Slice(10, count=True))
+    rows = tail(world, reader, PageQuestion(PageRequest(10, count=True)))
     assert ([event.message for event in rows.events], rows.total) == (["f", "b"], 2)
     world.execute("DELETE FROM index_failure")
-    assert [event.message for event in tail(world, reader, Slice(10)).events] == ["f"]
+    assert [event.message for event in tail(world, reader, PageQuestion(PageRequest(10))).events] == ["f"]
 
 
 def test_events_at_positions_and_the_tail_are_one_page(world: Any) -> None:
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[3])
-    found = [world.run(world.reader().whole(ALL, Slice(10))).events[place] for place in (5, 3)]
+    found = [world.run(world.reader().whole(ALL, PageQuestion(PageRequest(10)))).events[place] for place in (5, 3)]
     times = [event.created_at for event in found]
-    wanted = Merged(Slice(4), Places(tuple(event.seq for event in found), min(times), max(times)))
+    positions = Positions(tuple(event.position for event in found), None, min(times), max(times))
+    wanted = PageQuestion(PageRequest(4), positions)
     assert [event.message for event in tail(world, world.reader(), wanted).events] == ["f", "e", "c", "a"]
 
 
@@ -75,7 +77,7 @@ def test_a_moment_extends_an_earlier_one_while_the_index_says_the_same_of_it(wor
     world.store(*"abcdef")
     move_watermark(world, 3)
     reader = world.reader()
-    base = world.run(reader.moment())
+    base = world.run(reader.state())
     for statement, extends in [
         ("UPDATE watermark SET seq = 5, checkpoint = 5", True),
         ("INSERT INTO index_failure VALUES (4, '2026-11-01', 'past the base')", True),
@@ -87,8 +89,8 @@ def test_a_moment_extends_an_earlier_one_while_the_index_says_the_same_of_it(wor
         ("UPDATE watermark SET fence = 0; UPDATE erasure_epoch SET epoch = epoch + 1", False),
     ]:
         world.execute(statement)
-        assert world.run(reader.moment()).extends(base, most=10) is extends, statement
-    assert not world.run(reader.moment()).extends(base, most=1)
+        assert world.run(reader.state()).extends(base, most=10) is extends, statement
+    assert not world.run(reader.state()).extends(base, most=1)
 
 
 def test_pages_go_on_after_a_position_also_among_equal_times(world: Any) -> None:
@@ -97,7 +99,9 @@ def test_pages_go_on_after_a_position_also_among_equal_times(world: Any) -> None
     for newest_first in (True, False):
         seen: list[str] = []
         after = None
-        while rows := world.run(reader.whole(ALL, Slice(3, after, newest_first=newest_first))).events:
+        while rows := world.run(
+            reader.whole(ALL, PageQuestion(PageRequest(3, after, newest_first=newest_first)))
+        ).events:
             seen += [event.message for event in rows]
             after = rows[-1].position
         assert (list("hgfedcba") if newest_first else list("abcdefgh")) == seen
@@ -110,7 +114,7 @@ def test_the_moment_holds_all_that_a_merge_must_know(world: Any) -> None:
     world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-11-01', 'b', 'x')")
     world.execute("INSERT INTO index_month (month, index_name, index_uuid) VALUES ('2026-10-01', 'a', 'y')")
     world.execute("UPDATE watermark SET fence = 9")
-    moment = world.run(world.reader().moment())
+    moment = world.run(world.reader().state())
     assert (9, 7, (seqs[0],), (), ("a", "b"), seqs[2]) == (
         moment.fence, moment.epoch, moment.erased, moment.failed, moment.indexes, moment.drawn,
     )  # fmt: skip
@@ -119,7 +123,7 @@ def test_the_moment_holds_all_that_a_merge_must_know(world: Any) -> None:
 def test_nothing_is_settled_while_a_writer_is_under_way(world: Any, database: str) -> None:
     reader = world.reader()
     world.store("a")
-    assert world.run(reader.whole(ALL, Slice(1))).settled
+    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)))).settled
     late = connect(database)
     with late.cursor() as cursor:
         cursor.execute("BEGIN")
@@ -128,10 +132,10 @@ def test_nothing_is_settled_while_a_writer_is_under_way(world: Any, database: st
             " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', 'late', '{}')"
         )
         world.store("b")
-        assert not world.run(reader.whole(ALL, Slice(1))).settled
+        assert not world.run(reader.whole(ALL, PageQuestion(PageRequest(1)))).settled
         cursor.execute("COMMIT")
     late.close()
-    rows = world.run(reader.whole(ALL, Slice(9)))
+    rows = world.run(reader.whole(ALL, PageQuestion(PageRequest(9))))
     assert (True, {"a", "b", "late"}) == (rows.settled, {event.message for event in rows.events})
 
 
@@ -156,9 +160,9 @@ def test_equal_states_mean_equal_answers_whatever_commits_late(world: Any, datab
                     "INSERT INTO event (id, email, environment, component, message, data)"
                     " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', 'm', '{}')"
                 )
-        rows = world.run(reader.whole(ALL, Slice(1000)))
+        rows = world.run(reader.whole(ALL, PageQuestion(PageRequest(1000))))
         if rows.settled:
-            state = (rows.moment.drawn, rows.moment.epoch, rows.moment.layout)
+            state = (rows.state.drawn, rows.state.epoch, rows.state.layout)
             assert answers.setdefault(state, rows.events) == rows.events
     for writer in writers:
         writer.close()
@@ -171,14 +175,14 @@ def test_a_statement_that_takes_too_long_is_a_timeout(world: Any, database: str)
     with blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(LogTimeout):
-            world.run(reader.whole(ALL, Slice(1)))
+            world.run(reader.whole(ALL, PageQuestion(PageRequest(1))))
     blocker.close()
-    assert world.run(reader.whole(ALL, Slice(1))).events == ()
+    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)))).events == ()
 
 
 def test_a_server_that_is_away_is_said_to_be(world: Any) -> None:
     with pytest.raises(LogUnavailable):
-        world.run(world.reader("postgresql://postgres@127.0.0.1:1/none").whole(ALL, Slice(1)))
+        world.run(world.reader("postgresql://postgres@127.0.0.1:1/none").whole(ALL, PageQuestion(PageRequest(1))))
 
 
 def explain(world: Any, reader: Any, ask: str) -> Any:
@@ -197,13 +201,15 @@ def explain(world: Any, reader: Any, ask: str) -> Any:
         connection.cursor_factory = Recorder
         try:
             if ask == "tail":
-                reader._read(connection, Filter("seq > 19900") & Filter("message = %s", ("m7",)), Slice(100))
+                reader._read(
+                    connection, Filter("seq > 19900") & Filter("message = %s", ("m7",)), PageQuestion(PageRequest(100))
+                )
             elif ask == "merged":
                 times, seqs = zip(*world.execute(_POSITIONS), strict=True)
-                places = Places(seqs, min(times), max(times))
-                reader._read(connection, Filter("seq > 19900"), Merged(Slice(100), places))
+                positions = Positions(tuple((0, seq) for seq in seqs), None, min(times), max(times))
+                reader._read(connection, Filter("seq > 19900"), PageQuestion(PageRequest(100), positions))
             else:
-                reader._read(connection, ALL, Slice(100))
+                reader._read(connection, ALL, PageQuestion(PageRequest(100)))
         finally:
             connection.cursor_factory = None
         with original() as cursor:
@@ -254,7 +260,7 @@ def test_the_newest_page_is_read_backwards_along_the_index_on_time(world: Any) -
 def test_another_start_of_the_server_is_another_layout(world: Any, database: str) -> None:
     """After a restore or a failover equal seqs may stand for other events: no ETag may outlive it."""
     ((started,),) = world.execute("SELECT extract(epoch FROM pg_postmaster_start_time())::text")
-    assert world.run(world.reader(database).moment()).layout.endswith(f".{started}")
+    assert world.run(world.reader(database).state()).layout.endswith(f".{started}")
 
 
 def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without_end(world: Any) -> None:
@@ -263,13 +269,13 @@ def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without
     world.store("m")
     slow = Filter("pg_sleep(0.5) IS NOT NULL")
 
-    async def crowd() -> tuple[int, Rows]:
-        base = await reader.moment()
-        crowd = [asyncio.create_task(reader.whole(slow, Slice(1))) for _ in range(MOST_WAITING)]
+    async def crowd() -> tuple[int, LogPage]:
+        base = await reader.state()
+        crowd = [asyncio.create_task(reader.whole(slow, PageQuestion(PageRequest(1)))) for _ in range(MOST_WAITING)]
         await asyncio.sleep(0)
         with pytest.raises(SearchesQueued):
-            await reader.whole(Filter(), Slice(1))
-        tail = await reader.tail(Filter(), Slice(1), base)
+            await reader.whole(Filter(), PageQuestion(PageRequest(1)))
+        tail = await reader.tail(Filter(), PageQuestion(PageRequest(1)), base)
         unfinished = sum(not task.done() for task in crowd)
         for task in crowd:
             task.cancel()
@@ -280,4 +286,4 @@ def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without
 
     assert unfinished >= MOST_WAITING - 4
     assert len(tail.events) == 1
-    assert len(world.run(reader.whole(Filter(), Slice(1))).events) == 1
+    assert len(world.run(reader.whole(Filter(), PageQuestion(PageRequest(1)))).events) == 1

@@ -22,9 +22,10 @@ from eventsvc.log import schema
 from eventsvc.log.connection import connect, transaction
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erased
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import PageQuestion
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
+from eventsvc.paging import PageRequest
 
 ALL = Filter()
 
@@ -123,7 +124,7 @@ class Reading:
             assert erased.erase(cursor, found, erasure_id=None) == len(found.ids) > 0
 
     def ask(self, *, strong: bool = True, matching: Filter = ALL) -> list[str]:
-        rows = self._world.run(self.reader.whole(matching, Slice(1000), strong=strong))
+        rows = self._world.run(self.reader.whole(matching, PageQuestion(PageRequest(1000)), strong=strong))
         return [event.message for event in rows.events]
 
     def served_by_replica(self, *, strong: bool = True) -> bool:
@@ -218,25 +219,25 @@ def test_while_the_primary_is_away_a_replica_must_have_the_newest_erasure_that_i
     world.opened.append(replicas.close)
     dsn = make_dsn(servers.primary.url, user="shut_out", password="x")
     reader, new = (Reader(world.pool(dsn), replicas) for _ in range(2))
-    world.run(reader.moment())
+    world.run(reader.state())
     with reading.primary.cursor() as cursor:
         cursor.execute("ALTER ROLE shut_out NOLOGIN")
         cursor.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'shut_out'")
-    assert world.run(reader.whole(ALL, Slice(1), strong=False)).events[0].message == "goes"
+    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)), strong=False)).events[0].message == "goes"
     with pytest.raises(LogUnavailable):  # nobody knows what was erased
-        world.run(new.whole(ALL, Slice(1), strong=False))
+        world.run(new.whole(ALL, PageQuestion(PageRequest(1)), strong=False))
 
     reading.execute("SELECT pg_wal_replay_pause()::text")
     try:
         reading.erase("goes")
         with reading.primary.cursor() as cursor:
             cursor.execute("ALTER ROLE shut_out LOGIN")
-        world.run(reader.moment())
+        world.run(reader.state())
         with reading.primary.cursor() as cursor:
             cursor.execute("ALTER ROLE shut_out NOLOGIN")
             cursor.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'shut_out'")
         with pytest.raises(LogUnavailable):
-            world.run(reader.whole(ALL, Slice(1), strong=False))
+            world.run(reader.whole(ALL, PageQuestion(PageRequest(1)), strong=False))
     finally:
         reading.execute("SELECT pg_wal_replay_resume()::text")
 
@@ -281,7 +282,7 @@ def test_a_server_that_is_no_replica_is_not_trusted(world: Any, servers: Pair) -
     replicas = Replicas([servers.primary.url], size=1, statement_timeout=10)
     world.opened.append(replicas.close)
     reader = Reader(world.pool(servers.primary.url), replicas)
-    assert world.run(reader.whole(Filter("false"), Slice(1))).events == ()
+    assert world.run(reader.whole(Filter("false"), PageQuestion(PageRequest(1)))).events == ()
 
 
 @pytest.mark.parametrize("role", ["", "plain"])
@@ -298,7 +299,11 @@ def test_query_values_stay_out_of_the_log_of_postgresql(world: Any, servers: Pai
         dsn = make_dsn(dsn, user=role, password="x")
     reader = Reader(world.pool(dsn, statement_timeout=0.2))
     with pytest.raises(LogTimeout):
-        world.run(reader.whole(Filter("message = %s AND pg_sleep(9) IS NULL", (f"Sesame{role}",)), Slice(1)))
+        world.run(
+            reader.whole(
+                Filter("message = %s AND pg_sleep(9) IS NULL", (f"Sesame{role}",)), PageQuestion(PageRequest(1))
+            )
+        )
     log = servers.primary_log.read_text(errors="replace")
     assert "statement timeout" in log
     assert "Sesame" not in log

@@ -13,9 +13,10 @@ import psycopg2
 import pytest
 
 from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
-from eventsvc.index.hits import PageRequest, Scope
+from eventsvc.index.hits import Scope
 from eventsvc.log.connection import connect
-from eventsvc.log.read.page import Slice
+from eventsvc.log.read.page import PageQuestion
+from eventsvc.paging import PageRequest
 from eventsvc.search.search import Source
 
 DEAD = "postgresql://postgres@127.0.0.1:1/none"
@@ -169,7 +170,7 @@ def test_a_kept_answer_with_a_fresh_tail_equals_the_answer_without_a_cache(world
             wanted: dict[str, Any] = {"count": True, "newest_first": numbers.random() < 0.7}
             limit = numbers.choice([1, 3, 50])
             ours, theirs = world.find(kept, text, limit, **wanted), world.find(plain, text, limit, **wanted)
-            sql = world.run(reader.whole(world.compiled(text).log, Slice(limit, **wanted)))
+            sql = world.run(reader.whole(world.compiled(text).log, PageQuestion(PageRequest(limit, **wanted))))
             used.add(ours.provenance.source)
             assert (theirs.events, theirs.end, theirs.total) == (ours.events, ours.end, ours.total)
             assert (sql.events, sql.total) == (ours.events, ours.total)
@@ -315,8 +316,8 @@ class Spy:
             raise failure
         return await self._reader.tail(matching, question, base)
 
-    async def moment(self) -> Any:
-        return await self._reader.moment()
+    async def state(self) -> Any:
+        return await self._reader.state()
 
 
 def test_a_kept_answer_that_is_too_old_is_dropped_before_its_tail_is_read(world: Any) -> None:

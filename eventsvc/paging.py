@@ -1,0 +1,82 @@
+"""A page of events: the request for a page, the positions of its events, and how many events fit into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from eventsvc.event import Event
+
+Position = tuple[int, int]  # (time, seq): see ``Event.position`` and ``Event.place``
+
+PAGE_BYTES = 4 * 1024 * 1024
+_OTHERS = 300  # bytes of an event beside message and data
+_PER_POSITION = 130  # bytes of memory: a tuple and two integers
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A request for a page of the matching events, for either store.
+
+    Attributes:
+        limit: how many events at most.
+        after: the position that the page follows, in the direction of reading; None for the first page.
+        newest_first: the direction of reading.
+        upto: only events up to this seq; None for all events.
+        count: count all matching events, too, whatever ``after`` and ``limit`` say.
+        size: how many bytes of text the events may have, as ``fit`` measures them.
+        time: the field that orders events; events of equal times are ordered by seq.
+    """
+
+    limit: int
+    after: Position | None = None
+    newest_first: bool = True
+    upto: int | None = None
+    count: bool = False
+    size: int = PAGE_BYTES
+    time: str = "createdAt"
+
+    @property
+    def by_creation(self) -> bool:
+        """Whether events are in the order in which the log took them, which is also the order of an index."""
+        return self.time == "createdAt"
+
+    def position(self, event: Event) -> Position:
+        """Give an event's position in this order."""
+        return event.position if self.by_creation else event.place
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The positions of the events that the index has found for a page.
+
+    Attributes:
+        found: the position of each event, in order.
+        total: the number of all matching events, if the request asks for it.
+        first: the earliest createdAt of these events, in ms.
+        last: the latest createdAt of these events, in ms.
+    """
+
+    found: tuple[Position, ...] = ()
+    total: int | None = None
+    first: int = 0
+    last: int = 0
+
+    def weigh(self) -> int:
+        """Estimate the bytes that the positions take."""
+        return _PER_POSITION * (1 + len(self.found))
+
+
+def fit(events: Iterable[Event], size: int) -> tuple[Event, ...]:
+    """Give the first events that fit into so many bytes, but at least one event."""
+    fitting: list[Event] = []
+    for event in events:
+        size -= _length(event.message) + _length(event.data) + _OTHERS
+        if size < 0 and fitting:
+            break
+        fitting.append(event)
+    return tuple(fitting)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
