@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Self, TextIO
 
 from eventsvc.errors import EventsvcError
@@ -51,7 +51,8 @@ class StatusLine:
 
     def __exit__(self, *_: object) -> None:
         self._figures.end()
-        self._write("")
+        with suppress(OSError):  # the terminal may be gone
+            self._write("")
 
     def say(self, line: str) -> None:
         """Write a line above the status line."""
@@ -62,7 +63,10 @@ class StatusLine:
         now = time.monotonic()
         if self._shows and now >= self._due and self._figures.text:
             self._due = now + _EVERY
-            self._write("", self._status())
+            try:
+                self._write("", self._status())
+            except OSError:  # the terminal is gone, and we may be meant to go on
+                self._shows = self._drawn = False
 
     def _status(self) -> str:
         columns = os.get_terminal_size(self._out.fileno()).columns or 80
