@@ -85,9 +85,9 @@ def _execute(dsn: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def service(make_service: Callable[..., Any], world: ModuleType) -> Any:
-    """A service with a day of a shop in it; tests may add events, and leave what is there."""
+    """A service with a day of a shop and lines of this machine's logs; tests may add events, and leave the others."""
     service = make_service()
-    service.fill(world.day(1500))
+    service.fill(world.day(1500) + world.machine())
     service.wait_for_index()
     return service
 

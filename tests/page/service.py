@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
+import itertools
 import json
 import os
 import random
@@ -15,12 +17,15 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from load_module import load_module
 from psycopg2.extras import execute_values
 
 from eventsvc.log.connection import connect
 
+_LOGS = load_module(Path(__file__).parents[1] / "integration" / "language" / "test_real_logs.py", "real_logs")
 TRACE = """java.lang.IllegalStateException: no price for sku B-7
 \tat com.shop.orders.Pricing.priceOf(Pricing.java:118)
 \tat com.shop.orders.Basket.total(Basket.java:64)
@@ -220,6 +225,30 @@ def day(count: int = 3000, *, seed: int = 7, hours: float = 23.0) -> list[dict[s
         )
     events += [_failure(now - timedelta(minutes=50 + 14 * dice.random()), dice) for _ in range(count // 12)]
     return events
+
+
+def machine(count: int = 60) -> list[dict[str, Any]]:
+    """Lines of the logs, or other texts, that lie on this machine."""
+    now = datetime.now(UTC)
+    return [
+        {
+            "at": now - timedelta(hours=2, minutes=15 * place),
+            "email": "root@machine.test",
+            "environment": "development",
+            "component": "machine",
+            "message": text,
+            "data": {"file": name, "place": place},
+        }
+        for place, (name, text) in enumerate(_real_lines(count))
+    ]
+
+
+@functools.cache
+def _real_lines(count: int) -> list[tuple[str, str]]:
+    """The same lines for whoever asks again, whatever is written to the logs meanwhile."""
+    found = [line for line in itertools.islice(_LOGS.real_lines(), 50 * count) if "\x1b" not in line[1]]
+    assert found, "this machine has no texts"
+    return found[:: max(1, len(found) // count)][:count]
 
 
 def _failure(at: datetime, dice: random.Random) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 def test_the_newest_events_are_shown_with_counts(screen: Any) -> None:
     page = screen.open()
 
-    expect(page.locator(".status .count")).to_contain_text("1,6")
+    expect(page.locator(".status .count")).to_contain_text(re.compile("1,[67]"))
     expect(page.locator(".row time").first).to_be_visible()
     expect(page.get_by_role("region", name="component").locator("li .name").first).to_have_text("orders")
     expect(page.locator("time-chart canvas")).to_be_visible()
@@ -187,6 +187,16 @@ def test_an_event_opens_whole_and_its_data_goes_into_the_query(screen: Any) -> N
 
     expect(page.locator(".row .c-data").first).to_contain_text("web-")
     assert "event=" in page.url
+
+
+def test_lines_of_real_logs_are_shown_as_they_are(screen: Any, world: Any) -> None:
+    lines = [event["message"] for event in world.machine()]
+    page = screen.open("?q=component+eq+'machine'")
+    expect(page.locator(".status .count")).to_have_text(f"{len(lines)} events")
+    expect(page.locator(".row").nth(9)).to_be_visible()
+    shown = page.locator(".row .c-message").all_text_contents()[:10]
+
+    assert {" ".join(text.split()) for text in shown} <= {" ".join(text[:2000].split()) for text in lines}
 
 
 def test_terminal_colours_become_colours(screen: Any) -> None:

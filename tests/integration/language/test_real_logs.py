@@ -42,7 +42,7 @@ class Line:
 Filter = Callable[[Line], bool]
 
 
-def _real_lines() -> Iterator[tuple[str, str]]:
+def real_lines() -> Iterator[tuple[str, str]]:
     """The lines of all logs that this machine has, with the name of the file; then of other texts, if they are few."""
     for pattern in _TEXTS:
         for path in sorted(Path("/").glob(pattern[1:])):
@@ -54,7 +54,7 @@ def _real_lines() -> Iterator[tuple[str, str]]:
 
 
 def _lines(chance: random.Random) -> list[Line]:
-    found = [line for _, line in zip(range(LINES), _real_lines(), strict=False)]
+    found = [line for _, line in zip(range(LINES), real_lines(), strict=False)]
     assert len(found) > 100, "this machine has no texts"
     # Too few: the same ones again, with a number that makes them lines of their own.
     while len(found) < LINES:
@@ -225,7 +225,7 @@ def _query(lines: list[Line], chance: random.Random, depth: int = 0) -> tuple[st
     return f"({text}) OR ({other_text})", lambda one: test(one) or other(one)
 
 
-def test_random_queries_over_real_lines(world: Any, make_draft: Any) -> None:
+def test_random_queries_overreal_lines(world: Any, make_draft: Any) -> None:
     chance = random.Random(20180131)
     lines = _lines(chance)
     drafts = [
