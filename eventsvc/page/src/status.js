@@ -39,5 +39,5 @@ function freshness({ source, ran, state }) {
   const behind = source.lag === null ? "" : source.lag === 0 ? "the index has everything" : `the index is ${count(source.lag)} behind; those come from PostgreSQL`;
   const words = slow ? "Elasticsearch is away: slower, and complete" : "exact and complete";
   const title = `Answered by ${SOURCES[source.source] ?? source.source}${source.reason ? ` (${source.reason})` : ""}; ${behind}; ${Math.round(source.took)} ms`;
-  return html`<span class="fresh ${slow ? "slow" : ""}" title=${title} tabindex="0" aria-label="${words}. ${title}"><i></i>${state.asOf ? nothing : `as of ${axisTime(ran, state.tz, 0)} · `}${slow ? words : source.source} · ${Math.round(source.took)} ms</span>`;
+  return html`<span class="fresh ${slow ? "slow" : ""}" title=${title} tabindex="0" aria-label="${words}. ${title}"><i></i>${state.asOf ? nothing : `as of ${axisTime(ran, state.tz, 0)} · `}${slow ? words : source.source}<span class="wide"> · ${Math.round(source.took)} ms</span></span>`;
 }
