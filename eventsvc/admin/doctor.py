@@ -18,7 +18,7 @@ from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.log import months
 from eventsvc.log.connection import Connection
 from eventsvc.log.progress import rebuilds, refusals, watermark
-from eventsvc.log.progress.horizon import read_last_seq
+from eventsvc.log.progress.horizon import WRITERS, read_last_seq
 from eventsvc.settings import Settings
 
 Level = Literal["ok", "warning", "error"]
@@ -113,9 +113,8 @@ def _partitions(stores: Stores, fix: bool) -> Iterator[Finding]:  # noqa: FBT001
 def _writers(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
     rows = _fetch(
         stores.connection,
-        "SELECT pid, round(extract(epoch FROM clock_timestamp() - xact_start)) FROM pg_stat_activity"
-        " WHERE xact_start < clock_timestamp() - interval '30 seconds' AND pid IN (SELECT pid FROM pg_locks"
-        " WHERE mode = 'RowExclusiveLock' AND granted AND relation IN (SELECT relid FROM pg_partition_tree('event')))",
+        "SELECT pid, round(extract(epoch FROM clock_timestamp() - xact_start)) FROM pg_stat_activity"  # noqa: S608
+        f" WHERE xact_start < clock_timestamp() - interval '30 seconds' AND pid IN (SELECT pid {WRITERS})",
     )
     for pid, seconds in rows:
         advice = f"the index cannot pass it; end it with SELECT pg_terminate_backend({pid}) if it is forgotten"

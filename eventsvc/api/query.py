@@ -11,9 +11,9 @@ from falcon.asgi import Request, Response
 
 from eventsvc.api.access import visible
 from eventsvc.api.page import plain_parameters, yes_or_no
+from eventsvc.event import format_nanoseconds, format_time
 from eventsvc.query import ast
 from eventsvc.query.render import render
-from eventsvc.query.times import format_exact, format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
 from eventsvc.search.near import look_up
@@ -66,7 +66,7 @@ def explain(node: ast.Node, *, now: int, tz: str) -> dict[str, Any]:
     text, parameters = to_sql(node)
     return {
         "query": render(node),
-        "now": format_instant(now),
+        "now": format_time(now),
         "tz": tz,
         "tree": tree(node),
         "elasticsearch": to_elasticsearch(node),
@@ -85,11 +85,11 @@ def tree(node: ast.Node) -> dict[str, Any]:  # noqa: PLR0911  (one for each node
             return {"not": tree(operand)}
         case ast.Created(start, end):
             bounds = {"from": start, "before": end}
-            given = {name: format_instant(bound) for name, bound in bounds.items() if bound is not None}
+            given = {name: format_time(bound) for name, bound in bounds.items() if bound is not None}
             return {"field": "createdAt", **given}
         case ast.Occurred(start, end):
             bounds = {"from": start, "before": end}
-            given = {name: format_exact(bound) for name, bound in bounds.items() if bound is not None}
+            given = {name: format_nanoseconds(bound) for name, bound in bounds.items() if bound is not None}
             return {"field": "occurredAt", **given}
         case ast.Equal(subject, value):
             return _comparison(subject, "eq", _plain(value))

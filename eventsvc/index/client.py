@@ -100,7 +100,7 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except elasticsearch.ApiError as exc:
-        raise IndexUnavailable(f"Elasticsearch answered {exc.status_code}: {_reason(exc)}") from exc
+        raise IndexUnavailable(f"Elasticsearch answered {exc.status_code}: {error_type(exc.body)}") from exc
     except (elasticsearch.SerializationError, elasticsearch.UnsupportedProductError) as exc:
         raise IndexUnavailable(f"Elasticsearch's answer cannot be read: {type(exc).__name__}") from exc
     except elasticsearch.TransportError as exc:
@@ -119,9 +119,9 @@ def check_whole(answer: Any) -> None:
         raise IndexUnavailable(f"Elasticsearch answered in part: {failed} shards failed")
 
 
-def _reason(exc: elasticsearch.ApiError) -> str:
-    """The type of the error only: reasons quote query values, and ours go into logs."""
-    error = exc.body.get("error") if isinstance(exc.body, dict) else None
+def error_type(body: Any) -> str:
+    """Give the type of the error in an answer's body. Its reason quotes query values, which our log must not hold."""
+    error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
         root = error.get("root_cause") or [error]
         return str(root[0].get("type", "unknown"))

@@ -10,7 +10,7 @@ from elasticsearch import AsyncElasticsearch
 from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.event import Event, format_nanoseconds, format_time
 from eventsvc.fields import FIELDS
-from eventsvc.index.client import check_whole, translate_errors
+from eventsvc.index.client import check_whole, error_type, translate_errors
 from eventsvc.index.mapping import from_hit
 from eventsvc.paging import PageRequest, Positions
 from eventsvc.turns import Turns
@@ -195,9 +195,9 @@ class Hits:
             response = await client.msearch(searches=[header, body])
         answer: dict[str, Any] = response["responses"][0]
         if answer["status"] == _REFUSED:
-            raise Inexact(f"Elasticsearch refuses this request: {_reason(answer)}")
+            raise Inexact(f"Elasticsearch refuses this request: {error_type(answer)}")
         if answer["status"] != _OK:
-            raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {_reason(answer)}")
+            raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {error_type(answer)}")
         check_whole(answer)
         return answer
 
@@ -250,10 +250,3 @@ def _left_out(found: Any) -> bool:
             return any(map(_left_out, found))
         case _:
             return False
-
-
-def _reason(answer: dict[str, Any]) -> str:
-    """The type of the error only: reasons quote query values, and ours go into logs."""
-    error = answer.get("error") or {}
-    root = error.get("root_cause") or [error]
-    return str(root[0].get("type", "unknown"))

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 from lark import Token
 
 from eventsvc.errors import QueryError
+from eventsvc.event import format_time
 from eventsvc.fields import ANY, FIELDS, SUBJECTS, Field, Kind
 from eventsvc.query import ast
 from eventsvc.query.literals import WrongLiteral, read_number, read_path, read_string
 from eventsvc.query.mistakes import OPERATORS, TIMES, UUIDS
-from eventsvc.query.times import NotATime, Span, format_instant, read_time
+from eventsvc.query.times import NotATime, Span, read_time
 from eventsvc.text.letters import fold
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -209,5 +210,5 @@ def _shown(field: Field) -> str:
 def _time_hint(literal: Token) -> str:
     if re.fullmatch("[0-9]{9,10}|[0-9]{12,13}", literal):
         milliseconds = int(literal) * (1 if len(literal) > 10 else 1000)  # noqa: PLR2004
-        return f"seconds since 1970 are not read; write '{format_instant(milliseconds)}'"
+        return f"seconds since 1970 are not read; write '{format_time(milliseconds)}'"
     return f"write '{literal}'" if "-" in literal or re.fullmatch("[0-9]{4}", literal) else "write a date in quotes"

@@ -6,8 +6,8 @@ import re
 from decimal import Decimal
 from typing import assert_never
 
+from eventsvc.event import NANOSECONDS, format_nanoseconds, format_time
 from eventsvc.query import ast
-from eventsvc.query.times import NANOSECONDS, format_exact, format_instant
 from eventsvc.text import numbers
 
 _PLAIN_KEY = re.compile(r"[\w@$-]+")
@@ -60,7 +60,7 @@ def _comparison(node: ast.Comparison) -> str:  # noqa: PLR0911  (one for each no
 def _span(node: ast.Created | ast.Occurred, operator: str) -> str:
     """Write a span of time; the operator is used for a span with both ends."""
     created = isinstance(node, ast.Created)
-    name, show = ("createdAt", format_instant) if created else ("occurredAt", format_exact)
+    name, show = ("createdAt", format_time) if created else ("occurredAt", format_nanoseconds)
     if node.end is None:
         return f"{name} gte '{show(node.start or 0)}'"
     if node.start is None:

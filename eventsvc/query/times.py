@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from eventsvc.errors import InvalidParameter
+from eventsvc.event import NANOSECONDS
 
 _DAY = 86_400_000  # milliseconds
-NANOSECONDS = 1_000_000  # in a millisecond
 _DIGITS = 9  # of a fraction of a second: nanoseconds
 _EPOCH = date(1970, 1, 1).toordinal()
 EARLIEST = (date.min.toordinal() - _EPOCH) * _DAY
@@ -221,23 +221,9 @@ def _why_not(text: str) -> str:
     return "this is not a time"
 
 
-def format_instant(milliseconds: int) -> str:
-    """Write a time as RFC 3339 in UTC, with milliseconds and Z."""
-    days, rest = divmod(milliseconds, _DAY)
-    instant = datetime.combine(date.fromordinal(days + _EPOCH), time(), tzinfo=UTC) + timedelta(milliseconds=rest)
-    return instant.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
 _LAST_NANOSECOND = 2**63 - 1
 
 
 def within(nanoseconds: int) -> int:
     """Give the nearest time that both stores can hold. No event has a time before the first or at the last one."""
     return min(max(nanoseconds, 0), _LAST_NANOSECOND)
-
-
-def format_exact(nanoseconds: int) -> str:
-    """Write a time as RFC 3339 in UTC with Z, and with three, six or nine digits after the second as needed."""
-    milliseconds, rest = divmod(nanoseconds, NANOSECONDS)
-    text = format_instant(milliseconds)
-    return f"{text[:-1]}{rest:06}".removesuffix("000") + "Z" if rest else text

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
+from eventsvc.event import format_nanoseconds
 from eventsvc.fields import ANY, FIELDS, TEXTS
 from eventsvc.query import ast
-from eventsvc.query.times import format_exact, within
+from eventsvc.query.times import within
 from eventsvc.text import numbers, terms
 from eventsvc.text.letters import fold
 
@@ -108,7 +109,7 @@ def _comparison(node: ast.Comparison) -> Query:  # noqa: PLR0911  (one for each 
             return {"range": {FIELDS["createdAt"].exact: given | {"format": "epoch_millis"}}}
         case ast.Occurred(start, end):
             bounds = {"gte": start, "lt": end}
-            moments = {name: format_exact(within(bound)) for name, bound in bounds.items() if bound is not None}
+            moments = {name: format_nanoseconds(within(bound)) for name, bound in bounds.items() if bound is not None}
             return {"range": {FIELDS["occurredAt"].exact: moments | {"format": "strict_date_optional_time_nanos"}}}
         case ast.Equal() | ast.In():
             return _either([_terms(field, found) for field, found in _exact_terms(node).items()])

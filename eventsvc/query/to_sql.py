@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, assert_never
 
+from eventsvc.event import format_time
 from eventsvc.fields import ANY, FIELDS, TEXTS, Kind
 from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
-from eventsvc.query.times import format_instant, within
+from eventsvc.query.times import within
 from eventsvc.text.letters import fold
 
 Sql = tuple[str, list[Any]]
@@ -52,7 +53,7 @@ def _joined(operator: str, operands: tuple[ast.Node, ...]) -> Sql:
 
 def _created(start: int | None, end: int | None) -> Sql:
     bounds = [(">=", start), ("<", end)]
-    given = [(sign, format_instant(bound)) for sign, bound in bounds if bound is not None]
+    given = [(sign, format_time(bound)) for sign, bound in bounds if bound is not None]
     return " AND ".join(f"created_at {sign} %s::timestamptz" for sign, _ in given), [bound for _, bound in given]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
+from eventsvc.access.rights import read_age
 from eventsvc.errors import InvalidParameter
 from eventsvc.log.connection import Connection
 from eventsvc.log.read.batches import seq_at
@@ -39,14 +40,12 @@ def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
     return seq_at(connection, _time(name, text, usual="a seq"), at_end=at_end)
 
 
-_UNITS = {"d": timedelta(days=1), "w": timedelta(weeks=1), "h": timedelta(hours=1)}
-
-
 def cutoff(text: str) -> datetime:
-    """Give the moment that an age, such as 90d, or a time stands for."""
-    if match := re.fullmatch(r"(\d{1,6})([dwh])", text):
-        return datetime.now(UTC) - int(match[1]) * _UNITS[match[2]]
-    return _time("--older-than", text, usual="an age such as 90d, 12w or 36h")
+    """Read an age, such as 90d, or a time; give the time."""
+    try:
+        return datetime.now(UTC) - read_age("--older-than", text)
+    except InvalidParameter:
+        return _time("--older-than", text, usual="an age such as 90d, 12w or 36h")
 
 
 def _time(name: str, text: str, *, usual: str) -> datetime:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -262,13 +261,10 @@ def _canonical(query: str) -> str:
 
 
 def _rule(query: str, age: str) -> Rule:
-    from eventsvc.admin.commands.arguments import cutoff
+    from eventsvc.access.rights import read_age
     from eventsvc.log.progress.retention_rules import Rule
 
-    if not age[-1:].isalpha():
-        raise InvalidParameter("AGE", f"{age!r} is not an age such as 14d, 12w or 6h")
-    seconds = round((datetime.now(UTC) - cutoff(age)).total_seconds())
-    return Rule(_canonical(query), max(1, seconds))
+    return Rule(_canonical(query), max(1, round(read_age("AGE", age).total_seconds())))
 
 
 def _age(seconds: int) -> str:

@@ -12,10 +12,9 @@ import requests
 from msgspec import structs
 from psycopg2.extras import execute_values
 
-from eventsvc.event import Event
+from eventsvc.event import Event, format_time
 from eventsvc.index import mapping
 from eventsvc.query import ast
-from eventsvc.query.times import format_instant
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_predicate import Candidate, to_predicate
 from eventsvc.query.to_sql import to_sql
@@ -51,7 +50,7 @@ class World:
     def store(self, drafts: Sequence[Event]) -> list[Event]:
         """Store events; gives them back with their seqs, and with data as PostgreSQL tells it."""
         rows = [
-            (draft.id, format_instant(draft.created_at), _given(draft), draft.email, draft.environment, draft.component,
+            (draft.id, format_time(draft.created_at), _given(draft), draft.email, draft.environment, draft.component,
              draft.message, draft.data)
             for draft in drafts
         ]  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsvc.query.times import EARLIEST, LATEST, NotATime, Span, format_instant, read_time, zone
+from eventsvc.event import format_time
+from eventsvc.query.times import EARLIEST, LATEST, NotATime, Span, read_time, zone
 
 NOW = 1_517_400_000_123
 HOUR = 3_600_000
@@ -167,7 +168,7 @@ def test_a_span_goes_from_the_first_to_the_second() -> None:
 def test_the_first_and_last_years_do_not_overflow(text: str, tz: str) -> None:
     span = read(text, tz)
     assert EARLIEST <= span.start <= span.end <= LATEST
-    assert read(f"{format_instant(span.start)}/{format_instant(span.end)}") == span
+    assert read(f"{format_time(span.start)}/{format_time(span.end)}") == span
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_everything_else_is_refused(text: str) -> None:
 
 @given(st.integers(EARLIEST, LATEST - 1))
 def test_what_is_printed_is_read_again(moment: int) -> None:
-    assert read(format_instant(moment)) == Span(moment, moment + 1)
+    assert read(format_time(moment)) == Span(moment, moment + 1)
 
 
 @given(st.datetimes(timezones=st.timezones()))
