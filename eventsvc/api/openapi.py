@@ -114,7 +114,7 @@ OPERATIONS: dict[tuple[str, str], Op] = {
         body={media.JSON: "WantedKey"},
     ),
     ("/key/{key_id}", "DELETE"): Op(
-        "revokeKey", "Takes an API key back; within five seconds every process refuses it.", _ok("Revoked")
+        "revokeKey", "Takes an API key back; within five seconds every process refuses it.", _ok("RevokedKeys")
     ),
     ("/key/{key_id}/rotation", "POST"): Op(
         "rotateKey",

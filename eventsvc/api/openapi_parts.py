@@ -203,16 +203,14 @@ SCHEMAS: Json = {
             "interval": {"type": "string", "enum": [*STEPS, *UNITS]},
             "tz": _TEXT,
             "buckets": _list(_object({"start": _TIME, "count": _COUNT}, more=True)),
-            "by": {"type": ["string", "array"]},
+            "by": {"type": ["string", "array"], "items": _TEXT},
             "top": _list(_object({"count": _COUNT}, more=True)),
             "other": _COUNT,
         },
         needs=("count",),
         more=True,
     ),
-    "Paths": _list(
-        _object({"path": _TEXT, "count": _COUNT, "types": {"type": "object"}, "examples": {"type": "array"}})
-    ),
+    "Paths": _list(_object({"path": _TEXT, "count": _COUNT, "types": {"type": "object"}, "examples": _list({})})),
     "Explanation": _object(
         {
             "query": _TEXT,
@@ -220,7 +218,7 @@ SCHEMAS: Json = {
             "tz": _TEXT,
             "tree": {"type": "object"},
             "elasticsearch": {"type": ["object", "null"]},
-            "sql": _object({"text": _TEXT, "parameters": {"type": "array"}}),
+            "sql": _object({"text": _TEXT, "parameters": _list({})}),
             "paths": _list(_object({"path": _TEXT, "exists": {"type": ["boolean", "null"]}, "near": _list(_TEXT)})),
         },
         needs=("query", "now", "tz", "tree", "elasticsearch", "sql"),
@@ -265,7 +263,7 @@ SCHEMAS: Json = {
     "Rotation": _object({"grace": _AGE | {"default": "24h"}}, needs=()),
     "MadeKey": _object({"key": _TEXT} | _KEY),
     "Keys": _list(_object(_KEY)),
-    "Revoked": _object({"revoked": _list(_TEXT)}),
+    "RevokedKeys": _object({"revoked": _list(_TEXT)}),
     "WantedView": _object(_ADDRESS),
     "View": _object({"name": _TEXT, **_ADDRESS, "savedBy": _TEXT, "savedAt": _TIME}),
     "Views": _list(_ref("View")),
