@@ -9,7 +9,7 @@ BIN := .venv/bin
 # Compiled modules are kept, whatever the environment says: the tests start the service a hundred times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest failover
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest failover typed-client
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE=1: with sample events
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
@@ -66,6 +66,11 @@ failover: setup ## kill the primary of three PostgreSQLs under Patroni, ROUNDS t
 
 attack: setup ## attack the service for minutes beside clients that mean well, and write what was seen into docs/reliability.md
 	FULL_RUN=1 REPORT=docs/reliability.md $(BIN)/python -m pytest tests/attack --timeout 1800 $(PYTEST)
+
+typed-client: setup ## make a typed client of /openapi.json, check its types, store and find an event with it
+	test -x .venv/client/bin/mypy || { $(BIN)/python -m venv .venv/client && \
+	    .venv/client/bin/python -m pip install -q 'openapi-python-client>=0.29,<0.30' mypy; }
+	TYPED_CLIENT_PYTHON="$$PWD/.venv/client/bin/python" $(BIN)/python -m pytest tests/integration/access/test_typed_client.py $(PYTEST)
 
 audit: setup ## known weaknesses of what the image is built from (asks pypi.org; what cannot be looked up is a failure)
 	$(BIN)/python -m pip install -q pip-audit
