@@ -1,4 +1,4 @@
-"""Many events by COPY: all of them in one transaction, or none."""
+"""Store many events by COPY in one transaction: all or none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STATEMENT_TIMEOUT = 120.0  # seconds
 _BLOCK = 256 * 1024  # bytes handed to PostgreSQL at a time
 _READ_AT_ONCE = 500  # events
 
-# The table's lock comes first and the clock after it, so that no event is older than what the horizon has passed.
+# The table's lock is taken before the clock is read, so that no event is older than events below the horizon.
 _BEGIN = """
 BEGIN;
 LOCK TABLE event IN ROW EXCLUSIVE MODE;
@@ -54,24 +54,24 @@ _COUNT = "SELECT count(*) FROM event WHERE id = ANY(%s::uuid[]) AND created_at =
 
 
 class EventSource(Protocol):
-    """Where a bulk's events come from: iterated once, in a thread.
+    """The source of a bulk's events, which is iterated once, in a thread.
 
-    ``finish`` is called when the iteration is over and raises what forbids storing; ``fingerprint`` is
-    complete by then.
+    After the iteration ``finish`` is called, which raises if the events must not be stored. ``fingerprint`` is then
+    complete.
     """
 
     def __iter__(self) -> Iterator[NewEvent]: ...
 
     def finish(self) -> None:
-        """Raise what forbids storing these events."""
+        """Raise if these events must not be stored."""
 
     def fingerprint(self) -> bytes:
-        """Digest everything that decides what is stored."""
+        """Hash everything that decides which events are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a bulk stored: by their seed, the ids of its events."""
+    """The result of a bulk. The ids of its events follow from the seed."""
 
     seed: bytes
     count: int
@@ -84,10 +84,10 @@ class Stored:
 
 
 class BulkWriter:
-    """Writes bulks, a few at a time, so that memory stays bounded whatever is sent.
+    """Writes a few bulks at a time, so that memory stays bounded.
 
-    The events of a bulk are read and checked to the last before its transaction begins: the horizon waits for every
-    transaction that writes, and so never for what a client sends.
+    All events of a bulk are read and checked before its transaction begins. The horizon waits for every transaction
+    that writes, so a transaction must never wait for a client.
     """
 
     def __init__(self, dsn: str, *, concurrency: int, waiting: int = 64) -> None:
@@ -119,7 +119,7 @@ class BulkWriter:
         Args:
             source: the events.
             key: hash of the Idempotency-Key.
-            small: they are read in no time.
+            small: whether the events are parsed in no time.
 
         Raises:
             CommitUnknown, LogUnavailable, LogTimeout: as their names say.
@@ -161,10 +161,10 @@ class BulkWriter:
             yield await self._pool.run(lambda connection, ids=ids: _read(connection, ids, stored))  # type: ignore[misc]
 
     async def check_whole(self, stored: Stored) -> None:
-        """Make sure that nothing of it was erased.
+        """Check that none of the stored events was erased since.
 
         Raises:
-            EventGone: some of it was.
+            EventGone: some events were erased.
         """
         present = await self._pool.run(lambda connection: _count(connection, stored))
         if present < stored.count:
@@ -186,7 +186,7 @@ class _Bulk:
 
 
 def _store(connection: Connection, bulk: _Bulk) -> Stored | EventsvcError:
-    """Store, or say why not: an error that is returned keeps the connection."""
+    """Store a bulk. An error is returned rather than raised, so that the pool keeps the connection."""
     with connection.cursor() as cursor:
         now = _begin(cursor)
         try:

@@ -1,4 +1,4 @@
-"""What the end of a COMMIT means: an unclear one is never taken for a success."""
+"""Interpret the end of a COMMIT. An unclear end is never taken for a success."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eventsvc.errors import CommitUnknown, LogError
 
 
 def commit_error(exc: psycopg2.Error, *, broken: bool) -> LogError:
-    """Say what an error during COMMIT means: stored or not is known only if the server said so."""
+    """Translate an error during COMMIT. Only an answer of the server tells whether the events are stored."""
     # On Citus the coordinator may lose a worker during the COMMIT: a connection's failure, or a server's shutdown.
     if exc.pgcode and not broken and not exc.pgcode.startswith(("08", "57P")):
         return LogError(f"PostgreSQL refused the COMMIT (SQLSTATE {exc.pgcode}); nothing was stored")
@@ -22,12 +22,12 @@ def check_committed(status: str | None, notices: Sequence[str] = ()) -> None:
 
     Args:
         status: the server's answer.
-        notices: what it said beside. A COMMIT that waits for a synchronous standby and runs into statement_timeout
+        notices: the server's notices. A COMMIT that waits for a synchronous standby and runs into statement_timeout
             succeeds, with a warning that only this server has the transaction: a failover would lose it.
 
     Raises:
-        LogError: it did not.
-        CommitUnknown: it did, but may take it back.
+        LogError: the server rolled the transaction back.
+        CommitUnknown: the server has committed, but a failover may lose the transaction.
     """
     if notices:
         raise CommitUnknown("PostgreSQL committed, but no standby has confirmed that it has the events")

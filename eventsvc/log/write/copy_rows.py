@@ -61,7 +61,7 @@ _BLOCK = 256 * 1024  # bytes; also what is kept in memory of a request's rows
 
 
 class PackedRows:
-    """Rows that wait for their transaction, the larger part of them in a nameless file, then get their id and time."""
+    """Packed rows that wait for their transaction, mostly in a nameless file, and then get their ids and time."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_BLOCK)  # noqa: SIM115  (see close)
@@ -91,7 +91,7 @@ class PackedRows:
             yield bytes(block)
 
     def close(self) -> None:
-        """Forget them."""
+        """Delete the file."""
         self._file.close()
 
     def _write_block(self) -> None:
@@ -101,10 +101,9 @@ class PackedRows:
 
 
 class CopySource:
-    """What psycopg2 reads a COPY from: an iterator of rows as a file.
+    """A file from which psycopg2 reads a COPY, made from an iterator of rows.
 
-    An error while the rows are made must not be raised through psycopg2, which would replace it: it ends the
-    rows and waits in ``failure``.
+    psycopg2 would replace an error raised while it reads. So an error ends the rows and is kept in ``failure``.
     """
 
     def __init__(self, rows: Iterator[bytes]) -> None:

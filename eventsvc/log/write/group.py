@@ -1,4 +1,4 @@
-"""One transaction for a group of single events, and what became of each."""
+"""Store a group of single events in one transaction, and give the outcome of each event."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FROM event WHERE (id, created_at) IN (SELECT * FROM unnest(%s::uuid[], %s::times
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One event that wants to be stored, at most once if it has a key."""
+    """One event to be stored; with a key, at most once."""
 
     new: NewEvent
     key: Key | None
@@ -80,7 +80,7 @@ Outcome = Event | Replay | EventsvcError
 
 
 class GroupStore:
-    """Stores groups of events through one connection, which it opens again when it broke."""
+    """Stores groups of events through one connection. It opens a new connection if the old one broke."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -189,7 +189,7 @@ async def _write(connection: AsyncConnection, group: list[Single]) -> list[Outco
 
 
 async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Outcome | None]:
-    """Say what is already known about each event: a replay, a refusal, or None for one to be stored."""
+    """Look up each event's key: the outcome is a replay or a refusal; None means that the event must be stored."""
     keys = {single.key.hash: single.key for single in group if single.key}
     held = idempotency.read_locks(await connection.execute(idempotency.LOCK, ([key.lock for key in keys.values()],)))
     kept = idempotency.read_kept(await connection.execute(idempotency.FIND, (list(keys),)))

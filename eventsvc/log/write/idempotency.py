@@ -1,7 +1,7 @@
-"""Idempotency-Key: what was stored under one, in the same transaction as the events themselves.
+"""Idempotency keys, which are recorded in the same transaction as the events of their requests.
 
-The table knows hashes, a seed and a time, never content. The ids of all events of a request follow from its
-seed, so the first answer can be read again from the log, however many events it had.
+The table holds hashes, a seed and a time, but no content. The ids of all events of a request follow from its seed, so
+the first answer can be read again from the log, however many events it had.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was stored under a key."""
+    """The record of a key."""
 
     fingerprint: bytes
     seed: bytes
@@ -60,7 +60,7 @@ class Kept:
 
 
 def key_hash(key: str, owner: str = "") -> bytes:
-    """Hash what the client sent, and who it is; the key itself is not kept, and no client meets another's."""
+    """Hash an Idempotency-Key together with its owner. The key itself is not stored, and owners share no keys."""
     return hashlib.sha256(f"{owner}\0{key}".encode() if owner else key.encode()).digest()
 
 
@@ -94,7 +94,7 @@ def read_kept(rows: Iterable[tuple[Any, ...]]) -> dict[bytes, Kept]:
 
 
 def write_kept(kept: dict[bytes, Kept]) -> str:
-    """Give the parameter of KEEP, which notes what was stored; expired keys are written over."""
+    """Write the parameter of KEEP, which records keys and overwrites expired keys."""
     rows = [
         f'{{"key_hash":"{name.hex()}","fingerprint":"{one.fingerprint.hex()}","seed":"{one.seed.hex()}",'
         f'"count":{one.count},"created_at":{one.created_at}}}'
@@ -104,7 +104,7 @@ def write_kept(kept: dict[bytes, Kept]) -> str:
 
 
 def prune(connection: Connection) -> int:
-    """Forget keys older than a day; return how many."""
+    """Delete keys older than a day; return how many."""
     with connection.cursor() as cursor:
         cursor.execute(_PRUNE)
         return int(cursor.rowcount)

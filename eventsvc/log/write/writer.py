@@ -1,4 +1,4 @@
-"""Group commit: events that arrive together are stored together, and nobody is answered before the COMMIT."""
+"""Group commit: events that arrive together are stored in one transaction, and are answered after its COMMIT."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _Waiting:
 
 
 class Writer:
-    """The one that writes single events, a task with a connection of its own.
+    """Writes single events, in a task with its own connection.
 
-    It takes what has queued up, writes it in one transaction, and answers all. A failed group fails its
+    The task takes all queued events, writes them in one transaction, and answers all callers. A failed group fails its
     callers, never the writer.
     """
 
@@ -52,13 +52,13 @@ class Writer:
         self._task = self._loop.create_task(self._run())
 
     async def close(self) -> None:
-        """Write what was accepted, then stop."""
+        """Write all accepted events, then stop."""
         self._closing = True
         self._wake()
         await self._task
 
     async def append(self, new: NewEvent, key: Key | None = None) -> Event | Replay:
-        """Store one event, or find what its key stands for; returns after the COMMIT.
+        """Store one event, or find the event that its key stands for; returns after the COMMIT.
 
         Raises:
             WriteQueueFull: too many wait already, or the service is stopping.
