@@ -30,11 +30,11 @@ class Load:
         return sorted(self.latencies)[min(len(self.latencies) - 1, int(share * len(self.latencies)))]
 
 
-def post(host: str, port: int, body: bytes, *, connections: int, seconds: float) -> Load:
-    """Send the same POST /event again and again."""
+def post(host: str, port: int, body: bytes, *, connections: int, seconds: float, fields: str = "") -> Load:
+    """Send the same POST /event again and again; ``fields`` are more lines of its head."""
     request = (
-        b"POST /event HTTP/1.1\r\nHost: bench\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        b"POST /event HTTP/1.1\r\nHost: bench\r\n%s"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (fields.encode(), len(body))
     ) + body
     poller = select.epoll()
     sockets = {}

@@ -14,32 +14,28 @@ import os
 import re
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import http_load
+from postgres import EVENT, pgbench, running_postgres
+from psycopg2.extensions import make_dsn
 from service import Service
 
-from eventsvc.dev.postgres import LocalPostgres, binaries
-from eventsvc.dev.server import wait_until_ready
+from eventsvc.access.rights import Right
+from eventsvc.access.store import Wanted, create
+from eventsvc.dev.postgres import LocalPostgres
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, connect
 
-EVENT = {
-    "email": "diego@chefhero.com",
-    "environment": "production",
-    "component": "buyer-api",
-    "message": "the buyer #123456 has placed an order of 12 boxes",
-    "data": {"order_id": 123456, "amount": 300.5, "tags": ["a", "b7"]},
-}
-CONNECTIONS, CLIENTS, BULK = 64, 32, 100_000
+COUNTS, BULK = (1, 8, 64), 100_000  # connections; events
+MOST = COUNTS[-1]
 ONE_BY_ONE = """
 import os, tempfile
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp()
@@ -59,41 +55,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--report", type=Path, help="document whose block between the bench-ingest marks is replaced")
     options = parser.parse_args()
-    with _postgres() as (server, programs):
+    with running_postgres() as (server, programs):
         connection = connect(server.url)
         schema.migrate(connection)
-        singles = _measure_singles(connection, server, programs, options.seconds, options.rounds)
-        bulks = _measure_bulks(connection, server, options.rounds)
+        results = _measure_singles(connection, server, programs, options.seconds, options.rounds)
+        results |= _measure_bulks(connection, server, options.rounds)
         connection.close()
-    table = _render(singles | bulks)
+        results |= _measure_everything(programs, options.seconds, options.rounds)
+    table = _render(results)
     print(table)
     if options.report:
         _write(options.report, table)
 
 
-@contextmanager
-def _postgres() -> Iterator[tuple[LocalPostgres, Path]]:
-    programs = binaries()
-    if programs is None:
-        sys.exit("pip install eventsvc[local]")
-    with tempfile.TemporaryDirectory(prefix="eventsvc-bench-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)
-        server = LocalPostgres(Path(name) / "postgres", log=Path(name) / "log", programs=programs)
-        server.start()
-        try:
-            wait_until_ready(server, timeout=60)
-            yield server, programs
-        finally:
-            server.stop()
-
-
 @dataclass
 class _Result:
-    """Of one kind of load: events a second in each round, CPU time an event in all processes, memory of a worker."""
+    """A figure for each round of one kind of load: events a second, CPU time an event in all processes, p50 and p99."""
 
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    latencies: list[tuple[float, float]] = field(default_factory=list)
     memory: float = 0.0
+
+    def add(self, rate: float, cpu: float = 0.0) -> None:
+        """Take the figures of one round."""
+        self.rates.append(rate)
+        self.cpu.append(cpu)
 
 
 Results = dict[str, _Result]
@@ -121,55 +108,102 @@ def _children(pid: int | None) -> list[int]:
 def _measure_singles(
     connection: Connection, server: LocalPostgres, programs: Path, seconds: float, rounds: int
 ) -> Results:
-    body = json.dumps(EVENT, separators=(",", ":")).encode()
-    results = {"pgbench": _Result(), "post": _Result(), "post one by one": _Result()}
-    latencies: list[float] = []
+    key, guarded = _make_database_with_a_key(connection, server.url)
+    address = {"EVENTSVC_DATABASE_URL": server.url}
     with (
-        Service({"EVENTSVC_DATABASE_URL": server.url}, "-m", "eventsvc", "serve") as grouped,
-        Service({"EVENTSVC_DATABASE_URL": server.url}, "-c", ONE_BY_ONE) as single,
+        Service(address, "-m", "eventsvc", "serve") as grouped,
+        Service(address, "-c", ONE_BY_ONE) as single,
+        Service({"EVENTSVC_DATABASE_URL": guarded}, "-m", "eventsvc", "serve") as keyed,
     ):
-        services = {"post": grouped, "post one by one": single}
-        for service in services.values():
-            http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=1.0)
+        turns = [_Turn(f"post {count}", grouped, count) for count in COUNTS]
+        turns += [_Turn("post one by one", single, MOST), _Turn("post with a key", keyed, MOST, key)]
+        results = {turn.name: _Result() for turn in turns} | {f"pgbench {count}": _Result() for count in COUNTS}
+        for turn in turns:
+            _post(turn, 1.0)
         for _ in range(rounds):
-            _empty(connection)
-            before = _cpu(server.pid)
-            rate = _pgbench(server.url, programs, seconds)
-            results["pgbench"].rates.append(rate)
-            results["pgbench"].cpu.append((_cpu(server.pid) - before) / (rate * seconds))
-            for name, service in services.items():
+            for count in COUNTS:
                 _empty(connection)
-                before = _cpu(server.pid, service.pid)
-                load = http_load.post("127.0.0.1", service.port, body, connections=CONNECTIONS, seconds=seconds)
-                results[name].cpu.append((_cpu(server.pid, service.pid) - before) / load.requests)
-                results[name].rates.append(load.rate)
-                if name == "post":
-                    latencies += [load.percentile(0.5), load.percentile(0.99)]
-        for name, service in services.items():
-            results[name].memory = service.highest_memory()
-    print(f"POST: p50 {min(latencies[::2]) * 1e3:.1f} ms, p99 {min(latencies[1::2]) * 1e3:.1f} ms", file=sys.stderr)
+                before = _cpu(server.pid)
+                rate = pgbench(server.url, programs, count, seconds)
+                results[f"pgbench {count}"].add(rate, (_cpu(server.pid) - before) / (rate * seconds))
+                for turn in turns:
+                    if turn.connections == count:
+                        _empty(connection)
+                        _measure(turn, results, seconds, server.pid)
+        for turn in turns:
+            results[turn.name].memory = turn.service.highest_memory()
     return results
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One kind of load of single events."""
+
+    name: str
+    service: Service
+    connections: int
+    key: str = ""
+
+
+def _post(turn: _Turn, seconds: float) -> http_load.Load:
+    body = json.dumps(EVENT, separators=(",", ":")).encode()
+    fields = f"Authorization: Bearer {turn.key}\r\n" if turn.key else ""
+    port, count = turn.service.port, turn.connections
+    return http_load.post("127.0.0.1", port, body, connections=count, seconds=seconds, fields=fields)
+
+
+def _measure(turn: _Turn, results: Results, seconds: float, *servers: int | None) -> None:
+    before = _cpu(*servers, turn.service.pid)
+    load = _post(turn, seconds)
+    results[turn.name].add(load.rate, (_cpu(*servers, turn.service.pid) - before) / load.requests)
+    results[turn.name].latencies.append((load.percentile(0.5), load.percentile(0.99)))
+
+
+def _make_database_with_a_key(connection: Connection, url: str) -> tuple[str, str]:
+    """Give a key that may write, and the URL of a second database that asks for it."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE guarded")
+    guarded = make_dsn(url, dbname="guarded")
+    second = connect(guarded)
+    schema.migrate(second)
+    made = create(second, Wanted("bench", [Right.WRITE]))
+    second.close()
+    return made.text, guarded
+
+
+def _measure_everything(programs: Path, seconds: float, rounds: int) -> Results:
+    """POST and pgbench in turns while `eventsvc dev` runs all servers; each turn begins with an index that is equal."""
+    results = {f"{name} {count}": _Result() for count in COUNTS for name in ("all post", "all pgbench")}
+    with (
+        tempfile.TemporaryDirectory(prefix="eventsvc-bench-", ignore_cleanup_errors=True) as folder,
+        Service({"EVENTSVC_DATA": folder, "EVENTSVC_DEV_SERVERS": "local"}, "-m", "eventsvc", "dev") as dev,
+    ):
+        Path(folder).chmod(0o711)
+        url = re.findall("EVENTSVC_DATABASE_URL=(.*)", (Path(folder) / "connection").read_text(encoding="utf-8"))[0]
+        for _ in range(rounds):
+            for count in COUNTS:
+                _wait_for_the_index(dev)
+                results[f"all pgbench {count}"].add(pgbench(url, programs, count, seconds))
+                _wait_for_the_index(dev)
+                _measure(_Turn(f"all post {count}", dev, count), results, seconds)
+    return results
+
+
+def _wait_for_the_index(service: Service) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as client:
+            client.request("GET", "/event?limit=1")
+            answer = client.getresponse()
+            if answer.getheader("Eventsvc-Lag") == "0" and answer.getheader("Eventsvc-Source") != "sql":
+                return
+        time.sleep(0.5)
+    sys.exit("the index does not catch up")
 
 
 def _empty(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE event; CHECKPOINT")
-
-
-def _pgbench(url: str, programs: Path, seconds: float) -> float:
-    values = ", ".join(f"'{text}'" for text in [*list(EVENT.values())[:4], json.dumps(EVENT["data"])])
-    statement = (
-        f"INSERT INTO event (id, email, environment, component, message, data) VALUES (gen_random_uuid(), {values});\n"
-    )
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(statement)
-        script.flush()
-        command = [programs / "pgbench", "-n", "-f", script.name, "-c", str(CLIENTS), "-j", "2"]
-        done = subprocess.run(
-            [*command, "-T", str(round(seconds)), url], check=True, capture_output=True, text=True
-        ).stdout
-    match = re.search(r"tps = ([\d.]+)", done)
-    return float(match[1]) if match else 0.0
 
 
 def _measure_bulks(connection: Connection, server: LocalPostgres, rounds: int) -> Results:
@@ -218,25 +252,38 @@ def _post_bulk(port: int, body: bytes) -> Callable[[], None]:
 
 
 def _render(results: Results) -> str:
-    rows = [
-        (f"pgbench, one-row INSERTs, {CLIENTS} clients", "pgbench", "", ""),
-        (f"POST /event, one event, {CONNECTIONS} connections, 2 workers", "post", "pgbench", "≥ 0.8"),
-        ("the same with a commit per request", "post one by one", "pgbench", ""),
-        (f"COPY of {BULK:,} rows", "COPY", "", ""),
-        (f"POST /event, NDJSON of {BULK:,} events", "bulk", "COPY", "≥ 0.6"),
+    rows = []
+    for count in COUNTS:
+        rows += [
+            (f"pgbench, one-row INSERTs, {count} clients", f"pgbench {count}", ""),
+            (f"POST /event, one event, {count} connections, 2 workers", f"post {count}", f"pgbench {count}"),
+        ]
+    rows += [
+        (f"the same, {MOST} connections, with a key", "post with a key", f"post {MOST}"),
+        (f"the same, {MOST} connections, with a commit per request", "post one by one", f"post {MOST}"),
+    ]
+    for count in COUNTS:
+        rows += [
+            (f"everything running: pgbench, {count} clients", f"all pgbench {count}", ""),
+            (f"everything running: POST /event, {count} connections", f"all post {count}", f"all pgbench {count}"),
+        ]
+    rows += [
+        (f"COPY of {BULK:,} rows", "COPY", ""),
+        (f"POST /event, NDJSON of {BULK:,} events", "bulk", "COPY"),
     ]
     lines = [
-        "| what | events/s (each round) | ratio | to reach | CPU an event, all processes | most memory of a worker |",
+        "| what | events/s (each round) | ratio to | p50, p99 | CPU an event, all processes | memory of a worker |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for label, name, base, limit in rows:
+    for label, name, base in rows:
         result = results[name]
         each = ", ".join(f"{value:,.0f}" for value in result.rates)
         rate = statistics.median(result.rates)
-        ratio = f"{rate / statistics.median(results[base].rates):.2f}" if base else ""
-        cpu = f"{statistics.median(result.cpu) * 1e6:.0f} µs"
+        ratio = f"{rate / statistics.median(results[base].rates):.2f} {base.rpartition(' ')[0] or base}" if base else ""
+        times = ", ".join(f"{statistics.median(column) * 1e3:.1f}" for column in zip(*result.latencies, strict=True))
+        cpu = f"{statistics.median(result.cpu) * 1e6:.0f} µs" if any(result.cpu) else ""
         memory = f"{result.memory:.0f} MiB" if result.memory else ""
-        lines.append(f"| {label} | {rate:,.0f} ({each}) | {ratio} | {limit} | {cpu} | {memory} |")
+        lines.append(f"| {label} | {rate:,.0f} ({each}) | {ratio} | {times}{' ms' * bool(times)} | {cpu} | {memory} |")
     return "\n".join(lines)
 
 

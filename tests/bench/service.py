@@ -24,7 +24,7 @@ class Service:
         environment = {name: text for name, text in os.environ.items() if not name.startswith("EVENTSVC_")}
         environment |= {"EVENTSVC_PORT": str(self.port), "EVENTSVC_LOG_LEVEL": "error"} | settings
         self._process = subprocess.Popen([sys.executable, *arguments], env=environment)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180  # `dev` starts Elasticsearch
         while not self._answers():
             if time.monotonic() > deadline:
                 sys.exit("the service does not start")
