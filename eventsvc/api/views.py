@@ -37,16 +37,18 @@ class ViewsResource:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def on_get(self, _req: Request, resp: Response) -> None:
+    async def on_get(self, req: Request, resp: Response) -> None:
         """List the views by name."""
-        found = await self._pool.run(views.list_views)
+        own = _own(req)
+        found = await self._pool.run(lambda connection: views.list_views(connection, own))
         _answer(resp, [_render(view) for view in found])
 
-    async def on_get_one(self, _req: Request, resp: Response, name: str) -> None:
+    async def on_get_one(self, req: Request, resp: Response, name: str) -> None:
         """Show one view."""
         if not _is_name(name):
             raise ViewNotFound(name)
-        _answer(resp, _render(await self._pool.run(lambda connection: views.read_view(connection, name))))
+        own = _own(req)
+        _answer(resp, _render(await self._pool.run(lambda connection: views.read_view(connection, name, own))))
 
     async def on_put_one(self, req: Request, resp: Response, name: str) -> None:
         """Save a view, in the place of the one of that name."""
@@ -72,6 +74,12 @@ class ViewsResource:
 
 def _is_name(text: str) -> bool:
     return 0 < len(text) <= LONGEST_NAME and text.isprintable() and text == text.strip() and "/" not in text
+
+
+def _own(req: Request) -> str | None:
+    """Give the name of a restricted key, which sees its own views alone: a query quotes what others may see."""
+    grant = req.context.grant
+    return grant.name if grant.where else None
 
 
 def _saver(req: Request) -> Saver:

@@ -10,8 +10,9 @@ from eventsvc.errors import Forbidden, InvalidParameter, ViewNotFound
 from eventsvc.log.connection import Connection
 
 MOST = 1000  # views in all
-_LIST = "SELECT name, address, saved_by, saved_at FROM saved_view ORDER BY lower(name), name"
-_ONE = "SELECT name, address, saved_by, saved_at FROM saved_view WHERE name = %s"
+_SHOWN = "SELECT name, address, saved_by, saved_at FROM saved_view WHERE saved_by = coalesce(%s, saved_by)"
+_LIST = f"{_SHOWN} ORDER BY lower(name), name"
+_ONE = f"{_SHOWN} AND name = %s"
 _PUT = (
     "INSERT INTO saved_view (name, address, saved_by) VALUES (%s, %s, %s) ON CONFLICT (name) DO UPDATE"
     " SET address = excluded.address, saved_by = excluded.saved_by, saved_at = excluded.saved_at"
@@ -48,18 +49,18 @@ class Saver:
     any_view: bool
 
 
-def list_views(connection: Connection) -> list[View]:
-    """List all views by name."""
-    return [View(*row) for row in _fetch(connection, _LIST, ())]
+def list_views(connection: Connection, saved_by: str | None = None) -> list[View]:
+    """List the views by name; all of them, or those that one key saved."""
+    return [View(*row) for row in _fetch(connection, _LIST, (saved_by,))]
 
 
-def read_view(connection: Connection, name: str) -> View:
+def read_view(connection: Connection, name: str, saved_by: str | None = None) -> View:
     """Give one view.
 
     Raises:
-        ViewNotFound: no view has this name.
+        ViewNotFound: no view has this name, or another key than ``saved_by`` saved it.
     """
-    found = _fetch(connection, _ONE, (name,))
+    found = _fetch(connection, _ONE, (saved_by, name))
     if not found:
         raise ViewNotFound(name)
     return View(*found[0])
