@@ -7,6 +7,7 @@ each answer of the server, the thread would take the interpreter's lock from an 
 from __future__ import annotations
 
 import asyncio
+import select
 from contextlib import suppress
 from typing import Any, Self
 
@@ -85,6 +86,15 @@ class AsyncConnection:
     def broken(self) -> bool:
         """Whether the connection is closed."""
         return bool(self._connection.closed)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it broke, or the server has spoken since the last statement: it does so to say that it goes away."""
+        if self.broken:
+            return True
+        looking = select.poll()
+        looking.register(self._connection.fileno(), select.POLLIN)
+        return bool(looking.poll(0))
 
     @property
     def notices(self) -> list[str]:

@@ -29,7 +29,16 @@ def check_committed(status: str | None, notices: Sequence[str] = ()) -> None:
         LogError: the server rolled the transaction back.
         CommitUnknown: the server has committed, but a failover may lose the transaction.
     """
-    if notices:
-        raise CommitUnknown("PostgreSQL committed, but no standby has confirmed that it has the events")
+    check_confirmed(notices)
     if status != "COMMIT":
         raise LogError("PostgreSQL rolled the transaction back; nothing was stored")
+
+
+def check_confirmed(notices: Sequence[str]) -> None:
+    """Make sure that the server did not warn about the transaction it committed; see ``check_committed``.
+
+    Raises:
+        CommitUnknown: it may take the transaction back.
+    """
+    if notices:
+        raise CommitUnknown("PostgreSQL committed, but no standby has confirmed that it has the events")

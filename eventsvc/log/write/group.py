@@ -26,7 +26,7 @@ from eventsvc.log.async_connection import AsyncConnection
 from eventsvc.log.citus import IS_DISTRIBUTED
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
-from eventsvc.log.write.commit import check_committed, commit_error
+from eventsvc.log.write.commit import check_committed, check_confirmed, commit_error
 
 if TYPE_CHECKING:
     from eventsvc.log.write.idempotency import Kept, Key
@@ -113,6 +113,8 @@ class GroupStore:
 
     async def _store_once(self, group: list[Single]) -> list[Outcome]:
         connection = await self._connected()
+        if not connection.distributed and not any(single.key for single in group):
+            return await self._store_at_once(connection, group)
         try:
             async with asyncio.timeout(_PATIENCE):
                 outcomes = await _write(connection, group)
@@ -127,6 +129,32 @@ class GroupStore:
             raise
         await self._commit(connection)
         return outcomes
+
+    async def _store_at_once(self, connection: AsyncConnection, group: list[Single]) -> list[Outcome]:
+        """Store events without keys by one statement, which is a transaction of its own: one round trip.
+
+        PostgreSQL reports such a statement only after its COMMIT, and reports an error only if it has stored nothing.
+        When the connection breaks in between, nobody knows.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                outcomes = await _insert(connection, [(_new_id(), single.new) for single in group])
+        except TimeoutError as exc:
+            self.close()
+            raise CommitUnknown("PostgreSQL did not answer the COMMIT in time") from exc
+        except psycopg2.Error as exc:
+            if connection.broken:
+                self.close()
+                raise CommitUnknown("the connection to PostgreSQL broke during the COMMIT") from exc
+            if isinstance(exc, pg_errors.QueryCanceled):
+                self.close()
+                raise LogTimeout("PostgreSQL did not store the event in time; nothing was stored") from exc
+            if isinstance(exc, _UNFIT):
+                self.close()
+                raise LogUnavailable("PostgreSQL cannot store now; nothing was stored") from exc
+            raise
+        check_confirmed(connection.notices)
+        return list(outcomes)
 
     async def _roll_back(self, connection: AsyncConnection) -> None:
         try:
@@ -149,7 +177,7 @@ class GroupStore:
         check_committed(connection.status, connection.notices)
 
     async def _connected(self) -> AsyncConnection:
-        if self._connection is not None and self._connection.broken:
+        if self._connection is not None and self._connection.ended:
             self.close()
         if self._connection is None:
             if time.monotonic() < self._down_until:
@@ -181,11 +209,9 @@ _UNFIT = (psycopg2.OperationalError, psycopg2.InterfaceError, pg_errors.ReadOnly
 
 
 async def _write(connection: AsyncConnection, group: list[Single]) -> list[Outcome]:
-    if any(single.key for single in group):
-        await connection.execute("BEGIN")
-        known = await _look_up(connection, group)
-        return await _write_missing(connection, group, known)
-    return list(await _insert(connection, "BEGIN;", [(_new_id(), single.new) for single in group]))
+    await connection.execute("BEGIN")
+    known = await _look_up(connection, group)
+    return await _write_missing(connection, group, known)
 
 
 async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Outcome | None]:
@@ -221,7 +247,7 @@ async def _write_missing(
 ) -> list[Outcome]:
     seeds = {index: idempotency.new_seed() for index, outcome in enumerate(known) if outcome is None}
     missing = [(_first_id(seed), group[index].new) for index, seed in seeds.items()]
-    events = dict(zip(seeds, await _insert(connection, "", missing), strict=True)) if missing else {}
+    events = dict(zip(seeds, await _insert(connection, missing), strict=True)) if missing else {}
     kept = {
         key.hash: idempotency.Kept(key.fingerprint, seeds[index], 1, event.created_at)
         for index, event in events.items()
@@ -232,15 +258,15 @@ async def _write_missing(
     return [events[index] if outcome is None else outcome for index, outcome in enumerate(known)]
 
 
-async def _insert(connection: AsyncConnection, before: str, named: list[tuple[str, NewEvent]]) -> list[Event]:
+async def _insert(connection: AsyncConnection, named: list[tuple[str, NewEvent]]) -> list[Event]:
     if connection.distributed:
-        statement = before + _PUT_VALUES.format(rows=", ".join([_ROW_OF_VALUES] * len(named)))
+        statement = _PUT_VALUES.format(rows=", ".join([_ROW_OF_VALUES] * len(named)))
         rows = await connection.execute(statement, tuple(value for each in named for value in _values(*each)))
     else:
         body = msgspec.json.encode(
             [_Row(name, *_fields(new), msgspec.Raw(new.data), new.occurred_at) for name, new in named]
         )
-        rows = await connection.execute(before + _PUT, (body.decode(),))
+        rows = await connection.execute(_PUT, (body.decode(),))
     stored = {row[0]: row for row in rows}
     return [_event(stored[name], new) for name, new in named]
 
