@@ -133,8 +133,8 @@ class GroupStore:
     async def _store_at_once(self, connection: AsyncConnection, group: list[Single]) -> list[Outcome]:
         """Store events without keys by one statement, which is a transaction of its own: one round trip.
 
-        PostgreSQL reports such a statement only after its COMMIT, and reports an error only if it has stored nothing.
-        When the connection breaks in between, nobody knows.
+        PostgreSQL reports such a statement only after its COMMIT, and reports an error only if it has stored nothing;
+        the shutdown of its process (57P01) too. When the connection breaks without a word, nobody knows.
         """
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -143,7 +143,7 @@ class GroupStore:
             self.close()
             raise CommitUnknown("PostgreSQL did not answer the COMMIT in time") from exc
         except psycopg2.Error as exc:
-            if connection.broken:
+            if connection.broken and not isinstance(exc, pg_errors.AdminShutdown):
                 self.close()
                 raise CommitUnknown("the connection to PostgreSQL broke during the COMMIT") from exc
             if isinstance(exc, pg_errors.QueryCanceled):

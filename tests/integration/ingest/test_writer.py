@@ -13,7 +13,9 @@ from eventsvc.errors import CommitUnknown, EventsvcError, LogError, LogTimeout, 
 from eventsvc.event import Event, NewEvent
 from eventsvc.log.connection import Connection
 from eventsvc.log.write import group as group_module
+from eventsvc.log.write.idempotency import Key, key_hash
 from eventsvc.log.write.writer import Writer
+from tests.integration.ingest.conftest import wait_until
 
 T = TypeVar("T")
 
@@ -74,51 +76,55 @@ def test_an_event_that_postgresql_refuses_does_not_fail_its_neighbours(database:
 def test_a_connection_that_broke_is_opened_again(database: str, connection: Connection) -> None:
     async def work(writer: Writer) -> list[Any]:
         before = await append_all(writer, [new()])
-        rows(
-            connection,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventsvc writer'"
-            " AND datname = current_database()",
-        )
+        writers = "pg_stat_activity WHERE application_name = 'eventsvc writer' AND datname = current_database()"
+        rows(connection, f"SELECT pg_terminate_backend(pid) FROM {writers}")
+        wait_until(lambda: rows(connection, f"SELECT count(*) FROM {writers}") == [(0,)])
         return before + await append_all(writer, [new()])
 
     assert [type(outcome) for outcome in with_writer(database, work)] == [Event, Event]
     assert rows(connection, "SELECT count(*) FROM event") == [(2,)]
 
 
+KEY = Key(key_hash("a key", ""), b"fingerprint")
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 def test_a_connection_lost_before_the_commit_stores_once(line: Any, connection: Connection, *, arrives: bool) -> None:
     """The group is written again, on a new connection: nothing of the old one can have been stored."""
 
-    async def work(writer: Writer) -> list[Any]:
+    async def work(writer: Writer) -> Any:
         await append_all(writer, [new("first")])
         if arrives:
             line.cut_at = b"EXECUTE put"
         else:
             line.swallow_at = b"EXECUTE put"
-        return await append_all(writer, [new("second")])
+        return await writer.append(new("second"), KEY)
 
-    (outcome,) = with_writer(line.dsn, work)
-    assert isinstance(outcome, Event)
+    assert isinstance(with_writer(line.dsn, work), Event)
     assert rows(connection, "SELECT count(*) FROM event WHERE message = 'second'") == [(1,)]
 
 
 @pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize(("key", "ends"), [(KEY, b"COMMIT"), (None, b"EXECUTE put")])
 def test_a_connection_lost_during_the_commit_is_never_a_success(
-    line: Any, connection: Connection, *, arrives: bool
+    line: Any, connection: Connection, key: Key | None, ends: bytes, *, arrives: bool
 ) -> None:
+    """Without a key the statement that stores the event is a transaction of its own."""
+
     async def work(writer: Writer) -> list[Any]:
         await append_all(writer, [new("first")])
         if arrives:
-            line.cut_at = b"COMMIT"
+            line.cut_at = ends
         else:
-            line.swallow_at = b"COMMIT"
-        outcomes = await append_all(writer, [new("second")])
+            line.swallow_at = ends
+        outcomes = await asyncio.gather(writer.append(new("second"), key), return_exceptions=True)
         return outcomes + await append_all(writer, [new("third")])
 
     unknown, after = with_writer(line.dsn, work)
     assert isinstance(unknown, CommitUnknown)
     assert isinstance(after, Event)
-    assert rows(connection, "SELECT count(*) FROM event WHERE message = 'second'") == [(int(arrives),)]
+    count = "SELECT count(*) FROM event WHERE message = 'second'"
+    wait_until(lambda: rows(connection, count) == [(int(arrives),)])
 
 
 def test_without_postgresql_the_answer_is_quick(line: Any) -> None:
@@ -140,20 +146,22 @@ def test_without_postgresql_the_answer_is_quick(line: Any) -> None:
     assert isinstance(last, Event)
 
 
-def test_a_postgresql_that_hangs_does_not_hang_the_writer(line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("key", "says"), [(KEY, LogTimeout), (None, CommitUnknown)])
+def test_a_postgresql_that_hangs_does_not_hang_the_writer(
+    line: Any, monkeypatch: pytest.MonkeyPatch, key: Key | None, says: type[EventsvcError]
+) -> None:
     monkeypatch.setattr(group_module, "_PATIENCE", 0.5)
 
-    async def work(writer: Writer) -> list[Any]:
+    async def work(writer: Writer) -> Any:
         await append_all(writer, [new()])
         line.hanging.set()
         line.refusing = True
         began = time.monotonic()
-        outcomes = await append_all(writer, [new()])
+        with pytest.raises(says):
+            await writer.append(new(), key)
         assert time.monotonic() - began < 5
-        return outcomes
 
-    (outcome,) = with_writer(line.dsn, work)
-    assert isinstance(outcome, LogTimeout)
+    with_writer(line.dsn, work)
 
 
 def test_a_full_queue_refuses_and_what_was_accepted_is_stored(database: str, connection: Connection) -> None:
