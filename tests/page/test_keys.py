@@ -68,7 +68,7 @@ def test_a_key_without_the_right_says_so_and_another_can_be_given(page: Any, gua
     expect(page.locator(".row").first).to_be_visible()
 
 
-def test_a_shared_view_is_there_for_others_who_see_what_their_key_may(
+def test_a_shared_view_is_there_for_others_who_may_not_remove_it(
     page: Any, make_screen: Callable[..., Any], guarded: Any
 ) -> None:
     _give(page, guarded.key("team", "--right", "read", "--right", "write"))
@@ -82,12 +82,11 @@ def test_a_shared_view_is_there_for_others_who_see_what_their_key_may(
     screen = make_screen(guarded.url)
     screen.expect_errors("status of 401", "status of 403")
     other = screen.open()
-    _give(other, guarded.key("part", "--right", "read", "--where", "component eq 'mail'"))
+    _give(other, guarded.key("colleague", "--right", "read"))
     other.get_by_role("button", name="Views", exact=True).click()
     other.get_by_role("link", name="Production").click()
     expect(other.locator("query-editor .cm-content")).to_have_text("environment eq 'production'")
-    expect(other.locator(".row .c-component").first).to_have_text("mail")
-    expect(other.locator(".row .c-component", has_not_text="mail")).to_have_count(0)
+    expect(other.locator(".row").first).to_be_visible()
     for one in (page, other):
         one.on("dialog", lambda dialog: dialog.accept())
     other.get_by_role("button", name="Views", exact=True).click()
