@@ -155,7 +155,7 @@ class Poster:
 
     def _run(self) -> None:
         event = {"email": "a@example.com", "environment": "test", "component": "poster", "message": "posted meanwhile"}
-        while not self._stopping.is_set():
+        while not self._stopping.wait(0.02):  # what is started again meanwhile needs the processor
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status, _, answer = self._dev.ask("POST", "/event", event | {"data": {"n": len(self.acknowledged)}})
                 if status == 201:
