@@ -97,6 +97,12 @@ class AsyncConnection:
         return bool(looking.poll(0))
 
     @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, or has failed and waits for its ROLLBACK."""
+        status: int = self._connection.info.transaction_status
+        return status != extensions.TRANSACTION_STATUS_IDLE
+
+    @property
     def notices(self) -> list[str]:
         """The notices and warnings that came with the answer to the last statement."""
         return self._connection.notices

@@ -113,9 +113,9 @@ class GroupStore:
 
     async def _store_once(self, group: list[Single]) -> list[Outcome]:
         connection = await self._connected()
-        if not connection.distributed and not any(single.key for single in group):
-            return await self._store_at_once(connection, group)
         try:
+            if not connection.distributed and not any(single.key for single in group):
+                return await self._store_at_once(connection, group)
             async with asyncio.timeout(_PATIENCE):
                 outcomes = await _write(connection, group)
         except (TimeoutError, pg_errors.QueryCanceled) as exc:
@@ -125,7 +125,8 @@ class GroupStore:
             if connection.broken or isinstance(exc, _UNFIT):
                 self.close()
                 raise LogUnavailable("the connection to PostgreSQL broke; nothing was stored") from exc
-            await self._roll_back(connection)
+            if connection.in_transaction:
+                await self._roll_back(connection)
             raise
         await self._commit(connection)
         return outcomes
@@ -146,12 +147,6 @@ class GroupStore:
             if connection.broken and not isinstance(exc, pg_errors.AdminShutdown):
                 self.close()
                 raise CommitUnknown("the connection to PostgreSQL broke during the COMMIT") from exc
-            if isinstance(exc, pg_errors.QueryCanceled):
-                self.close()
-                raise LogTimeout("PostgreSQL did not store the event in time; nothing was stored") from exc
-            if isinstance(exc, _UNFIT):
-                self.close()
-                raise LogUnavailable("PostgreSQL cannot store now; nothing was stored") from exc
             raise
         check_confirmed(connection.notices)
         return list(outcomes)
