@@ -179,6 +179,7 @@ def _measure_everything(programs: Path, seconds: float, rounds: int) -> Results:
         Service({"EVENTSVC_DATA": folder, "EVENTSVC_DEV_SERVERS": "local"}, "-m", "eventsvc", "dev") as dev,
     ):
         Path(folder).chmod(0o711)
+        _wait_for_the_index(dev)  # the API may answer before the file `connection` is written
         url = re.findall("EVENTSVC_DATABASE_URL=(.*)", (Path(folder) / "connection").read_text(encoding="utf-8"))[0]
         for _ in range(rounds):
             for count in COUNTS:
