@@ -179,7 +179,7 @@ def _measure_everything(programs: Path, seconds: float, rounds: int) -> Results:
         Service({"EVENTSVC_DATA": folder, "EVENTSVC_DEV_SERVERS": "local"}, "-m", "eventsvc", "dev") as dev,
     ):
         Path(folder).chmod(0o711)
-        _wait_for_the_index(dev)  # the API may answer before the file `connection` is written
+        _wait_for(Path(folder) / "connection")  # the API answers before the file is written
         url = re.findall("EVENTSVC_DATABASE_URL=(.*)", (Path(folder) / "connection").read_text(encoding="utf-8"))[0]
         for _ in range(rounds):
             for count in COUNTS:
@@ -188,6 +188,14 @@ def _measure_everything(programs: Path, seconds: float, rounds: int) -> Results:
                 _wait_for_the_index(dev)
                 _measure(_Turn(f"all post {count}", dev, count), results, seconds)
     return results
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        if time.monotonic() > deadline:
+            sys.exit(f"{path} is not written")
+        time.sleep(0.1)
 
 
 def _wait_for_the_index(service: Service) -> None:
