@@ -1,4 +1,4 @@
-# Each target does all its own set-up; nothing but Python 3.11 or newer is needed (README, "Run it").
+# Each target does all its own set-up; nothing but Python 3.11 or newer is needed (docs/running.md).
 # All paths are relative: the checkout may lie in a folder with spaces in its name.
 SHELL := /bin/sh
 PORT ?= 8000
@@ -48,7 +48,7 @@ format: setup ## what the linters can repair by themselves
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup ## the tables of the README that come from the code
+docs: setup ## the tables of docs/ that come from the code
 	$(BIN)/python tests/docs_tables.py
 
 setup: ## the virtual environment, when it is missing or setup.cfg has changed

@@ -24,7 +24,7 @@ _MISSPELT = 0.7  # a name at least so similar to a setting counts as misspelt; o
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults. The README's table is generated from this class."""
+    """All settings with their defaults. The table of docs/settings.md is generated from this class."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What the README and the example of settings take from the code: ``make docs`` writes, tests/test_docs.py compares."""
+"""The tables of the documentation that come from the code: ``make docs`` writes them, tests/test_docs.py compares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from eventsvc.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
-README, EXAMPLE = ROOT / "README.md", ROOT / "config" / "eventsvc.env.example"
+EXAMPLE = ROOT / "config" / "eventsvc.env.example"
 
 
 def settings_table() -> str:
@@ -63,7 +63,12 @@ def commands_table() -> str:
     return "\n".join(rows + [f"| `{name}` | {text} |" for name, text in commands().items()])
 
 
+# Each table stands in the page of its name, between comments of its name.
 TABLES = {"settings": settings_table, "commands": commands_table}
+
+
+def page(name: str) -> Path:
+    return ROOT / "docs" / f"{name}.md"
 
 
 def block(name: str) -> re.Pattern[str]:
@@ -71,10 +76,10 @@ def block(name: str) -> re.Pattern[str]:
 
 
 def write() -> None:
-    text = README.read_text(encoding="utf-8")
     for name, table in TABLES.items():
-        text = block(name).sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text)
-    README.write_text(text, encoding="utf-8")
+        old = page(name).read_text(encoding="utf-8")
+        new = block(name).sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", old)
+        page(name).write_text(new, encoding="utf-8")
     EXAMPLE.write_text(example(), encoding="utf-8")
 
 

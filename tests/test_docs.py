@@ -29,15 +29,16 @@ def readme() -> str:
 
 
 @pytest.mark.parametrize("name", ["settings", "commands"])
-def test_readme_tables_are_those_of_the_code(name: str, readme: str, tables: ModuleType) -> None:
+def test_tables_are_those_of_the_code(name: str, tables: ModuleType) -> None:
     """Run ``make docs`` when this fails."""
-    found = tables.block(name).search(readme)
+    found = tables.block(name).search(tables.page(name).read_text(encoding="utf-8"))
 
     assert found is not None
     assert f"<!-- {name} -->\n{tables.TABLES[name]()}\n<!-- /{name} -->" == found[0]
 
 
-def test_every_route_has_a_row_in_the_readme(readme: str) -> None:
+def test_every_route_has_a_row_in_the_table_of_routes() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     app = create_app(load({}))
     routes = {
         f"`{method.method} {route.path}`"
@@ -46,7 +47,13 @@ def test_every_route_has_a_row_in_the_readme(readme: str) -> None:
         if not method.internal and method.method != "HEAD"  # wherever GET is
     }
 
-    assert [] == sorted(route for route in routes if route not in readme)
+    assert [] == sorted(route for route in routes if route not in text)
+
+
+def test_the_readme_leads_to_every_page(readme: str) -> None:
+    pages = sorted((ROOT / "docs").glob("*.md"))
+
+    assert [] == [page.name for page in pages if f"](docs/{page.name})" not in readme]
 
 
 def test_every_operator_has_an_example_in_the_readme(readme: str) -> None:
@@ -72,9 +79,12 @@ def test_files_that_the_architecture_names_exist() -> None:
     assert [] == sorted(name for name in named if not any((ROOT / top / name).exists() for top in ("eventsvc", ".")))
 
 
-def test_the_readme_maps_every_folder_and_file_at_the_top_of_the_package(readme: str) -> None:
-    section = readme[readme.index("## Find your way") :]
-    tops = [path for path in (ROOT / "eventsvc").iterdir() if not path.name.startswith(("_", "."))]
-    names = [f"`{path.name}/`" if path.is_dir() else f"`{path.name}`" for path in tops if path.name != "py.typed"]
+def test_the_readme_maps_every_folder_and_every_file_at_the_top_of_the_package(readme: str) -> None:
+    """Each has a row of its own, and each row names something that is there."""
+    rows = re.findall(r"^\| `([^`]+)` \|", readme.partition("## Find your way")[2], re.MULTILINE)
+    made = {line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()}
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.endswith(".egg-info")]
+    paths = [path for path in [*folders, *(ROOT / "eventsvc").iterdir()] if path.name not in made | {"py.typed"}]
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in paths if path.name[0] not in "_."]
 
-    assert [] == sorted(name for name in names if name not in section)
+    assert sorted(names) == sorted(rows)
