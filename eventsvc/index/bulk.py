@@ -25,6 +25,10 @@ from eventsvc.index.mapping import to_document
 MOST_BYTES = 5_000_000
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 3.0  # seconds
+
+# Documents are not sent when they were read longer ago than this. Their process may have been frozen, while their
+# events were erased; and Elasticsearch knows the versions of deleted documents for two minutes (see mapping.py).
+_MOST_AGE = 60.0  # seconds
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 # Errors that lie in the document itself. Other errors may pass, such as a revoked privilege or a closed index.
 _OF_DOCUMENT = frozenset(
@@ -48,7 +52,7 @@ class IndexVanished(EventsvcError):
 
 
 class Stopped(EventsvcError):
-    """The sender was told to stop before everything was sent."""
+    """The sender was told to stop, or the documents became too old, before everything was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +114,28 @@ def backoff(attempt: int) -> float:
     return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
-def send(client: Elasticsearch, items: Sequence[Item], stop: threading.Event) -> list[Refused]:
+def send(
+    client: Elasticsearch, items: Sequence[Item], stop: threading.Event, *, read_at: float | None = None
+) -> list[Refused]:
     """Send until every item is stored or refused; keep trying while Elasticsearch is busy or away.
+
+    Args:
+        client: the client of Elasticsearch.
+        items: the items.
+        stop: ends the attempts when it is set.
+        read_at: when the events were read from the log (``time.monotonic``). A minute later they are too old to be
+            sent. None: the items have no age.
 
     Raises:
         IndexVanished: an index does not exist.
         IndexUnavailable: the cause lies in no document, for instance a revoked privilege.
-        Stopped: ``stop`` was set before everything was sent.
+        Stopped: ``stop`` was set, or the events became too old, before everything was sent.
     """
     sending = _Sending(client, items)
     attempt = 0
     while sending.waiting:
+        if read_at is not None and time.monotonic() - read_at > _MOST_AGE:
+            raise Stopped("the events were read too long ago: they must be read again")
         if sending.send_next():
             attempt = 0
             continue

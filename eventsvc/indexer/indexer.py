@@ -1,8 +1,8 @@
 """The indexer: horizon → batch → _bulk → refresh → watermark.
 
-One process leads, because it holds an advisory lock. The others stand by, and one takes over when the leader's session
-ends. Any error ends the leader's term. The next term, in any process, reads the checkpoint and continues from there.
-Writing a document twice does no harm, so nothing needs to be undone.
+One process leads, because it holds an advisory lock. The others help the leader when it is far behind (sharing.py), and
+one of them takes over when the leader's session ends. Any error ends the leader's term. The next term, in any process,
+reads the checkpoint and continues from there. Writing a document twice does no harm, so nothing needs to be undone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from eventsvc.index import client as index_client
 from eventsvc.index.bulk import IndexVanished, backoff
 from eventsvc.indexer.erasing import erase
 from eventsvc.indexer.leader import Term
+from eventsvc.indexer.sharing import SILENCE, Helper
 from eventsvc.indexer.upkeep import keep_up
 from eventsvc.log import connection as log_connection
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection
-from eventsvc.log.progress import watermark
+from eventsvc.log.progress import shares, watermark
 from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()
@@ -35,7 +36,6 @@ _logger = structlog.get_logger()
 LAST_MOMENTS = 3.0  # seconds to finish when told to stop
 STAND_BY = 0.5  # seconds between tries to take the lock
 HEARTBEAT = 1.0  # seconds between a leader's statements, at most
-SILENCE = 3.5  # seconds of silence after which a leader counts as hung
 
 
 class Indexer:
@@ -62,14 +62,14 @@ class Indexer:
     def _run_session(self) -> None:
         """Run one session of PostgreSQL, which holds the leader's lock as long as the session lasts."""
         dsn = self._settings.database_url.get_secret_value()
-        connection = log_connection.connect(dsn, application_name="eventsvc index")
+        connection = log_connection.connect(dsn, application_name=shares.INDEXER)
         client = index_client.connect(self._settings)
         over = threading.Event()
         try:
             with log_connection.translate_errors():
                 schema.check(connection)
                 _notice_dead_peers(connection)
-                self._stand_by(connection)
+                self._stand_by(connection, client)
                 if not self._stop.is_set():
                     _logger.info("leading")
                 threading.Thread(target=_beat, args=(connection, over), name="heartbeat", daemon=True).start()
@@ -80,10 +80,14 @@ class Indexer:
             client.close()
             connection.close()
 
-    def _stand_by(self, connection: Connection) -> None:
-        while not self._stop.is_set() and not watermark.try_lead(connection):
-            watermark.depose_hung_leader(connection, SILENCE)
-            self._stop.wait(STAND_BY)
+    def _stand_by(self, connection: Connection, client: Elasticsearch) -> None:
+        helper = Helper(self._settings, connection, client)
+        try:
+            while not self._stop.is_set() and not watermark.try_lead(connection):
+                watermark.depose_hung_leader(connection, SILENCE)
+                helper.work(STAND_BY, self._stop)
+        finally:
+            helper.close()
 
     def _run_term(self, connection: Connection, client: Elasticsearch) -> None:
         term = Term(self._settings, connection, client, self._stop)

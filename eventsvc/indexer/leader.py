@@ -17,12 +17,13 @@ from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
 from eventsvc.indexer.merging import merge_one
 from eventsvc.indexer.pipeline import Done, Pipeline
+from eventsvc.indexer.sharing import SHARE, Offers
 from eventsvc.log.connection import Connection
 from eventsvc.log.months import month_of
 from eventsvc.log.progress import erased, index_months, refusals, watermark
 from eventsvc.log.progress.erased import Erased, list_erased
 from eventsvc.log.progress.horizon import Horizon
-from eventsvc.log.read.batches import read_batch
+from eventsvc.log.read.batches import list_months_of, read_batch
 from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()
@@ -57,6 +58,7 @@ class Term:
         self._indexes = index_months.list_indexes(connection)
         self._horizon = Horizon(connection)
         self._pipeline = Pipeline(client, version=mark.fence)
+        self._offers = Offers(settings, connection, client, self._pipeline, mark.fence)
         # Documents that were written before this term may lack a refresh.
         self._touched = {index.name for index in self._indexes.values()}
         self._errands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="errand")
@@ -83,6 +85,7 @@ class Term:
     def close(self) -> None:
         """Abandon the requests under way."""
         self._pipeline.close()
+        self._offers.close()
         self._errands.shutdown(wait=False, cancel_futures=True)
 
     def step(self) -> None:
@@ -91,6 +94,7 @@ class Term:
         _HORIZON.set(horizon)
         self._erase_if_due()
         # Batches read before the erasing may hold the event. They must arrive before its document is deleted.
+        self._offers.look()
         read = not self._erasing and self._read_ahead(horizon)
         for done in self._pipeline.collect():
             self._settle(done)
@@ -107,21 +111,30 @@ class Term:
             self._pipeline.wait(POLL)
 
     def _read_ahead(self, horizon: int) -> bool:
-        """Read batches into the pipeline; tell whether there was anything to read and room for a batch."""
+        """Read batches into the pipeline, and offer what it has no room for; tell whether anything was done."""
         before = self._cursor
         while not self._pipeline.full and self._cursor < horizon:
+            read_at = time.monotonic()
             batch = read_batch(self._connection, after=self._cursor, to=horizon)
             events = [event for event in batch.events if event.seq > self._filled_to(event)]
             names = {month: index.name for month, index in self._indexes.items()}
-            self._pipeline.submit(events, batch.reached, names)
+            self._pipeline.submit(events, batch.reached, names, read_at=read_at)
             self._cursor = batch.reached
+        while self._pipeline.full and self._offers.wanted(behind=horizon - self._cursor):
+            upto = min(self._cursor + SHARE, horizon)
+            for month in list_months_of(self._connection, after=self._cursor, to=upto):
+                self._index_of(month)
+            self._offers.offer(self._cursor, upto)
+            self._cursor = upto
         return self._cursor > before
 
     def _filled_to(self, event: Event) -> int:
-        month = month_of(event.created_at)
+        return self._index_of(month_of(event.created_at)).filled_to
+
+    def _index_of(self, month: date) -> index_months.IndexMonth:
         if month not in self._indexes:
             self._indexes[month] = self._add_index(month)
-        return self._indexes[month].filled_to
+        return self._indexes[month]
 
     def _add_index(self, month: date) -> index_months.IndexMonth:
         index = self._create_index(month)

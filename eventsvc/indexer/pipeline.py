@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from datetime import date
 
 from elasticsearch import Elasticsearch
@@ -18,6 +18,9 @@ from eventsvc.log.progress.refusals import Refusal
 
 # More batches would only fill Elasticsearch's memory: it uses all its cores anyway.
 IN_FLIGHT = 3
+
+# So many batches may follow the oldest batch that has not arrived. If the term ends, they are sent again.
+_MOST_AHEAD = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,19 @@ class Done:
     touched: frozenset[str]
 
 
+@dataclass(slots=True, eq=False)
+class Place:
+    """The place of a batch in the order of the log.
+
+    Attributes:
+        done: gets the result.
+        here: whether this process sends the batch.
+    """
+
+    here: bool
+    done: Future[Done] = field(default_factory=Future)
+
+
 class Pipeline:
     """Encodes and sends batches in threads; gives the results in the order of the log."""
 
@@ -51,21 +67,40 @@ class Pipeline:
         self._client, self._version, self._in_flight = client, version, in_flight
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=in_flight, thread_name_prefix="bulk")
-        self._under_way: deque[Future[Done]] = deque()
+        self._places: deque[Place] = deque()
 
     @property
     def full(self) -> bool:
         """Whether the next batch has to wait."""
-        return len(self._under_way) >= self._in_flight
+        under_way = sum(place.here and not place.done.done() for place in self._places)
+        return under_way >= self._in_flight or len(self._places) >= _MOST_AHEAD
 
     @property
     def idle(self) -> bool:
         """Whether no batch is under way."""
-        return not self._under_way
+        return not self._places
 
-    def submit(self, events: Iterable[Event], reached: int, indexes: Mapping[date, str]) -> None:
-        """Send a batch, which follows the previous batch in the log."""
-        self._under_way.append(self._threads.submit(self._send, tuple(events), reached, indexes))
+    def submit(
+        self, events: Iterable[Event], reached: int, indexes: Mapping[date, str], *, read_at: float | None = None
+    ) -> None:
+        """Send a batch, which follows the previous batch in the log; see ``bulk.send`` for ``read_at``."""
+        batch = tuple(events)
+        self.fill(
+            self.reserve(),
+            lambda: send_batch(
+                self._client, batch, reached, indexes, version=self._version, stop=self._stop, read_at=read_at
+            ),
+        )
+
+    def reserve(self) -> Place:
+        """Reserve the place of the next batch for somebody else, who sets its result."""
+        self._places.append(Place(here=False))
+        return self._places[-1]
+
+    def fill(self, place: Place, work: Callable[[], Done]) -> None:
+        """Get the result of a place from work in a thread of this pipeline."""
+        place.here = True
+        self._threads.submit(_run, work, place.done)
 
     def collect(self) -> list[Done]:
         """Give the results of batches that have arrived, up to the first batch still under way.
@@ -75,22 +110,41 @@ class Pipeline:
             IndexUnavailable: Elasticsearch takes no documents.
         """
         done = []
-        while self._under_way and self._under_way[0].done():
-            done.append(self._under_way.popleft().result())
+        while self._places and self._places[0].done.done():
+            done.append(self._places.popleft().done.result())
         return done
 
     def wait(self, seconds: float) -> None:
-        """Wait until the oldest batch has arrived or the time is up. Younger batches alone change nothing."""
-        wait(list(self._under_way)[:1], timeout=seconds)
+        """Wait until one more batch has arrived or the time is up."""
+        under_way = [place.done for place in self._places if not place.done.done()]
+        wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
 
     def close(self) -> None:
         """Abandon the batches under way. They may still arrive, but writing them again does no harm."""
         self._stop.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, events: tuple[Event, ...], reached: int, indexes: Mapping[date, str]) -> Done:
-        months = {event.seq: month_of(event.created_at) for event in events}
-        items = [bulk.write_item(event, indexes[months[event.seq]], version=self._version) for event in events]
-        refused = bulk.send(self._client, items, self._stop)
-        refusals = tuple(Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused)
-        return Done(reached, len(events), refusals, frozenset(item.index for item in items))
+
+def _run(work: Callable[[], Done], done: Future[Done]) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as exc:  # noqa: BLE001  (the caller of `collect` gets it)
+        done.set_exception(exc)
+
+
+def send_batch(
+    client: Elasticsearch,
+    events: tuple[Event, ...],
+    reached: int,
+    indexes: Mapping[date, str],
+    *,
+    version: int,
+    stop: threading.Event,
+    read_at: float | None,
+) -> Done:
+    """Index consecutive events; see ``bulk.send`` for the arguments and the errors."""
+    months = {event.seq: month_of(event.created_at) for event in events}
+    items = [bulk.write_item(event, indexes[months[event.seq]], version=version) for event in events]
+    refused = bulk.send(client, items, stop, read_at=read_at)
+    refusals = tuple(Refusal(one.item.seq, months[one.item.seq], one.reason) for one in refused)
+    return Done(reached, len(events), refusals, frozenset(item.index for item in items))

@@ -63,6 +63,17 @@ def read_batch(
     return Batch(tuple(events), events[-1].seq, size)
 
 
+def list_months_of(connection: Connection, *, after: int, to: int) -> list[date]:
+    """List the months of the events with after < seq ≤ to."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event"
+            " WHERE seq > %s AND seq <= %s",
+            (after, to),
+        )
+        return [month for (month,) in cursor]
+
+
 def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
     """Read single events; seqs without an event are left out."""
     with connection.cursor() as cursor:
