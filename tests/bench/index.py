@@ -65,7 +65,7 @@ def main() -> None:
     options = _parse()
     configure_logging("console", "warning")
     with ExitStack() as stack:
-        database, elasticsearch = _servers(stack, options)
+        database, elasticsearch = serve_stores(stack, options.database_url, options.elasticsearch_url)
         settings = load({}, database_url=database, elasticsearch_url=elasticsearch, index_prefix="bench")
         rows = []
         for name, measure, argument in (
@@ -87,8 +87,8 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--database-url", help="a server on which databases may be made")
-    parser.add_argument("--elasticsearch-url")
+    parser.add_argument("--database-url", default="", help="a server on which databases may be made")
+    parser.add_argument("--elasticsearch-url", default="")
     parser.add_argument("--events", type=int, default=200_000, help="for the indexer")
     parser.add_argument("--seconds", type=int, default=30, help="of load for the lag")
     parser.add_argument("--reindex", type=int, default=1_000_000, help="events to reindex and verify")
@@ -97,7 +97,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _servers(stack: ExitStack, options: argparse.Namespace) -> tuple[str, str]:
+def serve_stores(stack: ExitStack, database_url: str = "", elasticsearch_url: str = "") -> tuple[str, str]:
+    """Start PostgreSQL and Elasticsearch, unless they have a URL; give both URLs."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
     folder.chmod(0o711)
 
@@ -105,8 +106,8 @@ def _servers(stack: ExitStack, options: argparse.Namespace) -> tuple[str, str]:
         print(line, file=sys.stderr)
 
     servers = []
-    for find, url in ((find_postgres, options.database_url), (find_elasticsearch, options.elasticsearch_url)):
-        server = find(folder, say=say, url=url or "", way="local", lasting=False)
+    for find, url in ((find_postgres, database_url), (find_elasticsearch, elasticsearch_url)):
+        server = find(folder, say=say, url=url, way="local", lasting=False)
         if server is None:
             sys.exit("no Elasticsearch could be found")
         stack.callback(server.stop)
@@ -129,9 +130,7 @@ def _filled(settings: Settings, events: int) -> Iterator[tuple[Settings, Connect
     )
     connection = connect(settings.database_url.get_secret_value())
     schema.migrate(connection)
-    with connection.cursor() as cursor:
-        cursor.execute(_FILL, (events,))
-        cursor.execute("ANALYZE")
+    fill(connection, events)
     yield settings, connection
     connection.close()
     with index_client.connect(settings) as client:
@@ -140,6 +139,13 @@ def _filled(settings: Settings, events: int) -> Iterator[tuple[Settings, Connect
     with root.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
     root.close()
+
+
+def fill(connection: Connection, events: int) -> None:
+    """Store so many events in one transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FILL, (events,))
+        cursor.execute("ANALYZE")
 
 
 @contextmanager
@@ -190,13 +196,14 @@ def _measure_indexer(settings: Settings, events: int) -> list[tuple[str, str, st
             with _indexing(here):
                 _wait(connection, events)
                 rates["ours"].append(events / (time.perf_counter() - started))
-            _forget(here, connection)
+            forget(here, connection)
     ours, bare = max(rates["ours"]), max(rates["bare"])
     what = f"indexer, {events:,} events, beside `helpers.parallel_bulk` of the same documents"
     return [(what, f"{ours:,.0f}/s beside {bare:,.0f}/s: {ours / bare:.2f}", "≥ 0.8")]
 
 
-def _forget(settings: Settings, connection: Connection) -> None:
+def forget(settings: Settings, connection: Connection) -> None:
+    """Delete all indexes, so that the next indexer begins with the first event."""
     with index_client.connect(settings) as client:
         for index in indexes.list_all(client, settings.index_prefix):
             indexes.delete(client, index)

@@ -1,0 +1,144 @@
+"""Measure what more processes bring on this machine: ``make bench-scale``.
+
+API workers 1, 2, 4: single events by 64 connections, without Elasticsearch. Indexers 1, 2: a log that is far ahead of
+its index. Each number of processes in turns, three rounds, on servers of its own. Prints a table in Markdown for
+docs/scaling.md. A machine with more cores than processes gains more: the number of cores is part of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import http_load
+from index import fill, forget, serve_stores
+from postgres import EVENT, running_postgres
+from service import Service
+
+from eventsvc.log import schema
+from eventsvc.log.connection import Connection, connect
+from eventsvc.log.progress import shares, watermark
+from eventsvc.settings import Settings, load
+from eventsvc.telemetry import configure_logging
+
+WORKERS = (1, 2, 4)
+INDEXERS = (1, 2)
+ROUNDS = 3
+Rates = dict[int, list[float]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of API workers")
+    parser.add_argument("--events", type=int, default=200_000, help="that the indexers find in the log")
+    parser.add_argument("--report", type=Path, help="the page whose table is to be written")
+    options = parser.parse_args()
+    configure_logging("console", "warning")
+    lines = [
+        f"`make bench-scale`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, everything on one machine:",
+        "",
+        "| what | events/s (each round) | ratio to one process |",
+        "| --- | --- | --- |",
+        *_describe("API workers: POST /event, 64 connections", _measure_workers(options.seconds)),
+        *_describe(f"indexers: {options.events:,} events until all are searchable", _measure_indexers(options.events)),
+    ]
+    print("\n".join(lines))
+    if options.report:
+        text = options.report.read_text(encoding="utf-8")
+        block = "\n".join(["<!-- bench-scale -->", *lines, "<!-- /bench-scale -->"])
+        text = re.sub("<!-- bench-scale -->.*<!-- /bench-scale -->", lambda _: block, text, flags=re.DOTALL)
+        options.report.write_text(text, encoding="utf-8")
+
+
+def _describe(what: str, rates: Rates) -> Iterator[str]:
+    alone = statistics.median(rates[1])
+    for count, each in rates.items():
+        median = statistics.median(each)
+        rounds = ", ".join(f"{rate:,.0f}" for rate in each)
+        yield f"| {what}; {count} | {median:,.0f} ({rounds}) | {median / alone:.2f} |"
+
+
+def _measure_workers(seconds: float) -> Rates:
+    body = json.dumps(EVENT, separators=(",", ":")).encode()
+    rates: Rates = {count: [] for count in WORKERS}
+    with running_postgres() as (server, _), ExitStack() as stack:
+        connection = connect(server.url)
+        stack.callback(connection.close)
+        schema.migrate(connection)
+        services = {
+            count: stack.enter_context(
+                Service(
+                    {"EVENTSVC_DATABASE_URL": server.url, "EVENTSVC_WORKERS": str(count)}, "-m", "eventsvc", "serve"
+                )
+            )
+            for count in WORKERS
+        }
+        for measured in [False, *[True] * ROUNDS]:
+            for count, service in services.items():
+                _execute(connection, "TRUNCATE event; CHECKPOINT")
+                load = http_load.post("127.0.0.1", service.port, body, connections=64, seconds=seconds)
+                rates[count] += [load.rate] if measured else []
+    return rates
+
+
+def _measure_indexers(events: int) -> Rates:
+    rates: Rates = {count: [] for count in INDEXERS}
+    with ExitStack() as stack:
+        database, elasticsearch = serve_stores(stack)
+        connection = connect(database)
+        stack.callback(connection.close)
+        schema.migrate(connection)
+        settings = load({}, database_url=database, elasticsearch_url=elasticsearch, index_prefix="bench")
+        for measured in [False, *[True] * ROUNDS]:
+            for count in INDEXERS:
+                rate = _measure_catching_up(settings, connection, events, count)
+                rates[count] += [rate] if measured else []
+    return rates
+
+
+def _measure_catching_up(settings: Settings, connection: Connection, events: int, indexers: int) -> float:
+    _execute(connection, "TRUNCATE event RESTART IDENTITY; CHECKPOINT")
+    forget(settings, connection)
+    with ExitStack() as stack:
+        for _ in range(indexers):
+            stack.enter_context(_indexer(settings))
+        while watermark.find_leader(connection) is None or shares.count_others(connection) < indexers:
+            time.sleep(0.05)
+        fill(connection, events)
+        began = time.perf_counter()
+        while watermark.read(connection).seq < events:
+            time.sleep(0.02)
+        return events / (time.perf_counter() - began)
+
+
+@contextmanager
+def _indexer(settings: Settings) -> Iterator[None]:
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("EVENTSVC_")}
+    environment |= settings.to_environment() | {"EVENTSVC_LOG_LEVEL": "error"}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([sys.executable, "-m", "eventsvc", "index"], env=environment, stdout=output)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _execute(connection: Connection, statements: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statements)
+
+
+if __name__ == "__main__":
+    main()
