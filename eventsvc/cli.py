@@ -130,7 +130,7 @@ def serve(
 
 @app.command(epilog="Example: EVENTSVC_ELASTICSEARCH_URL=http://localhost:9200 eventsvc index")
 def index(database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None) -> None:
-    """Follow the log into Elasticsearch; a second one waits and takes over."""
+    """Follow the log into Elasticsearch; several share the work, and take over from one another."""
     from eventsvc.indexer.indexer import run
     from eventsvc.settings import find
     from eventsvc.telemetry import configure_logging
