@@ -5,13 +5,18 @@ PERF: a third faster than the text form on both sides, and nothing in it needs e
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
+import threading
+import time
 from array import array
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from eventsvc.errors import EventsvcError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from eventsvc.event import NewEvent
 
@@ -60,14 +65,29 @@ _STAMP = struct.Struct(">16siq").pack_into
 _BLOCK = 256 * 1024  # bytes; also what is kept in memory of a request's rows
 
 
-class PackedRows:
-    """Packed rows that wait for their transaction, mostly in a nameless file, and then get their ids and time."""
+class NotComplete(EventsvcError):
+    """The rows were not complete in time, or will never be."""
 
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_BLOCK)  # noqa: SIM115  (see close)
+
+class PackedRows:
+    """Packed rows that wait for their transaction, mostly in a nameless file, and then get their ids and time.
+
+    One thread may stamp the rows while another thread still adds some.
+
+    Attributes:
+        blocks: how many blocks have been added.
+    """
+
+    def __init__(self, on_block: Callable[[int], None] = lambda _blocks: None) -> None:
+        """Hold no rows yet. ``on_block`` gets the number of blocks after each new block, in the thread that adds."""
+        self._on_block = on_block
+        self._file: IO[bytes] | None = None
         self._rows: list[bytes] = []
-        self._offsets, self._size = array("I"), 0  # of the rows that are not in the file yet
+        self._offsets, self._size = array("I"), 0  # of the rows that are in no block yet
         self._blocks: list[tuple[int, array[int]]] = []
+        self._first = b""  # the first block stays in memory
+        self._complete: bool | None = None  # False: they never will be
+        self._changed = threading.Condition()
 
     def add(self, new: NewEvent) -> None:
         """Pack an event."""
@@ -78,26 +98,83 @@ class PackedRows:
         if self._size >= _BLOCK:
             self._write_block()
 
-    def stamp(self, created_at: int, ids: Iterator[bytes]) -> Iterator[bytes]:
-        """Give all rows, in blocks; ``created_at`` in milliseconds since 1970."""
+    def end(self, *, complete: bool) -> None:
+        """Add no more rows; tell whether they may be stored."""
         if self._rows:
             self._write_block()
+        with self._changed:
+            self._complete = complete
+            self._changed.notify_all()
+
+    def stamp(self, created_at: int, ids: Iterator[bytes], seconds: float = 0.0) -> Iterator[bytes]:
+        """Give all rows, in blocks.
+
+        Args:
+            created_at: in milliseconds since 1970.
+            ids: an id for each row.
+            seconds: how long rows may still be added.
+
+        Raises:
+            NotComplete: the rows are not complete by then, or may not be stored.
+        """
+        deadline = time.monotonic() + seconds
         microseconds = (created_at - _POSTGRES_EPOCH) * 1000
-        self._file.seek(0)
-        for size, offsets in self._blocks:
-            block = bytearray(self._file.read(size))
+        number = place = 0
+        while self._has_block(number, deadline):
+            size, offsets = self._blocks[number]
+            block = self._read_block(number, place, size)
             for offset, event_id in zip(offsets, ids):  # noqa: B905  (zip takes one too many with strict)
                 _STAMP(block, offset + _PLACE, event_id, 8, microseconds)
             yield bytes(block)
+            place += size if number else 0
+            number += 1
+
+    def _has_block(self, number: int, deadline: float) -> bool:
+        """Wait for a block; False after the last block."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._complete is not None or len(self._blocks) > number, deadline - time.monotonic()
+            )
+            if self._complete is None and time.monotonic() >= deadline:
+                raise NotComplete("the events were not read in time")
+            if self._complete is False:
+                raise NotComplete("the events may not be stored")
+            return len(self._blocks) > number
+
+    def _read_block(self, number: int, place: int, size: int) -> bytearray:
+        if number == 0:
+            return bytearray(self._first)
+        with self._changed:  # nobody closes the file meanwhile
+            if self._file is None or self._file.closed:
+                raise NotComplete("the rows were deleted")
+            return bytearray(os.pread(self._file.fileno(), size, place))
 
     def close(self) -> None:
-        """Delete the file."""
-        self._file.close()
+        """Delete the rows."""
+        with self._changed:
+            self._complete = False
+            if self._file is not None:
+                self._file.close()
+            self._changed.notify_all()
 
     def _write_block(self) -> None:
-        self._file.write(b"".join(self._rows))
-        self._blocks.append((self._size, self._offsets))
+        text = b"".join(self._rows)
+        if not self._blocks:
+            self._first = text
+        else:
+            self._file = self._file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (see close)
+            _write_all(self._file, text)
+        with self._changed:
+            self._blocks.append((self._size, self._offsets))
+            self._changed.notify_all()
         self._rows, self._offsets, self._size = [], array("I"), 0
+        self._on_block(len(self._blocks))
+
+
+def _write_all(file: IO[bytes], text: bytes) -> None:
+    rest = memoryview(text)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 class CopySource:
