@@ -13,6 +13,7 @@ MOST_DIGITS = 1_000
 """Characters of a number written without exponent, which is the limit of Elasticsearch."""
 
 _LARGEST, _SMALLEST = 308, -324  # decimal exponents near float64's ends: 1.8e308 and 5e-324
+_SHORT = 300  # characters
 _ZERO_EXPONENT = 500_000
 _POSITIVE = tuple(f"n:1{_ZERO_EXPONENT + size}" for size in range(24))
 _NINES = str.maketrans("0123456789", "9876543210")
@@ -50,6 +51,9 @@ def read_float(text: str) -> Decimal:
     Raises:
         OutOfRange: see ``read``.
     """
+    # PERF: a short number without exponent breaks no bound, and most numbers are such.
+    if len(text) <= _SHORT and "e" not in text and "E" not in text and (number := Decimal(text)):
+        return number
     number = read(text)
     return Decimal(f"{number}.0") if number.as_tuple().exponent == 0 else number
 

@@ -93,6 +93,20 @@ def test_a_float_keeps_its_point_and_has_terms(text: str) -> None:
     assert f"a\x00{numbers.term(number)}" in terms.code_data({"a": number}).terms
 
 
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,320})\.[0-9]{1,320}", fullmatch=True))
+def test_a_number_with_a_point_is_read_exactly_however_long(text: str) -> None:
+    """Short numbers are read without the checks of ``read``, which would change nothing."""
+    try:
+        whole = numbers.read(text)
+    except numbers.OutOfRange:
+        with pytest.raises(numbers.OutOfRange):
+            numbers.read_float(text)
+    else:
+        number = numbers.read_float(text)
+        assert number == whole
+        assert "." in numbers.plain(number)
+
+
 def test_a_zero_without_a_point_has_terms() -> None:
     assert terms.code_data({"a": numbers.read("-0.0")}).terms == ["a\x00e:", "a\x00n:0", "\\*\x00n:0"]
 
