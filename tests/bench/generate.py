@@ -9,7 +9,7 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,8 +31,18 @@ _TEXT = "the quick service took longer than expected while talking to its upstre
 _WORDS = _TEXT.split()
 
 
-def generate(count: int, *, now: datetime, days: float = DAYS, seed: int = SEED) -> Iterator[dict[str, Any]]:
-    """Make events, oldest first; about 60 % of them tell of a buyer."""
+def generate(
+    count: int, *, now: datetime, days: float = DAYS, seed: int = SEED, environments: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Make events, oldest first; about 60 % of them tell of a buyer.
+
+    Args:
+        count: how many events.
+        now: the time of the last event.
+        days: over how many days they are spread.
+        seed: equal seeds give equal events.
+        environments: the events have these environments in turn, so that each has an exact share; () for random ones.
+    """
     numbers = random.Random(seed)
     begin = now - timedelta(days=days)
     for place in range(count):
@@ -44,7 +54,7 @@ def generate(count: int, *, now: datetime, days: float = DAYS, seed: int = SEED)
             "id": str(uuid.UUID(int=numbers.getrandbits(128), version=4)),
             "created_at": begin + timedelta(days=days) * (place / count),
             "email": f"user{numbers.randrange(5000)}@chefhero.com",
-            "environment": numbers.choice(_ENVIRONMENTS),
+            "environment": environments[place % len(environments)] if environments else numbers.choice(_ENVIRONMENTS),
             "component": numbers.choice(_COMPONENTS),
             "message": message,
             "data": {
@@ -56,12 +66,14 @@ def generate(count: int, *, now: datetime, days: float = DAYS, seed: int = SEED)
         }
 
 
-def fill(connection: Connection, count: int, *, days: float = DAYS, seed: int = SEED) -> None:
-    """COPY so many events of the last days into the log."""
+def fill(
+    connection: Connection, count: int, *, days: float = DAYS, seed: int = SEED, environments: Sequence[str] = ()
+) -> None:
+    """COPY so many events of the last days into the log; see ``generate``."""
     now = datetime.now(UTC).replace(microsecond=0)
     ensure_months(connection, (now - timedelta(days=days)).date(), now.date())
     batch: list[str] = []
-    for event in generate(count, now=now, days=days, seed=seed):
+    for event in generate(count, now=now, days=days, seed=seed, environments=environments):
         batch.append(_line(event))
         if len(batch) == _BATCH:
             _copy(connection, batch)

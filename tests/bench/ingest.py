@@ -15,18 +15,17 @@ import re
 import resource
 import statistics
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import http_load
 from postgres import EVENT, pgbench, running_postgres
 from psycopg2.extensions import make_dsn
-from service import Service
+from service import Service, running_dev, wait_for_the_index
 
 from eventsvc.access.rights import Right
 from eventsvc.access.store import Wanted, create
@@ -174,40 +173,15 @@ def _make_database_with_a_key(connection: Connection, url: str) -> tuple[str, st
 def _measure_everything(programs: Path, seconds: float, rounds: int) -> Results:
     """POST and pgbench in turns while `eventsvc dev` runs all servers; each turn begins with an index that is equal."""
     results = {f"{name} {count}": _Result() for count in COUNTS for name in ("all post", "all pgbench")}
-    with (
-        tempfile.TemporaryDirectory(prefix="eventsvc-bench-", ignore_cleanup_errors=True) as folder,
-        Service({"EVENTSVC_DATA": folder, "EVENTSVC_DEV_SERVERS": "local"}, "-m", "eventsvc", "dev") as dev,
-    ):
-        Path(folder).chmod(0o711)
-        _wait_for(Path(folder) / "connection")  # the API answers before the file is written
-        url = re.findall("EVENTSVC_DATABASE_URL=(.*)", (Path(folder) / "connection").read_text(encoding="utf-8"))[0]
+    with running_dev() as (dev, variables):
+        url = variables["EVENTSVC_DATABASE_URL"]
         for _ in range(rounds):
             for count in COUNTS:
-                _wait_for_the_index(dev)
+                wait_for_the_index(dev)
                 results[f"all pgbench {count}"].add(pgbench(url, programs, count, seconds))
-                _wait_for_the_index(dev)
+                wait_for_the_index(dev)
                 _measure(_Turn(f"all post {count}", dev, count), results, seconds)
     return results
-
-
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        if time.monotonic() > deadline:
-            sys.exit(f"{path} is not written")
-        time.sleep(0.1)
-
-
-def _wait_for_the_index(service: Service) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as client:
-            client.request("GET", "/event?limit=1")
-            answer = client.getresponse()
-            if answer.getheader("Eventsvc-Lag") == "0" and answer.getheader("Eventsvc-Source") != "sql":
-                return
-        time.sleep(0.5)
-    sys.exit("the index does not catch up")
 
 
 def _empty(connection: Connection) -> None:

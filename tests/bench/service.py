@@ -1,4 +1,4 @@
-"""The service as a process of its own, to be measured from outside."""
+"""The service as a process of its own, to be measured from outside; alone, or with servers of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+from eventsvc import connection_file
 
 
 class Service:
@@ -54,3 +58,32 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(60)
+
+
+@contextmanager
+def running_dev() -> Iterator[tuple[Service, dict[str, str]]]:
+    """Start ``eventsvc dev`` with local servers and an empty log; give it and the variables of its connection file."""
+    with (
+        tempfile.TemporaryDirectory(prefix="eventsvc-bench-", ignore_cleanup_errors=True) as folder,
+        Service({"EVENTSVC_DATA": folder, "EVENTSVC_DEV_SERVERS": "local"}, "-m", "eventsvc", "dev") as dev,
+    ):
+        Path(folder).chmod(0o711)
+        deadline = time.monotonic() + 60
+        while not (Path(folder) / "connection").exists():  # the API answers before the file is written
+            if time.monotonic() > deadline:
+                sys.exit("the development server writes no connection file")
+            time.sleep(0.1)
+        yield dev, connection_file.read(folder)
+
+
+def wait_for_the_index(service: Service, *, seconds: float = 300.0) -> None:
+    """Wait until the index holds every event."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as client:
+            client.request("GET", "/event?limit=1")
+            answer = client.getresponse()
+            if answer.getheader("Eventsvc-Lag") == "0" and answer.getheader("Eventsvc-Source") != "sql":
+                return
+        time.sleep(0.5)
+    sys.exit("the index does not catch up")
