@@ -23,7 +23,7 @@ from eventsvc.index import bulk, indexes
 from eventsvc.log import months
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import month_of
-from eventsvc.log.progress import erased, index_months, refusals
+from eventsvc.log.progress import erased, index_months, refusals, watermark
 from eventsvc.log.progress.index_months import IndexMonth
 from eventsvc.log.progress.refusals import Refusal
 from eventsvc.log.read.batches import read_events
@@ -161,7 +161,9 @@ def repair(stores: Stores, report: MonthReport, kinds: Sequence[Kind] = ("missin
         done += _repair_some(stores, report, differences[start : start + _REPAIR_AT_ONCE])
     if done:
         indexes.refresh(stores.client, [report.index])
-        with stores.connection.cursor() as cursor:
+        # Answers of the index before the repair are void, and so are the ETags of answers.
+        with transaction(stores.connection) as cursor:
+            watermark.draw_fence_within(cursor)
             erased.draw_epoch(cursor)
     return done
 

@@ -53,6 +53,10 @@ class Inexact(EventsvcError):
     """Elasticsearch is well, but cannot answer this request exactly. Other requests are not affected."""
 
 
+class Unsteady(Inexact):
+    """The state of the log changed each time before the answer of Elasticsearch could be joined with the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Aggregated:
     """The number of matching documents, and aggregations over these documents."""

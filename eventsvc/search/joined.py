@@ -10,6 +10,9 @@ extends M, each event is on exactly one side, whatever the indexer does meanwhil
 
 The answer of the index about M never changes. So the cache keeps the answer, and later searches join the cached answer
 with the tail past the same watermark.
+
+Erased events are an exception: N does not extend M if events were erased in between. But the question may know better.
+A page is still exact if none of its events is among the erased events.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from eventsvc.breaker import Breaker
-from eventsvc.errors import IndexUnavailable, LogError, LogTimeout
-from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
+from eventsvc.errors import IndexUnavailable, LogTimeout
+from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope, Unsteady
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Answered, LogState
 from eventsvc.search.cache import Cache, Key, Weighty
@@ -36,6 +39,10 @@ _ATTEMPTS = 5
 TailT = TypeVar("TailT", bound=Answered)
 IndexT = TypeVar("IndexT", bound=Weighty)
 T = TypeVar("T")
+
+
+def _never(_found: object, _rest: object) -> bool:
+    return False
 
 
 class Joined:
@@ -59,6 +66,7 @@ class Joined:
         key: Key | None,
         tail: Callable[[LogState, IndexT], Awaitable[TailT]],
         ask: Callable[[Hits, Scope], Awaitable[IndexT]],
+        survives: Callable[[IndexT, TailT], bool] = _never,
     ) -> tuple[IndexT, TailT, bool]:
         """Ask the index (or the cache), then ask the log for the rest.
 
@@ -66,19 +74,21 @@ class Joined:
             key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
             tail: asks the log for everything that the index, asked about this state, does not know.
             ask: asks the index.
+            survives: tells whether the index's answer is exact although events were erased after it was given.
 
         Returns:
             The index's answer, the log's answer, and whether the index's answer comes from the cache.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
+            Unsteady: the state of the log changed in each attempt, for instance because events are being erased.
             LogUnavailable: PostgreSQL is away.
             LogTimeout: the tail took PostgreSQL too long.
         """
         now = self._recent() or await self._look()
         for _ in range(_ATTEMPTS):
             # Check the cached answer before the log is read: its tail might be very long.
-            kept: tuple[LogState, IndexT] | None = self._find_kept(key, now)
+            kept: tuple[LogState, IndexT] | None = self._find_kept(key, now, erased=survives is not _never)
             try:
                 base, found = kept or (now, await self._ask(ask, scope_of(now)))
                 rest = await tail(base, found)
@@ -92,12 +102,12 @@ class Joined:
                 self._drop(key)
                 raise
             now = self._see(rest.state)
-            if now.extends(base, most=_LONGEST_TAIL):
+            if now.extends(base, most=_LONGEST_TAIL, erased=survives(found, rest)):
                 if kept is None and key is not None:
                     self._cache.put(key, base, found)
                 return found, rest, kept is not None
             self._drop(key)
-        raise LogError("the state of the log does not stand still: try again")
+        raise Unsteady("the state of the log does not stand still")
 
     async def _look(self) -> LogState:
         return self._see(await self._reader.state())
@@ -111,9 +121,9 @@ class Joined:
         self._seen = time.monotonic(), state
         return state
 
-    def _find_kept(self, key: Key | None, now: LogState) -> tuple[LogState, IndexT] | None:
+    def _find_kept(self, key: Key | None, now: LogState, *, erased: bool) -> tuple[LogState, IndexT] | None:
         kept = self._cache.get(key) if key is not None else None
-        if kept is None or now.extends(kept[0], most=_LONGEST_KEPT):
+        if kept is None or now.extends(kept[0], most=_LONGEST_KEPT, erased=erased):
             return kept
         self._drop(key)
         return None

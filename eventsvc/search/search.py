@@ -15,7 +15,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Hits, Inexact, Scope
+from eventsvc.index.hits import Hits, Inexact, Scope, Unsteady
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
@@ -162,7 +162,7 @@ class Search:
                 reason = "index away"
             except Inexact as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
-                reason = "not expressible"
+                reason = "events are erased" if isinstance(exc, Unsteady) else "not expressible"
         rows = await self._reader.whole(query.log, PageQuestion(wanted), strong=strong)
         return _page(rows.events, wanted, rows.total, Provenance(Source.SQL, reason, rows.state, rows.settled))
 
@@ -173,8 +173,11 @@ class Search:
         async def read(base: LogState, found: Positions) -> LogPage:
             return await self._reader.tail(query.log, PageQuestion(wanted, found), base)
 
+        def survives(found: Positions, rows: LogPage) -> bool:
+            return _survives(found, rows, wanted)
+
         key = ("page", query.text, wanted) if keep else None
-        found, rows, cached = await self._joined.both(key, read, ask)
+        found, rows, cached = await self._joined.both(key, read, ask, survives)
         source = Source.CACHE_AND_TAIL if cached else Source.INDEX_AND_TAIL
         total = None if found.total is None or rows.total is None else found.total + rows.total
         provenance = Provenance(source, "", rows.state, rows.settled)
@@ -198,6 +201,24 @@ class Search:
 
 
 _AT_ONCE = 128  # documents
+
+
+def _survives(found: Positions, rows: LogPage, wanted: PageRequest) -> bool:
+    """Tell whether a page is exact although events may have been erased after the index was asked.
+
+    The page is exact if the index has found all that there was, or if the log still has every event that the index has
+    found for the page. Of a page with too many bytes the log gives only the beginning; the rest counts as erased.
+    """
+    if wanted.count:
+        return False
+    if len(found.found) < wanted.limit:
+        return True
+    there = {event.seq for event in rows.events}
+    missing = [position for position in found.found if position[1] not in there]
+    if len(rows.events) < wanted.limit or not missing:
+        return not missing
+    end = wanted.position(rows.events[-1])
+    return all(position < end if wanted.newest_first else position > end for position in missing)
 
 
 def _page(

@@ -11,7 +11,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.fields import FIELDS
-from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope
+from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope, Unsteady
 from eventsvc.log.read.counts import Key, Most, Tally
 from eventsvc.log.read.reader import Reader
 from eventsvc.query import ast
@@ -72,6 +72,8 @@ class Stats:
         if not reason:
             try:
                 return await (self._merged(query, wanted) if strong else self._eventual(query, wanted))
+            except Unsteady:
+                reason = "events are erased"
             except Inexact:
                 reason = "too many values"
             except IndexUnavailable as exc:

@@ -206,10 +206,10 @@ def render(count: int, outcome: Outcome) -> str:
     before, during = _shares(outcome.sources["before"]), _shares(outcome.sources["while"])
     lines += [
         "",
-        f"{gone:,} of {count:,} events were erased in {seconds:.0f} s: {gone / seconds:,.0f} events a second. The index",
-        f"followed {outcome.following:.1f} s later. Exactly {count - gone:,} of these events were left, and all of the",
-        f"{outcome.posted:,} that were POSTed meanwhile. `admin verify` found the index equal to the log. Searches were",
-        f"answered by {before} before, and by {during} while erasing.",
+        f"{gone:,} of {count:,} events were erased in {seconds:.0f} s: {gone / seconds:,.0f} events a second. The",
+        f"index followed {outcome.following:.1f} s later. Exactly {count - gone:,} of these events were left, and all",
+        f"of the {outcome.posted:,} that were POSTed meanwhile. `admin verify` found the index equal to the log.",
+        f"Searches were answered by {before} before, and by {during} while erasing.",
     ]
     return "\n".join(lines)
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from eventsvc.admin import failures, rebuild
 from eventsvc.admin.stores import open_stores
+from eventsvc.admin.verify import list_months, repair, verify
 from eventsvc.index.hits import Scope
 from eventsvc.log.progress import index_months
 from eventsvc.log.read.page import LogPage
 from eventsvc.paging import PageRequest, Positions
 from eventsvc.search import joined
 from eventsvc.search.search import Search, Source
+from eventsvc.search.stats import Stats, Wanted
 
 MESSAGES = list("abcdefghi")
 
@@ -69,10 +72,12 @@ def store(world: Any) -> None:
     world.store("new", "new")
 
 
-def erase(world: Any) -> None:
+def erase(world: Any, *gone: str) -> None:
+    gone = gone or ("c", "h")
     world.execute(
-        "BEGIN; INSERT INTO erased SELECT seq, date_trunc('month', created_at) FROM event WHERE message IN ('c', 'h');"
-        " DELETE FROM event WHERE message IN ('c', 'h'); UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT"
+        "BEGIN; INSERT INTO erased SELECT seq, date_trunc('month', created_at) FROM event WHERE message IN %s;"
+        " DELETE FROM event WHERE message IN %s; UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT",
+        (gone, gone),
     )
 
 
@@ -151,3 +156,81 @@ def test_what_happens_between_the_two_sides_makes_no_answer_wrong(
 
 def messages(world: Any, search: Search) -> list[str]:
     return [event.message for event in world.find(search, "environment eq 'test'").events]
+
+
+@pytest.mark.parametrize("limit", [3, 100])
+def test_a_kept_page_stays_while_only_events_of_other_pages_are_erased(world: Any, limit: int) -> None:
+    world.store(*MESSAGES)
+    world.index_all()
+    search = world.search(cache=10_000_000)
+
+    def find() -> tuple[str, Source]:
+        page = world.find(search, limit=limit)
+        assert page.more == (limit < len(MESSAGES))
+        return "".join(event.message for event in page.events), page.provenance.source
+
+    whole = "ihgfedcba"
+    assert find() == (whole[:limit], Source.INDEX_AND_TAIL)
+    erase(world, "b")
+    whole = "ihgfedca"
+    assert find() == (whole[:limit], Source.CACHE_AND_TAIL)
+    erase(world, "h")
+    whole = "igfedca"
+    # The index knows what takes the place of an erased event, unless it has found all events already.
+    assert find() == (whole[:limit], Source.INDEX_AND_TAIL if limit < len(MESSAGES) else Source.CACHE_AND_TAIL)
+
+
+@pytest.mark.parametrize(("newest_first", "expected"), [(True, "ihfed"), (False, "bcdef")])
+def test_pages_miss_nothing_while_events_are_erased_before_the_log_is_asked(
+    world: Any,
+    newest_first: bool,  # noqa: FBT001
+    expected: str,
+) -> None:
+    world.store(*MESSAGES)
+    world.index_all()
+    between = Between("log")
+    search = Search(Log(world.reader(), between), world.joined(cache=10_000_000))  # type: ignore[arg-type]
+    found, after = "", None
+    for gone in ("ag", "bh", "ci"):
+        between.action = partial(erase, world, *gone)
+        page = world.find(search, limit=2, newest_first=newest_first, after=after)
+        found += "".join(event.message for event in page.events)
+        after = page.end
+    assert (found, after) == (expected, None)
+
+
+def test_a_kept_page_is_void_once_the_index_is_repaired(world: Any) -> None:
+    seqs = world.store(*MESSAGES)
+    world.index_all()
+    search = world.search(cache=10_000_000)
+    with open_stores(world.settings) as stores:
+        (index,) = index_months.list_indexes(stores.connection).values()
+        stores.client.delete(index=index.name, id=str(seqs[3]), refresh=True)
+        assert "d" not in messages(world, search)
+        for report in list(verify(stores, list_months(stores.connection))):
+            repair(stores, report)
+    assert messages(world, search) == MESSAGES[::-1]
+
+
+class Restless:
+    """A reader of a log from which events are erased all the time."""
+
+    def __init__(self, world: Any) -> None:
+        self._world, self._reader = world, world.reader()
+
+    async def tail(self, *args: Any, **options: Any) -> Any:
+        await asyncio.to_thread(self._world.execute, "UPDATE erasure_epoch SET epoch = epoch + 1")
+        return await self._reader.tail(*args, **options)
+
+    async def whole(self, *args: Any, **options: Any) -> Any:
+        return await self._reader.whole(*args, **options)
+
+
+def test_counts_come_from_the_log_alone_while_the_index_can_never_catch_it_at_rest(world: Any) -> None:
+    world.store(*MESSAGES)
+    world.index_all()
+    restless: Any = Restless(world)
+    answer = world.run(Stats(restless, world.joined()).count(world.compiled(""), Wanted()))
+    assert (answer.counts.total, answer.provenance.source) == (len(MESSAGES), Source.SQL)
+    page = world.find(Search(restless, world.joined()), count=True)
+    assert (page.total, page.provenance.source) == (len(MESSAGES), Source.SQL)
