@@ -20,7 +20,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +175,27 @@ def _template(postgres_url: str) -> Iterator[str]:
         _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def new_database(postgres_url: str, _template: str, _drop: Drop) -> Callable[[], AbstractContextManager[str]]:
+    """A maker of migrated, empty databases: ``with new_database() as dsn``."""
+
+    @contextmanager
+    def new() -> Iterator[str]:
+        name = f"{_template}_{secrets.token_hex(4)}"
+        _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
+        try:
+            yield make_dsn(postgres_url, dbname=name)
+        finally:
+            _drop(name)
+
+    return new
+
+
 @pytest.fixture
-def database(postgres_url: str, _template: str, _drop: Drop) -> Iterator[str]:
+def database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """The DSN of a migrated, empty database of this test alone."""
-    name = f"{_template}_{secrets.token_hex(4)}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
-    try:
-        yield make_dsn(postgres_url, dbname=name)
-    finally:
-        _drop(name)
+    with new_database() as dsn:
+        yield dsn
 
 
 @pytest.fixture

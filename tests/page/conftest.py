@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,9 +15,6 @@ from typing import Any
 import pytest
 from load_module import load_module
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from psycopg2.extensions import make_dsn
-
-from eventsvc.log.connection import connect
 
 FLAGS = [
     "--no-sandbox",
@@ -54,33 +52,20 @@ def world() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def make_service(
-    world: ModuleType, postgres_url: str, elasticsearch_url: str, _template: str
+    world: ModuleType, new_database: Callable[[], AbstractContextManager[str]], elasticsearch_url: str
 ) -> Iterator[Callable[..., Any]]:
     """A factory of services, each with a database and indexes of its own; all are stopped in the end."""
-    made = []
+    with ExitStack() as stack:
 
-    def make() -> Any:
-        name = f"{_template}_page_{secrets.token_hex(4)}"
-        _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
-        service = world.Service(make_dsn(postgres_url, dbname=name), elasticsearch_url, f"test-{secrets.token_hex(4)}")
-        made.append((service, name))
-        service.start()
-        return service
+        def make() -> Any:
+            dsn = stack.enter_context(new_database())
+            service = world.Service(dsn, elasticsearch_url, f"test-{secrets.token_hex(4)}")
+            stack.callback(service.remove_indexes)
+            stack.callback(service.stop)
+            service.start()
+            return service
 
-    yield make
-    for service, name in made:
-        service.stop()
-        service.remove_indexes()
-        _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _execute(dsn: str, statement: str) -> None:
-    connection = connect(dsn)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-    finally:
-        connection.close()
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,17 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg2.extensions import make_dsn
 
 from eventsvc.access import store
 from eventsvc.access.store import Wanted
 from eventsvc.indexer.indexer import Indexer
-from eventsvc.log.connection import Connection, connect
+from eventsvc.log.connection import connect
 from eventsvc.settings import load
 
 Headers = dict[str, str] | None
@@ -174,35 +173,23 @@ class World:
         self.connection.close()
 
 
-def _database(postgres_url: str, template: str) -> tuple[str, Connection]:
-    name = f"{template}_{secrets.token_hex(4)}"
-    administrator = connect(postgres_url)
-    with administrator.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return name, administrator
-
-
 @pytest.fixture(scope="module")
 def world(
     request: pytest.FixtureRequest,
-    postgres_url: str,
-    _template: str,
+    new_database: Callable[[], AbstractContextManager[str]],
     elasticsearch_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """Of the whole module: keys are never taken from under another test. The module's AUDIT is the setting."""
-    name, administrator = _database(postgres_url, _template)
     prefix = f"test-{secrets.token_hex(4)}"
     folder, audit = tmp_path_factory.mktemp("access"), getattr(request.module, "AUDIT", "off")
-    world = World(make_dsn(postgres_url, dbname=name), elasticsearch_url, prefix, folder, audit)
-    try:
-        yield world
-    finally:
-        world.close()
-        with administrator.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        administrator.close()
-        _drop_indexes(elasticsearch_url, prefix)
+    with new_database() as dsn:
+        world = World(dsn, elasticsearch_url, prefix, folder, audit)
+        try:
+            yield world
+        finally:
+            world.close()
+            _drop_indexes(elasticsearch_url, prefix)
 
 
 def _drop_indexes(url: str, prefix: str) -> None:

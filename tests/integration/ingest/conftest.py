@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,18 +115,9 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def module_database(postgres_url: str, _template: str) -> Iterator[str]:
-    name = f"{_template}_{secrets.token_hex(4)}"
-    administrator = connect(postgres_url)
-    try:
-        with administrator.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {_template}")
-            try:
-                yield make_dsn(postgres_url, dbname=name)
-            finally:
-                cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    finally:
-        administrator.close()
+def module_database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with new_database() as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="module")
