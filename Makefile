@@ -9,7 +9,7 @@ BIN := .venv/bin
 # Compiled modules are kept, whatever the environment says: the tests start the service a hundred times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest bench-scale failover typed-client
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest bench-scale bench-erase failover typed-client
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE=1: with sample events
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
@@ -95,6 +95,9 @@ bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and Postgr
 
 bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2 on this machine
 	@$(BIN)/python tests/bench/scale.py --report docs/scaling.md
+
+bench-erase: setup ## POSTs and searches while half of COUNT events (2,000,000) are erased (half an hour)
+	@$(BIN)/python tests/bench/erase.py $(COUNT) --report docs/erasing.md
 
 clean: ## what can be made again; not the data
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

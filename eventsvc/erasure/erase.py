@@ -26,11 +26,11 @@ from eventsvc.query.render import render
 from eventsvc.query.to_sql import to_sql
 
 AT_ONCE = 10_000  # events in one transaction
-BATCH = 2_000
+BATCH = 1_000
 # Searches exclude events that are being erased by a list of seqs, and a long list makes searches slow.
-MOST_PENDING = 4_000
+MOST_PENDING = 1_000
 PATIENCE = 60.0  # seconds for the indexer
-PAUSE = 0.2  # seconds between checks whether the indexer has caught up
+PAUSE = 0.1  # seconds between checks whether the indexer has caught up
 
 
 @dataclass(frozen=True, slots=True)
