@@ -43,6 +43,9 @@ _WAY: Any = _OPTIONS.get(_TEST_SERVERS, "auto")
 _SERVERS: pytest.StashKey[ExitStack] = pytest.StashKey()
 _START_SECONDS = 240.0
 
+# Servers of tests live for minutes: Java's second compiler would take half of their processor time, and gain nothing.
+os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
+
 # A shell starts what runs in its background with SIGINT ignored, and every process of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
