@@ -1,4 +1,4 @@
-"""The command line: every command a thin call; results on stdout, causes on stderr, exit code 1 on failure."""
+"""The command line. Commands write results to stdout and errors to stderr; the exit code of a failure is 1."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from eventsvc.terminal import count, log, sample, search
 
 app = typer.Typer(
     help="An append-only log of events in PostgreSQL, searched through Elasticsearch.\n\n"
-    "Settings come from EVENTSVC_* environment variables; options win over them.",
+    "Settings are environment variables EVENTSVC_*. Options win over settings.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help is plain text: it is there at once, and the same where rich is not installed
+    rich_markup_mode=None,  # plain text is shown at once, and is the same without rich
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (log, search, count, sample):
@@ -31,15 +31,16 @@ Port = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="API processes.", show_default="EVENTSVC_WORKERS, 2")]
 DatabaseUrl = Annotated[
-    str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
+    str | None,
+    typer.Option(help="Connection string of PostgreSQL.", show_default="EVENTSVC_DATABASE_URL", metavar="URL"),
 ]
 ElasticsearchUrl = Annotated[
-    str | None, typer.Option(help="Elasticsearch to use.", show_default="EVENTSVC_ELASTICSEARCH_URL", metavar="URL")
+    str | None, typer.Option(help="URL of Elasticsearch.", show_default="EVENTSVC_ELASTICSEARCH_URL", metavar="URL")
 ]
 
 
 def main() -> None:
-    """Run the command line; an expected error is one clear message, never a traceback."""
+    """Run the command line. An expected error becomes a message without a traceback."""
     try:
         app(prog_name="eventsvc")
     except ModuleNotFoundError as exc:
@@ -56,13 +57,13 @@ def main() -> None:
 
 
 def _is_expected(exc: Exception) -> bool:
-    """Tell whether the fault lies outside of this program: in what was typed, the machine, or a server."""
+    """Tell whether the cause lies outside of this program: in the arguments, the machine, or a server."""
     root = type(exc).__module__.partition(".")[0]
     return isinstance(exc, (EventsvcError, OSError)) or root in {"psycopg2", "elasticsearch", "elastic_transport"}
 
 
 def _show(exc: BaseException) -> None:
-    """Print an error and those of its causes that say more, outermost first."""
+    """Print an error, and then those of its causes that add something."""
     shown = _text(exc)
     where = f"{exc.filename}: " if isinstance(exc, OSError) and exc.filename else ""
     print(f"eventsvc: {where}{shown}", file=sys.stderr)
@@ -76,7 +77,7 @@ def _show(exc: BaseException) -> None:
 
 
 def _show_place(exc: QueryError) -> None:
-    """Show what the API says of a wrong query: the place, what could stand there, and the hint."""
+    """Show the place of a fault in a query, the expected words, and the hint, as the API does."""
     from eventsvc.query.excerpt import render_excerpt
 
     print("\n".join(f"  {line}" for line in render_excerpt(exc).splitlines()), file=sys.stderr)
@@ -91,7 +92,7 @@ def _text(exc: BaseException) -> str:
         return exc.strerror
     lines = str(exc).strip().splitlines() or [type(exc).__name__]
     if type(exc).__module__.startswith("psycopg2"):
-        return f"PostgreSQL: {lines[0]}"  # what follows quotes the statement
+        return f"PostgreSQL: {lines[0]}"  # the other lines quote the statement
     return "\n".join(lines)
 
 
@@ -130,7 +131,7 @@ def serve(
 
 @app.command(epilog="Example: EVENTSVC_ELASTICSEARCH_URL=http://localhost:9200 eventsvc index")
 def index(database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None) -> None:
-    """Follow the log into Elasticsearch; several share the work, and take over from one another."""
+    """Write the events of the log to Elasticsearch until SIGTERM. Several indexers share the work."""
     from eventsvc.indexer.indexer import run
     from eventsvc.settings import find
     from eventsvc.telemetry import configure_logging
@@ -147,14 +148,15 @@ def dev(
     workers: Workers = None,
     *,
     data: Annotated[
-        Path, typer.Option(help="Folder for data and logs; kept between runs.", envvar=connection_file.DATA)
+        Path, typer.Option(help="Folder for data and logs, which stays between runs.", envvar=connection_file.DATA)
     ] = Path(connection_file.DEFAULT_FOLDER),
     servers: Annotated[
         Literal["auto", "containers", "local"] | None,
         typer.Option(help="How to run PostgreSQL and Elasticsearch.", show_default="EVENTSVC_DEV_SERVERS, auto"),
     ] = None,
     sample: Annotated[
-        bool, typer.Option("--sample", help="Store the events of `eventsvc sample`, unless they are there already.")
+        bool,
+        typer.Option("--sample", help="Store the events of `eventsvc sample`, unless such events are there already."),
     ] = False,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Elasticsearch, API and indexer."""

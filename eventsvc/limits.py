@@ -1,8 +1,8 @@
-"""How large an event may be; how large a body may be is a setting."""
+"""The limits on the size of an event. The limits on the size of a request body are settings."""
 
 EMAIL = 254  # characters; RFC 5321
 NAME = 100  # characters of environment and component
-MESSAGE = 8_191  # characters: the longest that always fits one exact term of the index
-DATA_BYTES = 64 * 1024  # of data as compact JSON in UTF-8
-DATA_DEPTH = 20  # brackets within brackets
-FAULTS = 20  # named in one answer
+MESSAGE = 8_191  # characters; the longest message that is always one exact term of the index
+DATA_BYTES = 64 * 1024  # bytes of data as compact JSON in UTF-8
+DATA_DEPTH = 20  # levels of nested objects and arrays
+FAULTS = 20  # faults that one answer names

@@ -1,6 +1,6 @@
-"""Read the EVENTSVC_* environment variables into one frozen Settings, once, at the start of a process.
+"""Read the environment variables EVENTSVC_* into one frozen Settings, once, at the start of a process.
 
-Every variable can also be given as ``EVENTSVC_<NAME>_FILE``, the path of a file that holds the value (for secrets).
+Each variable has a second form for secrets: ``EVENTSVC_<NAME>_FILE`` is the path of a file that holds the value.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from eventsvc import connection_file
 from eventsvc.errors import SetupError
 
 PREFIX = "EVENTSVC_"
-_OF_COMMANDS = {"url", "key", "data", "email"}  # the commands for people read these; the service does not
-_MISSPELT = 0.7  # a name at least so similar to a setting counts as misspelt; other names may belong to other programs
+_OF_COMMANDS = {"url", "key", "data", "email"}  # only the commands for people read these variables
+_MISSPELT = 0.7  # a name of at least this similarity is a misspelt setting; other names may belong to other programs
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults. The table of docs/settings.md is generated from this class."""
+    """All settings with their defaults. `make docs` writes the table of docs/settings.md from this class."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -34,63 +34,82 @@ class Settings(BaseSettings):
     replica_urls: str = Field(
         "", description="read replicas of PostgreSQL: connection strings, separated by spaces or commas"
     )
-    database_pool: int = Field(4, ge=1, le=100, description="connections for reading, per process")
+    database_pool: int = Field(4, ge=1, le=100, description="PostgreSQL connections for reading, in each process")
     elasticsearch_url: str = Field(
         "", description="Elasticsearch: one URL, or several separated by commas; empty: search in PostgreSQL"
     )
-    elasticsearch_user: str = Field("", description="user name, with elasticsearch_password")
-    elasticsearch_password: SecretStr = Field(SecretStr(""), description="password of elasticsearch_user")
-    elasticsearch_api_key: SecretStr = Field(SecretStr(""), description="API key, instead of user and password")
-    elasticsearch_ca: Path | None = Field(None, description="PEM file of the authority that signed the certificate")
-    elasticsearch_timeout: float = Field(10.0, gt=0, description="seconds until a search goes to PostgreSQL instead")
+    elasticsearch_user: str = Field("", description="user name for Elasticsearch")
+    elasticsearch_password: SecretStr = Field(SecretStr(""), description="password of this user")
+    elasticsearch_api_key: SecretStr = Field(
+        SecretStr(""), description="API key for Elasticsearch, instead of user and password"
+    )
+    elasticsearch_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed Elasticsearch's certificate"
+    )
+    elasticsearch_timeout: float = Field(
+        10.0, gt=0, description="seconds that a search waits for Elasticsearch before PostgreSQL answers instead"
+    )
     index_prefix: str = Field(
-        "events", pattern=r"^[a-z][a-z0-9_-]{0,99}$", description="names of indexes and alias start with it"
+        "events",
+        pattern=r"^[a-z][a-z0-9_-]{0,99}$",
+        description="beginning of the names of the indexes, and name of their alias",
     )
     index_shards: int = Field(
         1,
         ge=1,
         le=1024,
-        description="primary shards of each new index; `admin reindex` makes old months anew",
+        description="primary shards of each new index; `admin reindex` builds old indexes again",
     )
     index_replicas: int = Field(0, ge=0, le=10, description="replicas of each index")
     index_metrics_port: int = Field(
-        0, ge=0, le=65535, description="port on which `eventsvc index` serves its own metrics; 0: none"
+        0, ge=0, le=65535, description="port on which `eventsvc index` serves its metrics; 0: none"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     admin_key: SecretStr = Field(
-        SecretStr(""), description="a key with every right, which `eventsvc admin migrate` stores"
+        SecretStr(""), description="API key with every right, which `eventsvc admin migrate` stores"
     )
     metrics_key: SecretStr = Field(
-        SecretStr(""), description="a key for /metrics alone, which `eventsvc admin migrate` stores"
+        SecretStr(""), description="API key with the right metrics only, which `eventsvc admin migrate` stores"
     )
-    exports: int = Field(4, ge=1, description="exports that one key may have under way, per process")
+    exports: int = Field(4, ge=1, description="exports that a key may run at the same time, in each process")
     address_rate: str = Field(
         "",
         pattern=r"^([1-9][0-9]{0,8}/[smh])?$",
-        description="requests that may come from one address, such as 100/s or 1000/m, beside the rate of the key",
+        description="most requests from an address, such as 100/s, in addition to the rate of a key; empty: no limit",
     )
     audit: Literal["on", "values", "off"] = Field(
-        "on", description="note what keys are used for, as events of the component eventsvc.audit; values: queries too"
+        "on", description="record the use of keys as events of the component eventsvc.audit; values: record queries too"
     )
-    tls_cert: Path | None = Field(None, description="PEM file of the certificate: serve HTTPS; read again on SIGHUP")
-    tls_key: Path | None = Field(None, description="PEM file of its private key")
-    open: bool = Field(False, description="let everybody in, also from other machines, as long as no key was ever made")
+    tls_cert: Path | None = Field(
+        None, description="PEM file of the certificate, to serve HTTPS; SIGHUP reads the file again"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key")
+    open: bool = Field(
+        False, description="accept requests of everybody, also from other machines, until the first key is made"
+    )
     workers: int = Field(2, ge=1, le=256, description="API processes")
-    connections: int = Field(1000, ge=16, description="connections of clients at a time, per process; more get a 503")
-    head_seconds: float = Field(20.0, gt=0, description="seconds in which the head of a request must come")
-    body_seconds: float = Field(30.0, gt=0, description="seconds in which a body must come, and 1 for each body_rate")
-    body_rate: int = Field(8192, ge=1, description="bytes of a body that earn its client another second")
+    connections: int = Field(
+        1000, ge=16, description="client connections at the same time, in each process; further connections get a 503"
+    )
+    head_seconds: float = Field(20.0, gt=0, description="seconds in which the head of a request must arrive")
+    body_seconds: float = Field(
+        30.0, gt=0, description="seconds in which the body of a request must arrive; each body_rate bytes add a second"
+    )
+    body_rate: int = Field(8192, ge=1, description="bytes of a body that add a second to body_seconds")
     cors_origins: str = Field(
-        "", description="origins of pages that may use the API, separated by spaces or commas; * for any; empty: none"
+        "", description="CORS: origins whose pages may use the API, separated by spaces or commas; *: all; empty: none"
     )
     trusted_proxies: str = Field(
-        "127.0.0.1 ::1", description="addresses and networks whose X-Forwarded-Prefix, -Proto and -For are believed"
+        "127.0.0.1 ::1",
+        description="addresses and networks of proxies whose X-Forwarded-Prefix, -Proto and -For are used",
     )
-    search_timeout: float = Field(10.0, gt=0, description="seconds a search in PostgreSQL may take")
-    page_bytes: int = Field(4 * 1024**2, ge=64 * 1024, description="text of the events on one page, in bytes")
-    search_cache: int = Field(32, ge=0, le=4096, description="MiB of index answers kept, per process")
-    write_queue: int = Field(10_000, ge=1, description="events that may wait to be written, per process")
+    search_timeout: float = Field(10.0, gt=0, description="seconds that a search in PostgreSQL may take")
+    page_bytes: int = Field(4 * 1024**2, ge=64 * 1024, description="bytes of text of the events on a page")
+    search_cache: int = Field(
+        32, ge=0, le=4096, description="MiB of Elasticsearch's answers in the cache, in each process"
+    )
+    write_queue: int = Field(10_000, ge=1, description="events that may wait for their transaction, in each process")
     dev_servers: Literal["auto", "containers", "local"] = Field(
         "auto", description="how `eventsvc dev` runs servers; auto: containers if Docker answers, else local processes"
     )
@@ -98,26 +117,30 @@ class Settings(BaseSettings):
         "512m", pattern=r"^[0-9]+[kmgKMG]$", description="heap of the Elasticsearch that `eventsvc dev` starts"
     )
     dev_postgres_port: int = Field(
-        0, ge=0, le=65535, description="port of the PostgreSQL that `eventsvc dev` starts; 0: any that is free"
+        0, ge=0, le=65535, description="port of the PostgreSQL that `eventsvc dev` starts; 0: any free port"
     )
     dev_elasticsearch_port: int = Field(
-        0, ge=0, le=65535, description="port of the Elasticsearch that `eventsvc dev` starts; 0: any that is free"
+        0, ge=0, le=65535, description="port of the Elasticsearch that `eventsvc dev` starts; 0: any free port"
     )
     dev_maven_repository: str = Field(
         "https://repo.maven.apache.org/maven2",
         pattern="^(https?://.+)?$",
-        description="where `eventsvc dev` gets Elasticsearch from when Maven is missing or fails; empty: nowhere",
+        description="from where `eventsvc dev` downloads Elasticsearch if Maven is missing or fails; empty: nowhere",
     )
-    body_bytes: int = Field(1024**2, ge=1024, description="largest body of one event")
-    bulk_bytes: int = Field(64 * 1024**2, ge=1024, description="largest body of many events, packed or unpacked")
-    bulk_events: int = Field(100_000, ge=1, description="most events in one request")
-    bulk_seconds: float = Field(60.0, gt=0, description="longest that reading the events of one request may take")
+    body_bytes: int = Field(1024**2, ge=1024, description="largest body with one event, in bytes")
+    bulk_bytes: int = Field(
+        64 * 1024**2, ge=1024, description="largest body with several events, in bytes, compressed and decompressed"
+    )
+    bulk_events: int = Field(100_000, ge=1, description="most events in a request")
+    bulk_seconds: float = Field(60.0, gt=0, description="seconds in which the events of a request must be read")
     spool_bytes: int = Field(
-        1024**3, ge=1024, description="bytes of bodies that may be under way, in temporary files, per process"
+        1024**3, ge=1024, description="bytes of request bodies in temporary files, in each process"
     )
-    bulk_concurrency: int = Field(2, ge=1, le=32, description="bulk requests written at the same time, per process")
-    log_format: Literal["console", "json"] = Field("console", description="form of our own log lines")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    bulk_concurrency: int = Field(
+        2, ge=1, le=32, description="bulk requests that are stored at the same time, in each process"
+    )
+    log_format: Literal["console", "json"] = Field("console", description="form of the service's own log lines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
     @classmethod
     def settings_customise_sources(
@@ -142,14 +165,14 @@ class Settings(BaseSettings):
 
 
 def find(data: str | None = None, **overrides: Any) -> Settings:
-    """Read the settings as ``load`` does, but use a running development server if no database is named.
+    """Read the settings as ``load`` does. If no database is named, use a running development server.
 
     Args:
-        data: the development server's data folder; None for EVENTSVC_DATA or ``.eventsvc``.
+        data: the data folder of the development server; None for EVENTSVC_DATA or ``.eventsvc``.
         overrides: values from the command line, which win over the environment.
 
     Raises:
-        SetupError: as in ``load``; or the folder was named, but no development server runs with it.
+        SetupError: as in ``load``; or ``data`` is given, and no development server runs with this folder.
     """
     variable = f"{PREFIX}DATABASE_URL"
     if overrides.get("database_url") is not None or variable in os.environ or f"{variable}_FILE" in os.environ:
@@ -158,10 +181,10 @@ def find(data: str | None = None, **overrides: Any) -> Settings:
 
 
 def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """Read the settings; ``overrides`` (from the command line) win over the environment.
+    """Read the settings. ``overrides`` are values from the command line, which win over the environment.
 
     Raises:
-        SetupError: names every wrong value and every misspelt variable at once.
+        SetupError: some values are wrong, or some names are misspelt. The text names all of them.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -191,7 +214,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     try:
         settings = Settings(**values)
     except ValidationError as exc:
-        # The value itself is left out: it may be a secret.
+        # The text does not quote the values, because a value may be a secret.
         wrong += [f"{PREFIX}{str(error['loc'][0]).upper()}: {error['msg']}" for error in exc.errors()]
     if wrong:
         raise SetupError("wrong settings:\n" + "\n".join(f"  {line}" for line in sorted(wrong)))

@@ -1,4 +1,4 @@
-"""Whom servers run as: PostgreSQL and Elasticsearch refuse root, so under root they get a user id of their own."""
+"""Choose the user of a server. PostgreSQL and Elasticsearch refuse to run as root, so root gives them another id."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import pwd
 from pathlib import Path
 
-# Any id that nobody has will do; a fixed one, so that the data belongs to the same user at the next start.
+# Any id without a user is right. The ids begin at a fixed number, so the data has the same owner at the next start.
 _FIRST_UID = 47_900
 _CHOICES = 100
 
 
 def server_uid() -> int | None:
-    """The user id that servers run as; None: our own, for we are not root."""
+    """Choose the user id of servers; None for the current user, who is not root."""
     if os.geteuid() != 0:
         return None
     taken = {entry.pw_uid for entry in pwd.getpwall()}
@@ -20,7 +20,7 @@ def server_uid() -> int | None:
 
 
 def named_uid() -> int | None:
-    """A user id that has a name, for programs that insist on one (initdb); None: our own."""
+    """Choose a user id that has a name, because initdb needs the name; None for the current user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -30,17 +30,17 @@ def named_uid() -> int | None:
 
 
 def give(folder: Path, uid: int | None) -> None:
-    """Let ``folder`` and all in it belong to ``uid``; nothing outside it is touched."""
+    """Make ``uid`` the owner of a folder and of everything in the folder; links are not followed."""
     if uid is None or folder.lstat().st_uid == uid:
         return
     for path in folder.rglob("*"):
         os.chown(path, uid, uid, follow_symlinks=False)
-    # The folder itself last: seen above, it says that all is done.
+    # The folder itself comes last: the condition above takes its owner as the sign that all is done.
     os.chown(folder, uid, uid)
 
 
 def reach_hint(log: str) -> str:
-    """What to do when the servers' user may not reach our files, as a line to append to the log; else ""."""
+    """Explain a log in which the user of a server may not reach files of ours; "" for any other log."""
     if os.geteuid() != 0 or "Permission denied" not in log:
         return ""
     return (

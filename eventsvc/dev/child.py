@@ -1,7 +1,7 @@
-"""Run as a script between us and a server: make it die with us, give up root, stand back for others, become it.
+"""A script that becomes a server: it gives up root, sets the niceness, and lets the kernel end it with its parent.
 
-``python child.py PARENT_PID DEATH_SIGNAL UID NICE PROGRAM ARGUMENT…`` (UID -1: keep the user). Standard library only,
-and nothing of ours is imported, so that it starts in milliseconds.
+``python child.py PARENT_PID DEATH_SIGNAL UID NICE PROGRAM ARGUMENT…`` (UID -1: keep the user). The script imports
+only the standard library, so that it starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def _give_up_root(libc: ctypes.CDLL, uid: int) -> None:
-    """Become ``uid`` with no privilege but to read: programs may lie below /root or another closed folder."""
-    # Without it the kernel takes capabilities away with the user id, and access(2), which Java asks, ignores them.
+    """Become ``uid``, and keep one privilege, to read every file: programs may lie below /root."""
+    # Without this bit, a change of the user id drops all capabilities, and access(2), which Java calls, ignores them.
     libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     for capability in range(_CAPABILITIES):
         if capability != _CAP_DAC_READ_SEARCH:
@@ -35,8 +35,8 @@ def _give_up_root(libc: ctypes.CDLL, uid: int) -> None:
     os.setresuid(uid, uid, uid)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     reading = 1 << _CAP_DAC_READ_SEARCH
-    # Two sets of (effective, permitted, inheritable). Where this privilege cannot be had (some containers), the
-    # programs must simply be readable for everybody.
+    # Two sets of (effective, permitted, inheritable). Some containers do not have this privilege. There, everybody must
+    # be allowed to read the programs.
     if libc.capset(header, (ctypes.c_uint32 * 6)(reading, reading, reading, 0, 0, 0)) == 0:
         libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_READ_SEARCH, 0, 0)
     else:
@@ -46,7 +46,7 @@ def _give_up_root(libc: ctypes.CDLL, uid: int) -> None:
 
 def _stand_back(nice: int) -> None:
     os.nice(nice)
-    # Where the kernel groups processes by session, niceness counts within a session alone, and a session has its own.
+    # With autogroups, the kernel compares niceness only within a session; each session has a niceness of its own.
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as group:  # noqa: PTH123
         group.write(str(nice))
 
@@ -61,12 +61,12 @@ def main() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if uid >= 0:
             _give_up_root(libc, uid)
-        # Last of all: a change of user clears it.
+        # This call comes last, because a change of the user id clears the signal.
         libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
         if os.getppid() != parent:
             sys.exit(1)
     try:
-        os.execvp(command[0], command)  # noqa: S606  (no shell is what we want)
+        os.execvp(command[0], command)  # noqa: S606  (no shell on purpose)
     except OSError as exc:
         sys.exit(f"{command[0]} cannot be run as user {os.getuid()}: {exc.strerror}")
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and Elasticsearch as containers, where a Docker engine answers."""
+"""Run PostgreSQL and Elasticsearch as containers, if a Docker engine answers."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to run.
+    """A description of a container.
 
     Attributes:
-        name: what users call the server.
+        name: the name of the server for users.
         image: the official image.
-        port: where it listens inside.
-        data: the folder inside that a volume is mounted on.
-        url: a template with ``{port}``.
-        answers: whether a server at this URL is ready.
-        environment: for the container.
-        command: arguments for the image's own entry point.
+        port: the port inside the container.
+        data: the folder inside the container on which a volume is mounted.
+        url: the address of the server, with ``{port}`` for the port outside.
+        answers: tells whether a server at an address is ready.
+        environment: the environment of the container.
+        command: the arguments of the image's entry point.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Recipe:
 
 
 def postgres_recipe(password: str, *, durable: bool) -> Recipe:
-    """PostgreSQL of the official image; ``durable`` False is faster, for tests."""
+    """Describe PostgreSQL from the official image. ``durable`` is False for tests, which are faster then."""
     options = ("-c", f"max_connections={postgres.MAX_CONNECTIONS}", "-c", f"fsync={'on' if durable else 'off'}")
     return Recipe(
         name=postgres.NAME,
@@ -74,7 +74,7 @@ def postgres_recipe(password: str, *, durable: bool) -> Recipe:
 
 
 def elasticsearch_recipe(heap: str) -> Recipe:
-    """Elasticsearch of the official image, without passwords: it is published on the loopback interface alone."""
+    """Describe Elasticsearch from the official image, without passwords: only the loopback interface can reach it."""
     return Recipe(
         name=elasticsearch.NAME,
         image="docker.elastic.co/elasticsearch/elasticsearch:9.5.0",
@@ -92,7 +92,7 @@ def elasticsearch_recipe(heap: str) -> Recipe:
 
 
 def image_at_hand(image: str, say: Say) -> bool:
-    """Whether a Docker engine on this machine has the image or can fetch it."""
+    """Tell whether a Docker engine on this machine has the image. Download the image if it is missing."""
     try:
         with _engine() as engine:
             try:
@@ -107,7 +107,7 @@ def image_at_hand(image: str, say: Say) -> bool:
 
 
 class _NoEngine(docker.errors.DockerException):  # type: ignore[misc]
-    """No engine answers, or one on another machine, whose ports we could not reach safely."""
+    """No engine answers, or the engine is on another machine, where we cannot reach the ports safely."""
 
 
 @contextmanager
@@ -143,16 +143,16 @@ def _short(exc: BaseException) -> str:
 
 
 class ContainerServer:
-    """One container of a recipe; its data lies in a named volume, or nowhere."""
+    """A container of a recipe. Its data lies in a named volume, or goes with the container."""
 
     def __init__(self, recipe: Recipe, *, container: str, volume: str | None, port: int = 0) -> None:
-        """Prepare, start nothing.
+        """Prepare, without a start.
 
         Args:
-            recipe: what to run.
-            container: its name; a container that has it already is a left-over of ours.
-            volume: keeps the data between runs; None: the data goes with the container.
-            port: to listen on; 0: any that is free.
+            recipe: the description of the container.
+            container: the name of the container. A container that has this name already is left over from a killed run.
+            volume: the name of the volume that keeps the data; None: the data goes with the container.
+            port: the port to listen on; 0: any free port.
         """
         self.name, self.way = recipe.name, f"container of {recipe.image}"
         self._recipe, self._name, self._volume = recipe, container, volume
@@ -162,11 +162,11 @@ class ContainerServer:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address."""
         return self._recipe.url.format(port=self._port)
 
     def start(self) -> None:
-        """Create and start it, or start it again."""
+        """Create and start the container, or start it again."""
         with _translated(self.name):
             if self._container is not None:
                 self._container.get_wrapped_container().start()
@@ -178,7 +178,7 @@ class ContainerServer:
             self._container.start()
 
     def _prepared(self) -> DockerContainer:
-        # Its helper container would have to be fetched too; our janitor does the same work.
+        # The janitor does the work of the helper container, so that no second image has to be downloaded.
         testcontainers_config.ryuk_disabled = True
         recipe = self._recipe
         container = DockerContainer(recipe.image).with_name(self._name)
@@ -207,7 +207,7 @@ class ContainerServer:
         )
 
     def alive(self) -> bool:
-        """Whether the container runs."""
+        """Tell whether the container runs."""
         if self._container is None:
             return False
         with suppress(docker.errors.DockerException, requests.RequestException):
@@ -217,11 +217,11 @@ class ContainerServer:
         return False
 
     def ready(self) -> bool:
-        """Whether the server answers."""
+        """Tell whether the server answers."""
         return self._recipe.answers(self.url)
 
     def stop(self) -> None:
-        """Stop and remove it; a named volume stays."""
+        """Stop and remove the container; a named volume stays."""
         if self._container is not None:
             with suppress(docker.errors.DockerException, requests.RequestException), _engine() as engine:
                 wrapped = engine.containers.get(self._name)
@@ -235,7 +235,7 @@ class ContainerServer:
             self._janitor = None
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of its log."""
+        """Give the end of the log."""
         if self._container is None:
             return ""
         try:
@@ -255,14 +255,14 @@ def _translated(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What ties containers to a data folder: their names and a password."""
+    """The names of the containers of a data folder, and their password."""
 
     name: str
     password: str
 
     @classmethod
     def of(cls, folder: Path) -> Identity:
-        """Read it from the folder, or make it."""
+        """Read the identity from the data folder, or make a new identity."""
         file = folder / "containers.json"
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)

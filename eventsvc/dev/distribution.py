@@ -1,4 +1,4 @@
-"""Elasticsearch's core distribution: fetched once, by Maven or without, kept unpacked in the user's cache folder."""
+"""Download Elasticsearch's core distribution once, with or without Maven, and unpack it in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from eventsvc.errors import SetupError
 VERSION = "9.5.0"
 _GROUP, _NAME = "org.elasticsearch.distribution.integ-test-zip", "elasticsearch"
 _MEGABYTE = 1_000_000
-_MEGABYTES = 130  # of the archive; for the progress line only
+_MEGABYTES = 130  # the size of the archive, for the progress line only
 _PROGRESS_SECONDS = 3.0
 
 Say = Callable[[str], None]
 
 
 def find_distribution() -> Path | None:
-    """Where the unpacked distribution lies, None if it was not fetched yet."""
+    """Give the folder of the unpacked distribution; None before the download."""
     folder = _cache() / f"elasticsearch-{VERSION}"
     return folder if folder.is_dir() else None
 
 
 def can_fetch(repository: str) -> bool:
-    """Whether there is a Maven to fetch it with, or a repository to fetch it from without."""
+    """Tell whether there is a Maven, or a repository for a download without Maven."""
     return bool(repository) or _has_maven()
 
 
@@ -41,14 +41,14 @@ def _has_maven() -> bool:
 
 
 def fetch_distribution(say: Say, repository: str = "") -> Path:
-    """Fetch and unpack it unless it is there; safe from several processes at once.
+    """Download and unpack the distribution if it is missing. Several processes may call this at once.
 
     Args:
         say: shows one line to the user.
-        repository: URL of the Maven repository to fetch it from where there is no Maven or it fails; "" for none.
+        repository: the URL of a Maven repository, for a download if Maven is missing or fails; "" for none.
 
     Raises:
-        SetupError: it cannot be fetched; shows what Maven said.
+        SetupError: the download failed. The text shows the output of Maven.
     """
     cache = _cache()
     cache.mkdir(parents=True, exist_ok=True)
@@ -56,14 +56,14 @@ def fetch_distribution(say: Say, repository: str = "") -> Path:
     with _locked(cache / "lock", say):
         if not final.is_dir():
             with tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True) as scratch:
-                # What stands at the final name is always whole: it arrives there by a rename.
+                # The folder gets its final name by a rename, when it is complete.
                 _unpack(_archive(Path(scratch), say, repository), Path(scratch)).rename(final)
             say(f"Elasticsearch {VERSION} is now in {final}")
     return final
 
 
 def _cache() -> Path:
-    """The folder that the XDG base directory specification says."""
+    """Give the cache folder of the XDG Base Directory specification."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "eventsvc"
 
@@ -91,7 +91,7 @@ def _archive(scratch: Path, say: Say, repository: str) -> Path:
 
 
 def _fetch_from(repository: str, scratch: Path, say: Say) -> Path:
-    """Fetch the archive over HTTP; what a failed try has fetched stays in the cache folder for the next one."""
+    """Download the archive over HTTP. A partial file stays in the cache folder for the next attempt."""
     url = f"{repository.rstrip('/')}/{_GROUP.replace('.', '/')}/{_NAME}/{VERSION}/{_NAME}-{VERSION}.zip"
     say(f"fetching Elasticsearch {VERSION} from {url}, about {_MEGABYTES} MB, once for this user")
     part = scratch.parent / f"{_NAME}-{VERSION}.zip.part"
@@ -109,7 +109,7 @@ def _fetch_from(repository: str, scratch: Path, say: Say) -> Path:
 
 
 def _fetch_by_maven(scratch: Path, say: Say) -> Path:
-    """Let Maven fetch the archive into ``scratch``, its own repository included, and say how far it is."""
+    """Let Maven download the archive into ``scratch``, and show the progress."""
     say(f"fetching Elasticsearch {VERSION} by Maven, about {_MEGABYTES} MB, once for this user")
     command = [
         "mvn",
@@ -119,7 +119,7 @@ def _fetch_by_maven(scratch: Path, say: Say) -> Path:
         f"-Dartifact={_GROUP}:{_NAME}:{VERSION}:zip",
         "-Dmdep.stripVersion=true",
     ]
-    # Its repository goes to the scratch folder: three copies of such an archive are two too many.
+    # Maven's own repository lies in the scratch folder too, so that no second copy of the archive stays.
     command += [f"-DoutputDirectory={scratch}", f"-Dmaven.repo.local={scratch / 'repository'}"]
     with (scratch / "maven.log").open("w+b") as log:
         maven = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=scratch)  # noqa: S603
@@ -163,7 +163,7 @@ def _unpack(archive: Path, scratch: Path) -> Path:
         packed.extractall(scratch)
         for entry in packed.infolist():
             mode = entry.external_attr >> 16 & 0o777
-            if mode:  # zipfile does not set it
-                # Readable for the user that the server runs as, who may be another.
+            if mode:  # zipfile does not set the mode
+                # The server may run as another user, who must be able to read the files.
                 (scratch / entry.filename).chmod(mode | 0o444 | (0o111 if entry.is_dir() else 0))
     return scratch / f"elasticsearch-{VERSION}"

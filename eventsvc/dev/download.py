@@ -1,4 +1,4 @@
-"""Fetch a file over HTTP: go on where the last try stopped, and keep nothing whose checksum is wrong."""
+"""Download a file over HTTP: continue where the last attempt stopped, and delete a file with a wrong checksum."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from pathlib import Path
 from eventsvc.errors import SetupError
 
 _PATIENCE = 30.0  # seconds without a byte
-_TRIES = 4  # in a row that bring nothing new
-_PAUSE = 1.0  # seconds after the first of them; doubles
+_TRIES = 4  # attempts in a row without a new byte
+_PAUSE = 1.0  # seconds after the first of these attempts; the pause doubles
 _CHUNK = 256 * 1024
-_ALGORITHMS = ("sha512", "sha1")  # the strongest that lies beside the file counts
+_ALGORITHMS = ("sha512", "sha1")  # the first algorithm whose checksum the server has is used
 _PLACE = re.compile(r"bytes (\d+)-")
 
 Tell = Callable[[int], None]
 
 
 class _NotThere(SetupError):
-    """The server does not have the file."""
+    """The server answers that it does not have the file."""
 
 
 def fetch(url: str, part: Path, tell: Tell) -> None:
-    """Fetch a file whose checksum lies beside it, as in a Maven repository.
+    """Download a file and compare its checksum, which a Maven repository has beside the file.
 
     Proxies and certificates come from the environment (https_proxy, no_proxy, SSL_CERT_FILE).
 
     Args:
-        url: of the file.
-        part: where it goes. A beginning that is there is kept, for the next call also when this one fails.
-        tell: told how many bytes are there.
+        url: the address of the file.
+        part: the path of the file here. A partial file stays after a failure, and the next call continues it.
+        tell: receives the number of bytes so far.
 
     Raises:
-        SetupError: the file cannot be had, or only with a wrong checksum; then it is deleted.
+        SetupError: the download failed, or the checksum is wrong. A file with a wrong checksum is deleted.
     """
     algorithm, expected = _checksum(url, part)
     begun = part.exists()
@@ -51,11 +51,11 @@ def fetch(url: str, part: Path, tell: Tell) -> None:
     part.unlink()
     if not begun:
         raise SetupError(f"{url} was fetched and deleted again: its {algorithm} checksum is wrong")
-    fetch(url, part, tell)  # the beginning was another file's
+    fetch(url, part, tell)  # the partial file was the beginning of another file
 
 
 def _checksum(url: str, part: Path) -> tuple[str, str]:
-    """Give the algorithm and the hexadecimal digits; the file's name may follow them."""
+    """Download the checksum; give the algorithm and the hexadecimal digits. A file name may follow the digits."""
     for algorithm in _ALGORITHMS:
         file = part.with_name(f"{part.name}.{algorithm}")
         file.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def _checksum(url: str, part: Path) -> tuple[str, str]:
 
 
 def _complete(url: str, part: Path, tell: Tell) -> None:
-    """Fetch what is missing, over as many connections as that takes."""
+    """Download the missing bytes, with as many connections as necessary."""
     most, failures = _size(part), 0
     while True:
         try:
@@ -96,14 +96,14 @@ def _size(path: Path) -> int:
 
 
 def _fetch_rest(url: str, part: Path, tell: Tell) -> bool:
-    """Append what one connection brings; tells whether that was all."""
+    """Append the bytes that one connection brings; tell whether the file is complete."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     try:
         answer: HTTPResponse = urllib.request.urlopen(request, timeout=_PATIENCE)  # noqa: S310  (http by the setting)
     except urllib.error.HTTPError as exc:
         if exc.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return True  # there is no more; the checksum tells whether it is right
+            return True  # the file is complete; the checksum tells whether the file is right
         raise
     with answer, part.open("ab") as file:
         have = min(_place(answer), have)
@@ -118,6 +118,6 @@ def _fetch_rest(url: str, part: Path, tell: Tell) -> bool:
 
 
 def _place(answer: HTTPResponse) -> int:
-    """Give where in the file an answer begins: not every server knows ranges."""
+    """Give the offset in the file at which an answer begins; 0 from a server without ranges."""
     found = _PLACE.match(answer.headers.get("Content-Range", ""))
     return int(found[1]) if found and answer.status == HTTPStatus.PARTIAL_CONTENT else 0

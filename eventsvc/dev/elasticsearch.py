@@ -1,4 +1,4 @@
-"""Elasticsearch as a local process, from Elastic's core distribution; all that it writes stays in our folder."""
+"""Run Elasticsearch's core distribution as a local process. The server writes only to the data folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _PING_SECONDS = 2.0
 
 
 def answers(url: str) -> bool:
-    """Whether an Elasticsearch at ``url`` (the first of several, separated by commas) can be searched.
+    """Tell whether the Elasticsearch at ``url`` can be searched. Only the first of several URLs is asked.
 
-    It asks for the cluster's health: not every distribution has ``GET /``.
+    The request is for the health of the cluster, because the core distribution does not have ``GET /``.
     """
     request = urllib.request.Request(f"{url.partition(',')[0].rstrip('/')}/_cluster/health")  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=_PING_SECONDS) as response:  # noqa: S310
             return json.load(response)["status"] in ("green", "yellow")
     except urllib.error.HTTPError as exc:
-        return exc.code in (401, 403)  # there, and it wants credentials that the service has
+        return exc.code in (401, 403)  # the server is there, and asks for credentials
     except (OSError, ValueError, KeyError):
         return False
 
 
 class LocalElasticsearch:
-    """One node in a folder of its own, on the loopback interface alone, without passwords."""
+    """A node with a folder of its own, without passwords, which listens on the loopback interface only."""
 
     name = NAME
     way = "local process"
@@ -50,30 +50,30 @@ class LocalElasticsearch:
         port: int = 0,
         nice: int = 0,
     ) -> None:
-        """Prepare, start nothing.
+        """Prepare, without a start.
 
         Args:
-            folder: holds configuration, data and temporary files; made if missing.
-            log: where the server's output goes.
-            distribution: the unpacked distribution; only read.
-            java: the home of a Java.
-            heap: as Java writes sizes.
-            port: to listen on; 0: any that is free.
-            nice: how far it stands back when others want the processor.
+            folder: the folder for configuration, data and temporary files; it is made if it is missing.
+            log: the log file for the output of the server.
+            distribution: the folder of the unpacked distribution, which nothing writes to.
+            java: the home folder of a Java.
+            heap: the size of the heap, as Java writes sizes.
+            port: the port to listen on; 0: any free port.
+            nice: the niceness of the server.
         """
         self._folder, self._distribution, self._java, self._heap = folder.absolute(), distribution, java, heap
         self._wanted_port, self._port, self._was_ready = port, port, False
-        # Its launcher gone, the server ends by itself: it notices that its standard input is closed.
+        # The server ends by itself after its launcher, because its standard input is closed then.
         self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0, nice=nice)
 
     @property
     def url(self) -> str:
-        """Settled when it is ready."""
+        """The address, which is final when the server is ready."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """The launcher's process id."""
+        """The process id of the launcher."""
         return self._process.pid
 
     def start(self) -> None:
@@ -99,7 +99,7 @@ class LocalElasticsearch:
             "path.data": str(self._folder / "data"),
             "path.logs": str(self._folder / "logs"),
             "xpack.security.enabled": False,
-            # A developer's disk is always nearly full; then no index could be made.
+            # The disk of a developer is often nearly full, and then Elasticsearch would refuse new indexes.
             "cluster.routing.allocation.disk.threshold_enabled": False,
         }
         _write(
@@ -121,21 +121,21 @@ class LocalElasticsearch:
         }
 
     def alive(self) -> bool:
-        """Whether the launcher runs; it ends with the server."""
+        """Tell whether the launcher runs, which ends with the server."""
         return self._process.alive()
 
     def ready(self) -> bool:
-        """Whether it can be searched."""
+        """Tell whether the server can be searched."""
         answered = self.alive() and answers(self.url)
         self._was_ready = self._was_ready or answered
         return answered
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._process.stop()
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """Give the end of the log."""
         return self._process.last_lines()
 
 
@@ -151,7 +151,7 @@ rootLogger.appenderRef.console.ref = console
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file that may belong to the server's user."""
+    """Replace a file, which may belong to the user of the server."""
     path.unlink(missing_ok=True)
     path.write_text(text)
     shutil.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)

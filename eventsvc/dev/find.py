@@ -1,8 +1,8 @@
-"""The order in which servers are looked for: a URL, a container, a local process.
+"""Find the servers for `eventsvc dev`, in this order: a URL, a container, a local process.
 
-The log stays where it is: once a data folder holds a local cluster or belongs to a container's volume, PostgreSQL is
-run in that way again, so old events never seem lost because Docker was started or stopped. The index can be made
-again from the log, so Elasticsearch only keeps to the same way where it can.
+The log stays in its place. If a data folder has a local cluster, or belongs to the volume of a container, PostgreSQL
+runs in the same way again. So no events seem lost after somebody starts or stops Docker. The index can be built again
+from the log, so Elasticsearch runs in the same way only if possible.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _POSTGRES_IMAGE = "postgres:18"
 def find_postgres(
     folder: Path, *, say: Say, url: str = "", way: Way = "auto", lasting: bool = True, port: int = 0
 ) -> Server:
-    """A PostgreSQL, not started yet.
+    """Find a PostgreSQL, and do not start it yet.
 
     Args:
-        folder: holds what is kept between runs.
+        folder: the data folder.
         say: shows one line to the user.
-        url: of one that is there already; "" to look further.
-        way: force containers or local processes.
-        lasting: False for tests: faster, no volume, and lost in a crash of the machine.
-        port: to listen on; 0: any that is free.
+        url: the connection string of a server that runs already; "" to look for another way.
+        way: "containers" or "local" to allow only this way.
+        lasting: False for tests: faster, without a volume; a crash of the machine loses data.
+        port: the port to listen on; 0: any free port.
 
     Raises:
-        SetupError: there is none, and none can be started.
+        SetupError: there is no PostgreSQL, and no way to start one.
     """
     if url:
         return Given(postgres.NAME, url, postgres.answers)
@@ -56,7 +56,7 @@ def find_postgres(
 
 
 def _earlier_way(folder: Path) -> Way | None:
-    """How PostgreSQL was run with this folder before."""
+    """Tell how PostgreSQL ran with this folder before; None if it did not."""
     try:
         text = (folder / "postgres.way").read_text()
     except OSError:
@@ -79,7 +79,7 @@ def _why_no_container(folder: Path, *, forced: bool) -> str:
 
 
 def _engine_may_be_there() -> bool:
-    """A cheap look before heavy imports; the engine itself is asked afterwards."""
+    """Look for a Docker engine without an import of its large client. The engine itself is asked later."""
     if importlib.util.find_spec("testcontainers") is None:
         return False
     sockets = [Path("/var/run/docker.sock"), Path.home() / ".docker" / "run" / "docker.sock"]
@@ -120,13 +120,14 @@ def find_elasticsearch(
     port: int = 0,
     repository: str = "",
 ) -> Server | None:
-    """An Elasticsearch, not started yet; None if none can be had, which is said. Arguments as above.
+    """Find an Elasticsearch, and do not start it yet; None, and a line for the user, if there is no way to run one.
 
-    Call it after ``find_postgres``: where the log is run locally, so is the index if possible. ``repository`` is the
-    URL of a Maven repository, to fetch Elasticsearch from without Maven; "" for none.
+    Call this after ``find_postgres``: if PostgreSQL runs as a local process, so does Elasticsearch if possible. The
+    arguments are those of ``find_postgres``. ``repository`` is the URL of a Maven repository, for a download without
+    Maven; "" for none.
 
     Raises:
-        SetupError: containers are wanted, and there is no Docker engine.
+        SetupError: ``way`` is "containers", and there is no Docker engine.
     """
     if url:
         return Given(elasticsearch.NAME, url, elasticsearch.answers)
@@ -161,7 +162,7 @@ def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str
 
 
 def _why_no_local_elasticsearch(repository: str) -> str:
-    """What is missing to run it as a local process; "" if nothing is."""
+    """Name what a local process needs and this machine lacks; "" if nothing is missing."""
     maven = "" if distribution.find_distribution() or distribution.can_fetch(repository) else "Maven (mvn) to fetch it"
     java = "" if find_java() else f"Java {OLDEST_JAVA} or newer"
     return " and ".join(filter(None, (java, maven)))

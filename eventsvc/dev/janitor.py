@@ -1,6 +1,7 @@
-"""Run as a script: remove containers as soon as whoever started us is gone, in whatever way.
+"""A script that removes containers when its parent is gone: ``python janitor.py NAME…``.
 
-``python janitor.py NAME…``; standard input is a pipe that nobody writes to: its end is the end of the other side.
+Standard input is a pipe to which the parent writes nothing. The pipe ends when the parent ends, in whatever way. The
+script is a file of its own, because it runs as a process of its own.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from contextlib import closing, suppress
 
 
 def main() -> None:
-    """Wait, then remove."""
+    """Wait until the parent is gone, then remove the containers."""
     sys.stdin.buffer.read()
     import docker
 
     with closing(docker.from_env()) as engine:
         for name in sys.argv[1:]:
-            with suppress(docker.errors.APIError):  # gone already: the usual case
+            with suppress(docker.errors.APIError):  # usually the parent has removed the container
                 container = engine.containers.get(name)
                 container.stop(timeout=20)
                 container.remove(force=True, v=True)

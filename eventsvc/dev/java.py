@@ -1,4 +1,4 @@
-"""Find a Java that Elasticsearch can run on."""
+"""Find a Java that is new enough for Elasticsearch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLACES = (
 
 
 def find_java() -> Path | None:
-    """The home of the first Java that is new enough: ES_JAVA_HOME, JAVA_HOME, PATH, the usual folders."""
+    """Find the home folder of a Java: look at ES_JAVA_HOME, JAVA_HOME, PATH, then the usual folders."""
     seen: set[Path] = set()
     for home in _candidates():
         program = (home / "bin" / "java").resolve()
@@ -41,7 +41,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _version(program: Path) -> int:
-    """The major version that ``java -version`` prints; 0 if it cannot be run."""
+    """Read the major version that ``java -version`` prints; 0 if the program cannot be run."""
     if not os.access(program, os.X_OK):
         return 0
     try:

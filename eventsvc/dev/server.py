@@ -1,4 +1,4 @@
-"""What all servers have in common, however they are run."""
+"""The common interface of servers: local processes, containers, and servers with a known URL."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from eventsvc.dev.account import reach_hint
 from eventsvc.errors import SetupError
 
 _POLL = 0.05
-_GIVEN_SECONDS = 20.0  # somebody else started it, long ago
+_GIVEN_SECONDS = 20.0  # a server of somebody else has been running for a long time
 
 
 class Server(Protocol):
-    """A server that we run, or that somebody runs for us.
+    """A server that we run, or that somebody else runs.
 
     Attributes:
-        name: what users call it.
-        way: how it is run, in words.
-        url: where it answers; settled once it is ready, the same when it is started again.
+        name: the name for users.
+        way: a description of how the server runs.
+        url: the address. The address is final when the server is ready, and stays the same after another start.
     """
 
     name: str
@@ -28,26 +28,26 @@ class Server(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address."""
 
     def start(self) -> None:
-        """Start it, or start it again with its data; returns at once."""
+        """Start the server, or start it again with the same data; do not wait."""
 
     def alive(self) -> bool:
-        """Whether it runs; of a server that is not ours, always true."""
+        """Tell whether the server runs; True for a server that somebody else runs."""
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Tell whether the server answers."""
 
     def stop(self) -> None:
-        """Stop it; the data stays."""
+        """Stop the server; the data stays."""
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """Give the end of the server's log."""
 
 
 class Given:
-    """A server that somebody else runs; we know its URL."""
+    """A server that somebody else runs, and whose URL the settings name."""
 
     way = "given by its URL"
 
@@ -58,28 +58,28 @@ class Given:
         """Nothing to do."""
 
     def alive(self) -> bool:
-        """Always: it is not ours to judge."""
+        """Give True, because we do not see the process."""
         return True
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Tell whether the server answers."""
         return self._answers(self.url)
 
     def stop(self) -> None:
         """Nothing to do."""
 
     def last_lines(self) -> str:
-        """Nothing: we do not know its log."""
+        """Give "", because we do not know the log."""
         return ""
 
 
 def wait_until_ready(server: Server, *, timeout: float, restarts: int = 3) -> None:
-    """Wait until a started server answers; one that dies meanwhile is started again.
+    """Wait until a started server answers. Start a server that ends meanwhile again, at most ``restarts`` times.
 
-    A predecessor that is just ending may still hold the port or the data, which passes.
+    A predecessor that is about to end may still hold the port or the data.
 
     Raises:
-        SetupError: it did not become ready; shows the end of its log.
+        SetupError: the server did not become ready. The text shows the end of the log.
     """
     timeout = min(timeout, _GIVEN_SECONDS) if isinstance(server, Given) else timeout
     deadline = time.monotonic() + timeout
@@ -101,7 +101,7 @@ def wait_until_ready(server: Server, *, timeout: float, restarts: int = 3) -> No
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody uses now."""
+    """Find a port that no process uses now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

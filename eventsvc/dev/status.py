@@ -1,4 +1,4 @@
-"""The line at the bottom of a terminal that says how `eventsvc dev` is doing; nothing of it elsewhere."""
+"""The status line of `eventsvc dev` at the bottom of a terminal. Other outputs have no status line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from eventsvc.errors import EventsvcError
 from eventsvc.log.connection import Connection, connect, translate_errors
 
 _EVERY = 1.0  # seconds
-_TIMES_THE_COST = 20  # counting a large log takes long: then it is counted less often
+_TIMES_THE_COST = 20  # a pause is this many times as long as the count, which takes long for a large log
 _PATIENCE = 60.0  # seconds
 _ERASE = "\r\x1b[K"
-_SPARE = 3  # columns; a terminal writes ^C where the cursor stands
+_SPARE = 3  # columns for the ^C that a terminal writes at the cursor
 
 _FIGURES = """
     SELECT (SELECT count(*) FROM event), count(tail.seq),
@@ -25,19 +25,19 @@ _FIGURES = """
 
 
 class StatusLine:
-    """Writes whole lines, and keeps the status line below them where ``out`` is a terminal.
+    """Writes whole lines, and keeps the status line below them if ``out`` is a terminal.
 
-    One thread alone may write. Another one asks PostgreSQL, which may hang.
+    Only one thread may write. Another thread asks PostgreSQL, because PostgreSQL may not answer.
     """
 
     def __init__(self, out: TextIO, page: str, database_url: str, *, indexed: bool) -> None:
-        """Prepare, ask nothing.
+        """Prepare, without a statement.
 
         Args:
-            out: where the lines go.
-            page: URL of the web page.
-            database_url: of the log.
-            indexed: whether there is an Elasticsearch.
+            out: the output for the lines.
+            page: the URL of the web page.
+            database_url: the connection string of the log.
+            indexed: whether an Elasticsearch runs.
         """
         self._out, self._page = out, page
         self._shows = out.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -51,7 +51,7 @@ class StatusLine:
 
     def __exit__(self, *_: object) -> None:
         self._figures.end()
-        with suppress(OSError):  # the terminal may be gone
+        with suppress(OSError):  # the terminal may be closed
             self._write("")
 
     def say(self, line: str) -> None:
@@ -59,13 +59,13 @@ class StatusLine:
         self._write(line + "\n", self._status() if self._drawn else "")
 
     def refresh(self) -> None:
-        """Draw the status line anew, if the time has come."""
+        """Draw the status line again, at most once a second."""
         now = time.monotonic()
         if self._shows and now >= self._due and self._figures.text:
             self._due = now + _EVERY
             try:
                 self._write("", self._status())
-            except OSError:  # the terminal is gone, and we may be meant to go on
+            except OSError:  # the terminal is closed, and the service goes on without it
                 self._shows = self._drawn = False
 
     def _status(self) -> str:
@@ -73,7 +73,7 @@ class StatusLine:
         return f"{self._figures.text} | {self._page}"[: max(columns - _SPARE, 0)]
 
     def _write(self, lines: str, status: str = "") -> None:
-        """Replace the status line by lines and another status line; in the background the terminal is the shell's."""
+        """Replace the status line by lines and a new status line. In the background, write only the lines."""
         in_front = self._shows and self._is_in_front()
         erase = _ERASE if in_front and (self._drawn or status) else ""
         self._drawn = in_front and bool(status)
@@ -84,12 +84,12 @@ class StatusLine:
     def _is_in_front(self) -> bool:
         try:
             return os.tcgetpgrp(self._out.fileno()) == os.getpgrp()
-        except OSError:  # not the terminal that controls us
+        except OSError:  # this terminal does not control the process
             return True
 
 
 class _Figures(threading.Thread):
-    """Asks again and again how many events there are, and how far the index is behind."""
+    """Counts the events, and the events that are not in the index yet, again and again."""
 
     def __init__(self, database_url: str, *, indexed: bool) -> None:
         super().__init__(name="status", daemon=True)
@@ -118,12 +118,12 @@ class _Figures(threading.Thread):
             self._ended.wait(max(_EVERY, _TIMES_THE_COST * (time.monotonic() - started)))
 
     def end(self) -> None:
-        """Ask no more; whether an answer is still to come does not matter."""
+        """Send no more statements. The method does not wait for the last answer."""
         self._ended.set()
 
 
 def describe(events: int, behind: int | None, seconds: float) -> str:
-    """Say how many events there are, and how far the index is behind; None: there is no index."""
+    """Describe the number of events, and the number that the index lacks. ``behind`` is None without an index."""
     if behind is None:
         index = "no index"
     elif behind:

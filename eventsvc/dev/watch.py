@@ -1,4 +1,4 @@
-"""Watch what was started: start again what dies, and pass on warnings from log files."""
+"""Watch servers and other child processes: start an ended process again, and show warnings of log files."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ Say = Callable[[str], None]
 
 _POLL = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
-_STEADY_SECONDS = 30.0  # who ran that long has earned a quick restart
+_STEADY_SECONDS = 30.0  # after this time, the pause before a restart is short again
 _QUIET_SECONDS = 60.0
 _ASK_EVERY = 5.0  # seconds
-_SILENCE = 60.0  # seconds in which a server that has answered before may give no answer
+_SILENCE = 60.0  # seconds without an answer after which a server is stopped
 _MOST_KINDS = 10
 _FIGURES = re.compile(r"[0-9]+")
 _WORRYING = re.compile(r'\[(warning|error|critical) *\]|"log\.level": ?"(warning|error|critical)"', re.IGNORECASE)
 
 
 class Watched(Protocol):
-    """A server or another child process."""
+    """A server or another child process that is started again."""
 
     name: str
 
     def start(self) -> None:
-        """Start it again."""
+        """Start the process again."""
 
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Tell whether the process runs."""
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """Give the end of the log."""
 
 
 class Asked(Watched, Protocol):
-    """A server of ours that can also be asked."""
+    """A server that we run, and that is stopped if it does not answer."""
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Tell whether the server answers."""
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the server."""
 
 
 class LogTail:
-    """The warnings and errors that a log file gets from now on, a few at a time."""
+    """The new warnings and errors of a log file, a few at a time."""
 
     def __init__(self, name: str, path: Path) -> None:
         self._name, self._path = name, path
@@ -57,7 +57,7 @@ class LogTail:
         self._shown: dict[str, float] = {}
 
     def new_lines(self) -> list[str]:
-        """What is worth showing; what differs only in its figures from a line of the last minute is not."""
+        """Give the new lines, without lines that differ only in their numbers from a line of the last minute."""
         now = time.monotonic()
         self._shown = {kind: when for kind, when in self._shown.items() if now - when < _QUIET_SECONDS}
         lines = []
@@ -71,7 +71,7 @@ class LogTail:
     def _read(self) -> list[str]:
         try:
             with self._path.open("rb") as file:
-                if self._path.stat().st_size < self._position:  # put aside, a new one begun
+                if self._path.stat().st_size < self._position:  # the log was renamed, and a new log began
                     self._position = 0
                 file.seek(self._position)
                 text = file.read()
@@ -83,7 +83,7 @@ class LogTail:
 
 
 class _Unit:
-    """One watched thing, and how long to wait before it is started again."""
+    """A watched process, and the pause before its next start."""
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
@@ -91,7 +91,7 @@ class _Unit:
         self._due: float | None = None
 
     def look(self, say: Say) -> None:
-        """Start it again when it is gone and the time has come; each failure doubles the wait."""
+        """Start the process again after it has ended. Each failure doubles the pause."""
         now = time.monotonic()
         if self._due is None:
             if self._watched.alive():
@@ -112,11 +112,11 @@ class _Unit:
 
 
 class _Health:
-    """Stops a server that lives and answers no more, as after a full disk; it is then started again."""
+    """Stops a server that runs but no longer answers, as after a full disk. The server is then started again."""
 
     def __init__(self, server: Asked, silence: float) -> None:
         self._server, self._silence = server, silence
-        self._answered: float | None = None  # when it last did, since it was started
+        self._answered: float | None = None  # the time of the last answer since the start
         self._asked = 0.0
 
     def look(self, say: Say) -> None:
@@ -142,14 +142,14 @@ def watch(
     silence: float = _SILENCE,
     each_round: Callable[[], None] = lambda: None,
 ) -> None:
-    """Watch for ever: until an exception, such as KeyboardInterrupt.
+    """Watch until an exception, such as KeyboardInterrupt.
 
     Args:
-        watched: started again when their processes end.
-        logs: their warnings are shown.
+        watched: processes that are started again when they end.
+        logs: log files whose warnings are shown.
         say: shows one line to the user.
-        asked: those of ``watched`` that are stopped, and so started again, when they do not answer.
-        silence: for how many seconds they may not.
+        asked: servers of ``watched`` that are stopped, and so started again, when they do not answer.
+        silence: the number of seconds without an answer after which such a server is stopped.
         each_round: called several times a second.
     """
     units = [_Unit(one) for one in watched]

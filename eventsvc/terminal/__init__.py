@@ -1,1 +1,1 @@
-"""Commands for people: send, search, follow and count events of a service, over HTTP alone."""
+"""The commands for people: send, find, follow and count events. They use the HTTP API only."""

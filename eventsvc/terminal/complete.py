@@ -1,6 +1,7 @@
-"""What the shell offers after a Tab: fields, operators and values of a query, as the service knows them.
+"""Complete a query in the shell: offer the fields, operators and values that may come next.
 
-A completion waits for the service for a second at most, and says nothing when it does not answer.
+The service is asked for values and for paths in data. If the service does not answer within a second, the shell offers
+none of these.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from eventsvc.fields import ANY, FIELDS, SUBJECTS, Kind
 from eventsvc.terminal.service import Service, ServiceError, find_target
 
 _PATIENCE = 1.0  # seconds
-_EXAMINED = "2000"  # newest events, for the paths in their data
-_MOST = "50"  # values
+_EXAMINED = "2000"  # how many of the newest events are searched for paths in data
+_MOST = "50"  # how many values are offered
 _TIMES = ("now-15m", "now-1h", "now-1d", "now-7d")
 _GROUPS = ("component", "email", "environment")
-# SECURITY: others write the values, and the shell may obey what stands on its line, such as $(…).
+# SECURITY: clients write the values, and a shell may execute parts of its command line, such as $(…).
 _HARMLESS = re.compile(r"[\w .,:@/+=#%-]+")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|[(),]|(?P<word>(?:[^\s()'",]|(?<=\.)'[^']*')+))""",
@@ -32,18 +33,18 @@ _TOKEN = re.compile(
 
 
 def query(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer what may come next in a query; each offer repeats what is typed, for the shell replaces the whole word."""
+    """Offer the next word of a query. Each offer repeats the text before the word, because the shell replaces all."""
     place = _find_place(incomplete)
     return [place.head + one for one in _offers(ctx, place) if one.startswith(place.begun)]
 
 
 def fields(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the next of some fields with commas between them."""
+    """Offer the next field of a list that commas separate."""
     return _next_name(ctx, incomplete, FIELDS)
 
 
 def groups(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the next of some fields by which events are counted, with commas between them."""
+    """Offer the next field of a list of the fields that events are counted by."""
     return _next_name(ctx, incomplete, _GROUPS)
 
 
@@ -54,13 +55,13 @@ def _next_name(ctx: typer.Context, incomplete: str, names: Iterable[str]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a query ends.
+    """The place at the end of an unfinished query.
 
     Attributes:
-        expects: what may come next: a subject, an operator, a value, a comma, or a link (AND, OR).
-        subject: of the comparison.
-        head: all before the word that is begun.
-        begun: that word; "" for none.
+        expects: the kind of word that may come next: a subject, an operator, a value, a comma, or a link (AND, OR).
+        subject: the subject of the last comparison.
+        head: the text before the unfinished word.
+        begun: the unfinished word; "" for none.
     """
 
     expects: str
@@ -80,12 +81,12 @@ def _find_place(text: str) -> _Place:
         expects = _after(expects, part, is_string=bool(found["string"]), listed=listed)
     begun = text[end:].lstrip()
     head = text[: len(text) - len(begun)]
-    # A string may be followed by a word at once; people put a space there.
+    # The language needs no space between a string and the next word, but people write a space there.
     return _Place(expects, subject, f"{head} " if expects == "link" and head.endswith(("'", '"')) else head, begun)
 
 
 def _after(expects: str, part: str, *, is_string: bool, listed: bool) -> str:
-    """Give what may come after a part of a query."""
+    """Tell which kind of word may come after a part of a query."""
     if expects == "subject":
         return "subject" if part in {"NOT", "("} else "link" if is_string else "operator"
     if expects == "operator":
@@ -113,14 +114,14 @@ def _offers(ctx: typer.Context, place: _Place) -> Iterable[str]:
 
 
 def _paths(ctx: typer.Context, begun: str) -> list[str]:
-    """Give the paths in data, if that is what the word will be."""
+    """List the paths in data, if the unfinished word begins with ``data``."""
     if not begun.startswith("data"):
         return []
     return [one["path"] for one in _ask(ctx, "/event/fields", {"newest": _EXAMINED}) if _is_harmless(one["path"])]
 
 
 def _values(ctx: typer.Context, place: _Place) -> list[str]:
-    """Give the most frequent values of a field, of those that begin as typed."""
+    """List the most frequent values of a field that begin with the unfinished word."""
     quote = place.begun[:1] if place.begun[:1] in {"'", '"'} else "'"
     parameters = {"by": place.subject, "top": _MOST}
     if (typed := place.begun[1:]) and _is_harmless(typed):
@@ -138,7 +139,7 @@ def _is_harmless(text: str) -> bool:
 
 
 def _ask(ctx: typer.Context, path: str, parameters: dict[str, str], member: str = "") -> list[Any]:
-    """Ask the service that the command line names; nothing if it is away, slow, or refuses."""
+    """Ask the service that the command line names. Give an empty list if the service is away, is slow, or refuses."""
     given = ctx.params
     try:
         with redirect_stderr(io.StringIO()):

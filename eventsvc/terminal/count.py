@@ -1,4 +1,4 @@
-"""``eventsvc stats``, ``fields`` and ``explain``: count events, see what data they have, understand a query."""
+"""``eventsvc stats``, ``fields`` and ``explain``: count events, list the paths in their data, explain a query."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ def stats(
         ),
     ] = "",
     interval: Annotated[str, typer.Option(help="Count by time: 1m, 5m, 15m, 1h, 1d or 1w.")] = "",
-    time: Annotated[Time, typer.Option(help="Count by when events were stored, or when they happened.")] = Time.CREATED,
-    since: Annotated[str | None, typer.Option(help="Not older than this: 15m, 1h, 7d, or a date.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many of the most frequent values.")] = 10,
+    time: Annotated[
+        Time, typer.Option(help="Count by the time at which events were stored, or happened.")
+    ] = Time.CREATED,
+    since: Annotated[
+        str | None, typer.Option(help="Count only events that are not older: 15m, 1h, 7d, or a date.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of values; the most frequent come first.")] = 10,
     as_json: Json = False,
     tz: Tz = "UTC",
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Count events over time and by value, with bars."""
+    """Count events over time and by value, and draw bars."""
     given = {"q": restrict(query, since, time), "by": by, "interval": interval, "tz": tz}
     given |= {"time": str(time) if interval else "", "top": str(top) if by else ""}
     with service(url, key, data) as opened:
@@ -80,7 +84,7 @@ def _print_bars(rows: list[tuple[str, int]]) -> None:
 def fields(
     query: Query = "", *, as_json: Json = False, tz: Tz = "UTC", url: Url = None, key: Key = None, data: Data = None
 ) -> None:
-    """List the paths that data of matching events has, with how often, types and examples."""
+    """List the paths in the data of matching events: how many events have each path, its types, and examples."""
     with service(url, key, data) as opened:
         found = opened.get("/event/fields", {"tz": tz} | ({"q": query} if query else {}))
     if as_json:
@@ -97,14 +101,14 @@ def fields(
 
 
 def explain(
-    query: Annotated[str, typer.Argument(help="In the query language.", autocompletion=complete.query)],
+    query: Annotated[str, typer.Argument(help="A query in the query language.", autocompletion=complete.query)],
     *,
     tz: Tz = "UTC",
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Say what a query means, and what each store is asked. A wrong query is shown with the place of its fault."""
+    """Explain a query: its meaning, and the request to each store. For a wrong query, show the place of the fault."""
     with service(url, key, data) as opened:
         found = opened.get("/query", {"q": query, "tz": tz, "paths": "true"})
     json.dump(found, sys.stdout, ensure_ascii=False, indent=2)

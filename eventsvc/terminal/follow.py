@@ -1,4 +1,4 @@
-"""A file that others append to and rotate, read line by line from where the last run stopped."""
+"""Follow a log file: read the new lines, across rotations of the file and restarts of this program."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Self
 
-_BEGIN = 256  # bytes that tell a file from another one with the same inode
-_LONGEST = 1024 * 1024  # bytes of one line
+_BEGIN = 256  # bytes at the beginning of a file; two files with the same inode number differ in them
+_LONGEST = 1024 * 1024  # bytes of a line; the rest of a longer line counts as another line
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where reading goes on.
+    """The place in a file where reading continues.
 
     Attributes:
-        inode: of the file.
-        offset: bytes before it are sent.
-        digest: of the file's beginning; an inode alone may be used again.
+        inode: the inode number of the file.
+        offset: the number of bytes that are sent.
+        digest: a digest of the beginning of the file, because a new file may get an old inode number.
     """
 
     inode: int
@@ -30,9 +30,9 @@ class Position:
 
 
 class FollowedFile:
-    """Reads whole lines only, and the rest of a rotated file before the new one.
+    """A log file of another program. Gives whole lines only, and the rest of a rotated file before the new file.
 
-    The position lies in the user's state folder (XDG Base Directory), one file for each pair of file and service.
+    The position is kept in the user's state folder (XDG Base Directory), separately for each file and service.
     """
 
     def __init__(self, path: Path, service: str) -> None:
@@ -57,7 +57,7 @@ class FollowedFile:
         return None
 
     def _open(self, kept: Position | None = None) -> None:
-        """Open the file under the path, at the kept position if it is still that file."""
+        """Open the file. Begin at the kept position if the path still names the same file."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class FollowedFile:
         return hashlib.sha256(begin).hexdigest()[:16]
 
     def read(self, most: int) -> tuple[list[bytes], Position]:
-        """Give the next whole lines, at most so many, and the position after them; none when there are none yet."""
+        """Read the next whole lines, at most ``most``. Give the lines, or none if there are none yet, and their end."""
         if self._file is None:
             self._open()
         if self._file is None:
@@ -103,11 +103,11 @@ class FollowedFile:
             if text := line.strip():
                 lines.append(text)
         if not lines and offset > self.start.offset:
-            self.start = Position(self.start.inode, offset, self._digest(file, offset))  # nothing but blank lines
+            self.start = Position(self.start.inode, offset, self._digest(file, offset))  # there were only blank lines
         return lines, offset
 
     def _is_rotated(self) -> bool:
-        """Tell whether another file lies under the path, or this one was cut."""
+        """Tell whether the path names another file by now, or the file was truncated."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -115,7 +115,7 @@ class FollowedFile:
         return status.st_ino != self.start.inode or status.st_size < self.start.offset
 
     def keep(self, position: Position) -> None:
-        """Go on after this position, in this run and in the next."""
+        """Keep a position: this run and the next run continue there."""
         self.start = position
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._kept.with_suffix(".part")

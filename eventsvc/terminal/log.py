@@ -1,4 +1,4 @@
-"""``eventsvc log``: send events from the command line, from a pipe, or from a file that grows."""
+"""``eventsvc log``: send events from the command line, from a pipe, or from a growing file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from eventsvc.terminal.service import Service, ServiceError
 if TYPE_CHECKING:
     from eventsvc.terminal.follow import Position
 
-_BATCH, _BATCH_SECONDS = 1000, 1.0  # lines in one request; how long a line waits for others
+_BATCH, _BATCH_SECONDS = 1000, 1.0  # lines in one request; seconds that a line waits for other lines
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between tries
-_REJECTED = 4  # exit code: some lines were refused
+_REJECTED = 4  # exit code: the service refused some lines
 
 
 def register(app: typer.Typer) -> None:
@@ -32,25 +32,33 @@ def register(app: typer.Typer) -> None:
 
 
 def log(
-    message: Annotated[str, typer.Argument(help="What happened; without it, each line of standard input.")] = "",
-    *,
-    component: Annotated[str, typer.Option(help="What it happened in.")] = "shell",
-    environment: Annotated[str, typer.Option(help="Where it happened.")] = "production",
-    email: Annotated[str, typer.Option(help="Whom it concerns.", show_default="user@host")] = "",
-    at: Annotated[
-        str, typer.Option(help="When it happened, such as 2018-01-31T12:00:00+01:00.", show_default="now")
+    message: Annotated[
+        str, typer.Argument(help="The message; without a message, each line of standard input is one.")
     ] = "",
-    data: Annotated[list[str] | None, typer.Option("--data", metavar="KEY=VALUE", help="More; repeatable.")] = None,
-    follow: Annotated[Path | None, typer.Option(help="Send the lines of this file, and those that it gets.")] = None,
-    idempotency_key: Annotated[str, typer.Option(help="Sent twice with the same key, it is stored once.")] = "",
+    *,
+    component: Annotated[str, typer.Option(help="The component that the event comes from.")] = "shell",
+    environment: Annotated[str, typer.Option(help="The environment of the event.")] = "production",
+    email: Annotated[str, typer.Option(help="The e-mail address of the event.", show_default="user@host")] = "",
+    at: Annotated[
+        str, typer.Option(help="The time of the event, such as 2018-01-31T12:00:00+01:00.", show_default="now")
+    ] = "",
+    data: Annotated[
+        list[str] | None, typer.Option("--data", metavar="KEY=VALUE", help="A member of data; repeatable.")
+    ] = None,
+    follow: Annotated[
+        Path | None, typer.Option(help="Send the lines of this file, and new lines as they come.")
+    ] = None,
+    idempotency_key: Annotated[
+        str, typer.Option(help="Events that are sent twice with the same key are stored once.")
+    ] = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Lines are JSON events; options fill in what they lack.")
+        bool, typer.Option("--json", help="Each line is a JSON event; options supply missing fields.")
     ] = False,
     url: Url = None,
     key: Key = None,
     server_data: Data = None,
 ) -> None:
-    """Send an event, or a line an event. Exit code 4: some lines were refused, and are shown."""
+    """Send one event, or one event for each line. Exit code 4: the service refused some lines, which are shown."""
     defaults = _defaults(component, environment, email, data or []) | ({"occurredAt": at} if at else {})
     with service(url, key, server_data) as opened:
         if follow is not None:
@@ -69,7 +77,7 @@ def _defaults(component: str, environment: str, email: str, data: list[str]) -> 
 
 
 def _value(text: str) -> Any:
-    """Read a value as JSON where it is JSON, else as a text."""
+    """Read a value as JSON, or as text if the value is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -83,7 +91,7 @@ def _send_one(opened: Service, event: dict[str, Any], key: str) -> None:
 
 
 def _send_lines(opened: Service, descriptor: int, defaults: dict[str, Any], key: str, *, as_json: bool) -> bool:
-    """Send all lines in batches; tell whether every one was stored."""
+    """Send all lines in batches; tell whether the service stored every line."""
     whole, sent = True, 0
     for number, batch in enumerate(_batches(descriptor)):
         rejected = _post(opened, _encode(batch, defaults, as_json=as_json), f"{key}-{number}" if key else "")
@@ -94,7 +102,7 @@ def _send_lines(opened: Service, descriptor: int, defaults: dict[str, Any], key:
 
 
 def _batches(descriptor: int) -> Iterator[list[bytes]]:
-    """Give the lines of a pipe or file in batches; a line waits for others for a second at most."""
+    """Read the lines of a pipe or file in batches. A line waits at most a second for other lines."""
     lines: list[bytes] = []
     due = 0.0
     for line in _lines(descriptor):
@@ -109,7 +117,7 @@ def _batches(descriptor: int) -> Iterator[list[bytes]]:
 
 
 def _lines(descriptor: int) -> Iterator[bytes | None]:
-    """Give lines that are not blank, and None now and then while there are none."""
+    """Give the lines that are not blank. While no line comes, give None several times a second."""
     rest = b""
     while True:
         if not select.select([descriptor], [], [], _BATCH_SECONDS / 4)[0]:
@@ -133,13 +141,16 @@ def _event(line: bytes, defaults: dict[str, Any], *, as_json: bool) -> bytes:
         try:
             given = json.loads(line)
         except ValueError:
-            return line  # the service says what is wrong with it
+            return line  # the service explains the fault
         return json.dumps(defaults | given).encode() if isinstance(given, dict) else line
     return json.dumps(defaults | {"message": line.decode(errors="replace")}).encode()
 
 
 def _post(opened: Service, body: bytes, key: str) -> list[dict[str, Any]]:
-    """Send one batch until it is answered; give what was rejected. Each try has the same key: it is stored once."""
+    """Send one batch again and again until the service answers; give the faults of refused lines.
+
+    Each attempt has the same idempotency key, so the service stores the batch once.
+    """
     headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key or os.urandom(16).hex()}
     for attempt in range(1_000_000):
         try:
@@ -161,7 +172,10 @@ def _show_rejected(rejected: list[dict[str, Any]], before: int) -> None:
 
 
 def _follow(opened: Service, path: Path, defaults: dict[str, Any], *, as_json: bool) -> None:
-    """Send a file's lines from where the last run stopped; for ever. The position is kept after each answered batch."""
+    """Send the lines of a file for ever, from the place where the last run stopped.
+
+    The position is kept after each batch that the service has answered.
+    """
     from eventsvc.terminal.follow import FollowedFile
 
     with FollowedFile(path, opened.url) as file:
@@ -175,5 +189,5 @@ def _follow(opened: Service, path: Path, defaults: dict[str, Any], *, as_json: b
 
 
 def _key(start: Position, end: Position) -> str:
-    """Name a batch by its place in the file: sent again after a kill, it is stored once."""
+    """Make an idempotency key from the place of a batch in the file: a batch that is sent again is stored once."""
     return f"{start.inode}-{start.offset}-{end.offset}-{start.digest}"

@@ -1,4 +1,4 @@
-"""``eventsvc sample``: lifelike events for trying things out."""
+"""``eventsvc sample``: store lifelike events, for a first look at the service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eventsvc.terminal.service import Service
 if TYPE_CHECKING:
     import random  # loaded late: it loads OpenSSL
 
-MARK = "eventsvc-sample"  # data.sample of every event that comes from here
+MARK = "eventsvc-sample"  # the value of data.sample in every sample event
 _ALL = f"data.sample eq '{MARK}'"
 _BATCH = 1000
 COUNT = 10_000
@@ -27,7 +27,7 @@ _PEOPLE = ("diego", "amina", "wei", "sofia", "lars", "priya", "tomas", "yuki", "
 _HOSTS = ("chefhero.com", "example.com", "example.org")
 _CARDS = ("visa", "mastercard", "amex")
 
-# (component, message, level, share); {} are filled from the event's data.
+# (component, message, level, share). The data of the event fills the places in braces.
 _KINDS = (
     ("orders", "the buyer #{buyer} has placed an order of {amount} EUR", "info", 30),
     ("orders", "order {order} is shipped", "info", 20),
@@ -49,14 +49,14 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     *,
-    events: Annotated[int, typer.Option(min=1, help="How many.")] = COUNT,
-    remove: Annotated[bool, typer.Option("--remove", help="Take all of them away again.")] = False,
+    events: Annotated[int, typer.Option(min=1, help="Number of events.")] = COUNT,
+    remove: Annotated[bool, typer.Option("--remove", help="Erase all sample events.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Store lifelike events, marked by data.sample, or take them away; they happened within the last week."""
+    """Store lifelike events of the last week, which data.sample marks, or erase these events."""
     with service(url, key, data) as opened:
         if remove:
             body = {"q": _ALL, "reason": "sample events are no longer needed"}
@@ -78,7 +78,7 @@ def are_there(opened: Service) -> bool:
 
 
 def store(opened: Service, events: int = COUNT, seed: int = 1, *, batch: int = _BATCH) -> Iterator[int]:
-    """Store sample events batch by batch; yields how many are stored by now."""
+    """Store sample events batch by batch; after each batch, give the number of stored events."""
     import random
 
     made = generate(events, random.Random(seed), dt.datetime.now(dt.UTC))  # noqa: S311  (no secrets)
@@ -91,7 +91,7 @@ def store(opened: Service, events: int = COUNT, seed: int = 1, *, batch: int = _
 
 
 def generate(count: int, chance: random.Random, now: dt.datetime) -> Iterator[dict[str, Any]]:
-    """Give events of the last week, oldest first: more by day than by night, and one bad hour."""
+    """Make events of the last week, oldest first: more by day than by night, and one hour with many errors."""
     moments = sorted(_moment(chance) for _ in range(count))
     for ago in reversed(moments):
         yield _event(chance, now - dt.timedelta(seconds=ago), bad=_BAD_HOUR <= ago < _BAD_HOUR + 3600)
@@ -102,7 +102,7 @@ _BAD_HOUR = 26 * 3600.0  # seconds ago
 
 
 def _moment(chance: random.Random) -> float:
-    """Draw how many seconds ago: noon is three times as busy as midnight."""
+    """Draw the age of an event, in seconds. Noon has three times as many events as midnight."""
     while True:
         ago = chance.uniform(0.0, _WEEK)
         if chance.random() < 0.67 + 0.33 * math.cos(2 * math.pi * ago / _DAY):

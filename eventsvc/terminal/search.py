@@ -1,4 +1,4 @@
-"""``eventsvc search``, ``tail``, ``context`` and ``open``: find events, and follow them."""
+"""``eventsvc search``, ``tail``, ``context`` and ``open``: find events, and follow new events."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ from eventsvc.terminal.options import NOTHING_FOUND, Data, Key, Time, Tz, Url, r
 from eventsvc.terminal.service import Service, ServiceError, read_lines
 
 _PAGE = 1000  # events in one request
-_PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds between tries of a live tail
+_PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds between attempts to connect to the live stream
 _NEXT = re.compile(r'<([^>]*)>; rel="next"')
 
 Query = Annotated[
     str,
-    typer.Argument(
-        help="What to find, in the query language; nothing means every event.", autocompletion=complete.query
-    ),
+    typer.Argument(help="A query in the query language; without a query, every event.", autocompletion=complete.query),
 ]
 Fields = Annotated[
     str | None,
     typer.Option(
-        help="Only these fields, separated by commas, such as createdAt,message,data.level.",
+        help="Write only these fields, separated by commas, such as createdAt,message,data.level.",
         autocompletion=complete.fields,
     ),
 ]
-Template = Annotated[str, typer.Option(help="How to write an event, such as '{createdAt} {message} {data.level}'.")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, an event a line.")]
+Template = Annotated[str, typer.Option(help="Form of a line, such as '{createdAt} {message} {data.level}'.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, one document on each line.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,23 +46,27 @@ def register(app: typer.Typer) -> None:
 def search(
     query: Query = "",
     *,
-    since: Annotated[str | None, typer.Option(help="Not older than this: 15m, 1h, 7d, or a date.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many events; 0: all.")] = 100,
-    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="Find only events that are not older: 15m, 1h, 7d, or a date.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Most events; 0: all.")] = 100,
+    oldest: Annotated[bool, typer.Option("--oldest", help="Write the oldest events first.")] = False,
     order_by: Annotated[
-        Time, typer.Option(help="Order by when events were stored, or when they happened.")
+        Time, typer.Option(help="Order by the time at which events were stored, or happened.")
     ] = Time.CREATED,
     fields: Fields = None,
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV, with a line of names first.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Write CSV; the first line has the names of the fields.")
+    ] = False,
     template: Template = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing; the exit code tells.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing, and only set the exit code.")] = False,
     tz: Tz = "UTC",
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Find events, newest first. Exit code 0: found; 1: nothing found; 2: wrong usage; 3: the service's answer."""
+    """Find events, newest first. Exit code 0: found; 1: nothing found; 2: wrong usage; 3: the service failed."""
     parameters = {"order": "asc" if oldest else "desc", "orderBy": str(order_by), "tz": tz}
     if asked := restrict(query, since, order_by):
         parameters["q"] = asked
@@ -82,7 +84,7 @@ def search(
 
 
 def _tell_missing_paths(opened: Service, query: str, tz: str) -> None:
-    """Say which places in data that the query names no event has: it may be a slip of the pen."""
+    """Name the paths of the query that occur in no event, because a path may be misspelt."""
     if "data" not in query:
         return
     for one in opened.get("/query", {"q": query, "tz": tz, "paths": "true"})["paths"]:
@@ -110,7 +112,7 @@ def _write(out: IO[str], text: str) -> None:
 
 
 def pages(opened: Service, parameters: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
-    """Give events page by page, at most ``limit``; 0 means all."""
+    """Give the events that match, at most ``limit``; 0 means all. The events are read page by page."""
     left = limit or sys.maxsize
     path, given = "/event", {**parameters, "limit": str(min(left, _PAGE))}
     while left:
@@ -144,7 +146,7 @@ def tail(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Show matching events as they are stored; comes back by itself after a break, and misses nothing."""
+    """Show matching events as they are stored. After a break, the command connects again and misses no event."""
     style = _style(query, fields, template)
     with service(url, key, data) as opened:
         for event in follow(opened, {"tz": tz} | ({"q": query} if query else {})):
@@ -153,10 +155,10 @@ def tail(
 
 
 def follow(opened: Service, parameters: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Give the events of the live tail, for ever; resumes where it broke off.
+    """Give the events of the live stream, for ever. After a break, the stream resumes after the last event.
 
     Raises:
-        ServiceError: the service refuses the request; a service that is away is waited for.
+        ServiceError: the service refuses the request. While the service is away, the function waits.
     """
     last, failures = "", 0
     while True:
@@ -180,7 +182,7 @@ def follow(opened: Service, parameters: dict[str, str]) -> Iterator[dict[str, An
 
 
 def _events(answer: Any, url: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Read server-sent events (WHATWG HTML, 9.2.6): the id, and the data unless it is an error or only an id."""
+    """Read server-sent events (WHATWG HTML, 9.2.6): give the id, and the event; None for an error or an id alone."""
     fields: dict[str, str] = {}
     for raw in read_lines(answer, url):
         name, _, value = raw.decode().partition(":")
@@ -193,14 +195,14 @@ def _events(answer: Any, url: str) -> Iterator[tuple[str, dict[str, Any] | None]
 
 
 def context(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="Of the event.")],
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the event.")],
     *,
-    before: Annotated[int, typer.Option(min=0, help="So many events before it.")] = 20,
-    after: Annotated[int, typer.Option(min=0, help="So many events after it.")] = 20,
+    before: Annotated[int, typer.Option(min=0, help="Most events before this event.")] = 20,
+    after: Annotated[int, typer.Option(min=0, help="Most events after this event.")] = 20,
     same: Annotated[
         str,
         typer.Option(
-            help="Only neighbours with the same component, email, environment or data.path.",
+            help="Show only events with the same component, email, environment or data.path.",
             autocompletion=complete.groups,
         ),
     ] = "",
@@ -209,7 +211,7 @@ def context(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Show what happened just before and just after an event, oldest first."""
+    """Show the events just before and just after an event, oldest first."""
     style = show.Style(show.wants_colour(sys.stdout))
     parameters = {"before": str(before), "after": str(after)} | ({"same": same} if same else {})
     with service(url, key, data) as opened:

@@ -1,4 +1,4 @@
-"""Talk to a service over HTTP: find its address, send requests, turn its problems into errors."""
+"""Talk to a service over HTTP: find the address, send requests, turn problem documents into errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventsvc import connection_file
 from eventsvc.errors import EventsvcError, SetupError
 
 if TYPE_CHECKING:
-    import urllib3  # loaded late: it takes as long as all the rest of the command line
+    import urllib3  # loaded late: urllib3 takes as long to load as the rest of the command line
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT, _READ = 5.0, 60.0  # seconds
@@ -22,7 +22,7 @@ _SUCCESS = range(200, 300)
 
 
 class ServiceError(EventsvcError):
-    """The service cannot be reached, or refuses the request; the text is fit for a terminal, over several lines."""
+    """The service cannot be reached, or refuses the request. The text may have several lines, for a terminal."""
 
     def __init__(self, text: str, *, status: int = 0) -> None:
         self.status = status
@@ -31,10 +31,10 @@ class ServiceError(EventsvcError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which service, and as whom.
+    """The address of a service, and the key for requests.
 
     Attributes:
-        url: without a slash at its end.
+        url: the address, without a slash at the end.
         key: an API key; "" for none.
     """
 
@@ -43,10 +43,10 @@ class Target:
 
 
 def find_target(url: str | None, key: str | None, data: str | None) -> Target:
-    """Find the service: an option, EVENTSVC_URL, a development server's connection file, the default port here.
+    """Find the service: an option, EVENTSVC_URL, the connection file of a development server, the default port.
 
     Raises:
-        ServiceError: a data folder was named, and no development server runs with it.
+        ServiceError: a data folder is named, but no development server runs with this folder.
     """
     found = url or os.environ.get("EVENTSVC_URL")
     if not found:
@@ -61,7 +61,7 @@ class Service:
     """Sends requests to one service."""
 
     def __init__(self, target: Target, *, patience: float = _READ) -> None:
-        """Prepare, ask nothing; ``patience``: seconds that an answer may take."""
+        """Prepare, without a request. ``patience`` is the number of seconds that an answer may take."""
         import urllib3
 
         self._target = target
@@ -71,14 +71,14 @@ class Service:
 
     @property
     def url(self) -> str:
-        """The service's address."""
+        """The address of the service."""
         return self._target.url
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
-        """Give the JSON of an answer.
+        """Send a GET request, and give the JSON of the answer.
 
         Raises:
-            ServiceError: the service is away, or refuses.
+            ServiceError: the service is away, or refuses the request.
         """
         return json.loads(self.request("GET", path, parameters).data)
 
@@ -92,18 +92,18 @@ class Service:
         headers: Mapping[str, str] | None = None,
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
-        """Send one request, and give the answer if it is a success.
+        """Send one request, and give the answer.
 
         Args:
-            method: of HTTP.
-            path: begins with a slash; or a whole path with parameters, as a Link header has it.
-            parameters: of the query string.
-            body: to send.
-            headers: beside the key.
-            stream: leave the answer's body to be read bit by bit.
+            method: the HTTP method.
+            path: a path that begins with a slash; also a path with parameters, as in a Link header.
+            parameters: the parameters of the query string.
+            body: the body of the request.
+            headers: headers in addition to the key.
+            stream: True to leave the body of the answer unread, for the caller to read in pieces.
 
         Raises:
-            ServiceError: the service is away, or refuses.
+            ServiceError: the service is away, or the answer is not a success.
         """
         target = self._target.url + path + (f"?{urlencode(parameters)}" if parameters else "")
         with _errors(self._target.url):
@@ -118,7 +118,7 @@ class Service:
         """Give the lines of a streamed answer as they come.
 
         Raises:
-            ServiceError: as ``request``; also when the answer breaks off.
+            ServiceError: as in ``request``; or the answer breaks off.
         """
         answer = self.request("GET", path, parameters, headers={"Accept": accept}, stream=True)
         try:
@@ -132,7 +132,7 @@ class Service:
 
 
 def read_lines(answer: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
-    """Cut a streamed body into lines, without their ends."""
+    """Split a streamed body into lines, without line ends."""
     rest = b""
     with _errors(url):
         while chunk := answer.read1(65536):
@@ -155,7 +155,7 @@ def _errors(url: str) -> Iterator[None]:
 
 
 def _explain(answer: urllib3.BaseHTTPResponse) -> str:
-    """Say what a problem (RFC 9457) says: detail, the place in the query, the hint."""
+    """Write a problem document (RFC 9457) as text: the detail, the place in the query, the hint."""
     try:
         problem = json.loads(answer.data)
         title = str(problem["title"])

@@ -1,4 +1,4 @@
-"""Write events for people: one line each, with colours and marked matches on a terminal."""
+"""Write events for people: one line for each event, with colours and marked matches on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any
 _RESET = "\x1b[0m"
 _STYLES = {"dim": "\x1b[2m", "bold": "\x1b[1m", "red": "\x1b[31m", "yellow": "\x1b[33m", "cyan": "\x1b[36m"}
 _MARK, _UNMARK = "\x1b[7m", "\x1b[27m"
-# What a message may do to a terminal that shows it: nothing.
+# SECURITY: a terminal would execute these characters of an event.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _NEEDLE = re.compile(r"""(?:\b(?:ct|sw|eq)\s+|^\s*)(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""")
@@ -24,14 +24,14 @@ _NEEDLE = re.compile(r"""(?:\b(?:ct|sw|eq)\s+|^\s*)(?:'((?:[^'\\]|\\.)*)'|"((?:[
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to write.
+    """The form of a line.
 
     Attributes:
-        colour: with colours.
-        fields: only these fields, separated by tabs; () for the usual line.
-        template: such as "{createdAt} {message}"; "" for none.
-        marks: what to mark in messages.
-        time: the time that a line begins with.
+        colour: True to use colours.
+        fields: the fields of the line, which tabs separate; () for the usual line.
+        template: a template such as "{createdAt} {message}"; "" for none.
+        marks: a pattern of the texts that are marked in messages.
+        time: the field with the time at the beginning of the line.
     """
 
     colour: bool = False
@@ -42,12 +42,12 @@ class Style:
 
 
 def wants_colour(out: IO[str]) -> bool:
-    """Tell whether colours make sense: a terminal, and no NO_COLOR (https://no-color.org)."""
+    """Tell whether to use colours: ``out`` is a terminal, and NO_COLOR is not set (https://no-color.org)."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def needles(query: str) -> re.Pattern[str] | None:
-    """Give a pattern of the texts that a query looks for, to mark them; None if there are none."""
+    """Make a pattern of the texts that a query looks for, to mark them; None if the query has no text."""
     found = [re.sub(r"\\(.)", r"\1", one or other) for one, other in _NEEDLE.findall(query)]
     texts = sorted({text for text in found if text}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, texts)), re.IGNORECASE) if texts else None
@@ -74,19 +74,19 @@ def line(event: dict[str, Any], style: Style) -> str:
 
 
 def paint(text: str, name: str, style: Style) -> str:
-    """Colour a text, if colours are wanted."""
+    """Colour a text, if the style has colours."""
     return f"{_STYLES[name]}{text}{_RESET}" if style.colour and text else text
 
 
 def safe(text: str) -> str:
-    """Show a text as it is, save what a terminal would obey; line ends stay visible as ⏎."""
+    """Replace the characters of a text that a terminal would execute. A line end becomes ⏎."""
     return (
         _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", _ANSI.sub("", text)).replace("\n", "⏎").replace("\t", " ")
     )
 
 
 def lookup(event: dict[str, Any], name: str) -> Any:
-    """Give a field by its name; data.path.to.leaf looks into data."""
+    """Give the value of a field. The name data.path.to.leaf names a value in data."""
     value: Any = event
     for key in name.split("."):
         if not isinstance(value, dict):
@@ -107,7 +107,7 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def pager() -> Iterator[IO[str]]:
-    """Give what to write to: the user's pager when both ends are a terminal, else stdout."""
+    """Give the output: the user's pager if stdin and stdout are a terminal, else stdout."""
     command = os.environ.get("PAGER", "less -FRX" if shutil.which("less") else "")
     if not (command and sys.stdout.isatty() and sys.stdin.isatty()):
         yield sys.stdout
@@ -123,7 +123,7 @@ def pager() -> Iterator[IO[str]]:
 
 
 def table(rows: Iterable[tuple[str, ...]], *, right: frozenset[int] = frozenset()) -> Iterator[str]:
-    """Align the columns of a table; the numbers of the columns in ``right`` are aligned to the right."""
+    """Align the columns of a table. The columns with the numbers in ``right`` are aligned to the right."""
     cells = [tuple(map(safe, row)) for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
     for row in cells:
@@ -134,6 +134,6 @@ def table(rows: Iterable[tuple[str, ...]], *, right: frozenset[int] = frozenset(
 
 
 def bar(count: float, most: float, width: int) -> str:
-    """Draw a bar whose length says how much of the most a count is, in eighths of a character."""
+    """Draw a bar whose length is the ratio of a count to the highest count, in eighths of a character."""
     eighths = round(8 * width * count / most) if most else 0
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]

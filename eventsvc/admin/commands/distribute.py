@@ -1,4 +1,4 @@
-"""``eventsvc admin distribute``: the log over several servers, with Citus."""
+"""``eventsvc admin distribute``: spread the log over several servers, with Citus."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ def register(admin: typer.Typer) -> None:
 
 def distribute(
     *,
-    by: Annotated[Literal["component", "email", "id"], typer.Option(help="Events of one value lie on one worker.")],
-    shards: Annotated[int, typer.Option(min=1, max=4096, help="Pieces that workers share; more than workers.")] = 32,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")] = False,
+    by: Annotated[
+        Literal["component", "email", "id"],
+        typer.Option(help="Field; events with the same value lie on the same worker."),
+    ],
+    shards: Annotated[int, typer.Option(min=1, max=4096, help="Number of shards; more than there are workers.")] = 32,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this option, only say what would be done.")
+    ] = False,
     database_url: Annotated[
         str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
     ] = None,
 ) -> None:
     """Spread the log over the workers of a Citus cluster, of which this database is the coordinator.
 
-    Stop writers first: while events are copied, requests wait and then get a 503. A run that was killed has changed
-    nothing, or is finished by the next one. Start API and indexer anew afterwards. See docs/scaling.md.
+    Stop the API and the indexer first: while the command copies events, requests wait and then get a 503. A killed run
+    has changed nothing, or the next run finishes it. Then start the API and the indexer again. See docs/scaling.md.
     """
     from eventsvc.log import citus, schema
     from eventsvc.log.connection import connect

@@ -1,4 +1,4 @@
-"""``eventsvc admin erase`` and ``eventsvc admin retention …``: what must go, and what must stay."""
+"""``eventsvc admin erase`` and ``eventsvc admin retention …``: erase events, remove old events, hold events."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 Note = Callable[[str, dict[str, Any], dict[str, str]], None]
 NOT_CLEAN = 3  # exit code: something of erased events is left
 
-retention = typer.Typer(no_args_is_help=True, help="Rules by which events go, and holds that keep them.")
-Query = Annotated[str, typer.Argument(metavar="QUERY", help="Which events, in the query language.")]
-Age = Annotated[str, typer.Argument(metavar="AGE", help="Such as 14d, 12w or 6h.")]
+retention = typer.Typer(no_args_is_help=True, help="Rules that remove old events, and holds that keep events.")
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="A query in the query language.")]
+Age = Annotated[str, typer.Argument(metavar="AGE", help="An age such as 14d, 12w or 6h.")]
 
 
 def register(admin: typer.Typer) -> None:
@@ -45,17 +45,23 @@ def register(admin: typer.Typer) -> None:
 
 def erase(
     *,
-    email: Annotated[str | None, typer.Option(help="Erase the events of this address.")] = None,
-    q: Annotated[str | None, typer.Option("--q", metavar="QUERY", help="Erase the events that match.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; it is recorded.")] = "",
-    until_now: Annotated[bool, typer.Option("--until-now", help="Leave alone what is stored from now on.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
-    purge: Annotated[bool, typer.Option("--purge", help="Go on until neither store keeps a byte of it.")] = False,
+    email: Annotated[str | None, typer.Option(help="Erase the events of this e-mail address.")] = None,
+    q: Annotated[
+        str | None, typer.Option("--q", metavar="QUERY", help="Erase the events that match this query.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="The reason, which is recorded.")] = "",
+    until_now: Annotated[bool, typer.Option("--until-now", help="Erase only events that are stored already.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this option, only say what would be erased.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Go on until neither store has a byte of these events.")
+    ] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
-    """Erase the events of a person, or those that match a query. There is no way back."""
+    """Erase the events of a person, or the events that match a query. Nothing brings erased events back."""
     from eventsvc.admin import audited
     from eventsvc.admin.commands import output
     from eventsvc.admin.stores import open_stores
@@ -101,7 +107,7 @@ def _which(email: str | None, q: str | None) -> ast.Node:
 
 
 def _run(stores: Stores, begun: Erasure) -> Erasure:
-    """Go on until the erasure is done, here or in the indexer, whichever took it up; show how far it is."""
+    """Work on the erasure until it is done, or wait until the indexer has done it; show the progress."""
     from eventsvc.admin.commands import progress
     from eventsvc.erasure.erase import run_all
     from eventsvc.log.progress import erasures
@@ -134,7 +140,7 @@ def _purge(stores: Stores) -> None:
 
 
 def check_erased(stores: Stores, *, as_json: bool) -> None:
-    """Print what is left of erased events; exit code 3 if something is. For ``admin verify --erased``."""
+    """Print what is left of erased events, for ``admin verify --erased``. Exit code 3: something is left."""
     from dataclasses import asdict
 
     from eventsvc.admin.commands import output
@@ -158,7 +164,7 @@ def _shown(value: Any) -> str:
 
 
 def set_rule(query: Query, age: Age, database_url: DatabaseUrl = None) -> None:
-    """Remove matching events once they are this old; `eventsvc index` applies the rules every hour."""
+    """Set a rule: `eventsvc index` removes matching events of this age, once an hour."""
     from eventsvc.log.progress import retention_rules
 
     with _connect(database_url) as (connection, note):
@@ -200,7 +206,7 @@ def remove_rule(query: Query, database_url: DatabaseUrl = None) -> None:
 
 
 def preview(query: Query, age: Age, *, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
-    """Count what a rule would remove now; nothing is removed."""
+    """Count the events that a rule would remove now; remove nothing."""
     from eventsvc.admin.commands import output
     from eventsvc.erasure import retention as engine
 
@@ -213,12 +219,12 @@ def preview(query: Query, age: Age, *, as_json: Json = False, database_url: Data
 
 
 def hold(
-    name: Annotated[str, typer.Argument(help="What it is called.")],
+    name: Annotated[str, typer.Argument(help="The name of the hold.")],
     query: Query,
-    reason: Annotated[str, typer.Option(help="Why.")],
+    reason: Annotated[str, typer.Option(help="The reason.")],
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Keep matching events: no rule, no pruning and no erasure takes them until the hold is released."""
+    """Keep matching events: no rule, no pruning and no erasure removes these events until the hold is released."""
     from eventsvc.log.progress import erasures
 
     with _connect(database_url) as (connection, note):
@@ -227,7 +233,9 @@ def hold(
     print(f"hold {name} keeps what matches {_canonical(query)}")
 
 
-def release(name: Annotated[str, typer.Argument(help="What it is called.")], database_url: DatabaseUrl = None) -> None:
+def release(
+    name: Annotated[str, typer.Argument(help="The name of the hold.")], database_url: DatabaseUrl = None
+) -> None:
     """Remove a hold."""
     from eventsvc.log.progress import erasures
 
@@ -240,7 +248,7 @@ def release(name: Annotated[str, typer.Argument(help="What it is called.")], dat
 
 @contextmanager
 def _connect(database_url: str | None) -> Iterator[tuple[Connection, Note]]:
-    """Give a connection, and what notes a deed in the audit."""
+    """Give a connection, and a function that notes an action in the audit."""
     from eventsvc.admin import audited
     from eventsvc.log import schema
     from eventsvc.log.connection import connect

@@ -1,4 +1,4 @@
-"""``eventsvc admin``: the group, which loads and builds its commands only when one of them is asked for."""
+"""``eventsvc admin``: the group, which loads and builds its commands only when a user asks for one of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _LateGroup(TyperGroup):
-    """Builds its commands late: there are many, and typer takes some milliseconds for each."""
+    """Builds its commands late, because typer takes some milliseconds for each of them."""
 
     _built: MutableMapping[str, Command] | None = None
 
@@ -28,10 +28,10 @@ class _LateGroup(TyperGroup):
 
     @commands.setter
     def commands(self, _none: MutableMapping[str, Command]) -> None:
-        """The constructor sets what was registered, which is nothing."""
+        """Ignore the empty dict that the constructor sets."""
 
 
-admin = typer.Typer(cls=_LateGroup, help="Look after the log and the index.", no_args_is_help=True)
+admin = typer.Typer(cls=_LateGroup, help="Operate the log and the index.", no_args_is_help=True)
 
 
 @admin.callback()
@@ -41,7 +41,7 @@ def _server(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Data folder of the development server to use, when no URL is given.",
+            help="Data folder of a development server, which is used if no URL is given.",
             show_default=f"{connection_file.DATA}, {connection_file.DEFAULT_FOLDER}",
         ),
     ] = None,

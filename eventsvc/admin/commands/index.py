@@ -1,4 +1,4 @@
-"""``eventsvc admin reindex|backfill|verify|prune|partitions|doctor|retry-failures``: thin calls, results on stdout."""
+"""``eventsvc admin reindex|backfill|verify|prune|partitions|doctor|retry-failures``: check and repair the stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ElasticsearchUrl = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Months = Annotated[list[str] | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month; repeatable.")]
 
-NOT_EQUAL = 3  # exit code: the index is not what the log says
+NOT_EQUAL = 3  # exit code: the index and the log differ
 
 
 def register(admin: typer.Typer) -> None:
@@ -39,15 +39,15 @@ def register(admin: typer.Typer) -> None:
 def reindex(
     *,
     month: Months = None,
-    rate: Annotated[float | None, typer.Option(min=1, help="Events a second at most.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    rate: Annotated[float | None, typer.Option(min=1, help="Most events a second.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
-    """Build each month's index anew from PostgreSQL, beside live writes, then swap it in.
+    """Build the index of each month again from PostgreSQL, while the service runs, and then replace the old index.
 
-    Searches stay exact all the time. Killed at any moment, the next run goes on where this one was.
+    Searches stay exact all the time. After a kill, the next run continues where this run stopped.
     """
     from eventsvc.admin import rebuild
     from eventsvc.admin.commands import arguments, output, progress
@@ -79,12 +79,14 @@ def reindex(
 def backfill(
     *,
     from_: Annotated[str, typer.Option("--from", help="First seq, or a time (RFC 3339, or a date).")] = "1",
-    to: Annotated[str, typer.Option("--to", help="Last seq, or a time; without it, all that is indexed.")] = "",
+    to: Annotated[
+        str, typer.Option("--to", help="Last seq, or a time; without this option, the end of the index.")
+    ] = "",
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
-    """Write what the index lacks, or holds differently, for events that were restored or an index that lost some."""
+    """Write the documents that the index lacks, or that differ from the log, for a range of events."""
     from eventsvc.admin.commands import arguments
     from eventsvc.admin.compare import Range
     from eventsvc.admin.stores import open_stores
@@ -105,20 +107,21 @@ def verify(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Compare stored checksums only: seconds, but blind to documents changed by others."
+            "--quick",
+            help="Compare stored checksums only: fast, but misses documents that other programs have changed.",
         ),
     ] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Make the index what the log says.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Make the index equal to the log.")] = False,
     erased: Annotated[
-        bool, typer.Option("--erased", help="Prove instead that neither store keeps anything of erased events.")
+        bool, typer.Option("--erased", help="Check instead that neither store has anything of erased events.")
     ] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
-    """Prove that the index holds exactly what the log says, up to the watermark.
+    """Check that the index holds exactly the events of the log, up to the watermark.
 
-    Exit code 0: equal, or repaired; 3: not equal; 1: it could not be found out.
+    Exit code 0: equal, or repaired; 3: not equal; 1: the check failed.
     """
     from contextlib import ExitStack
 
@@ -142,13 +145,15 @@ def verify(
 
 def prune(
     *,
-    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="Such as 90d, 12w, or a date.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="An age such as 90d or 12w, or a date.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this option, only show what would go.")] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
-    """Drop old events: month by month with their indexes, and within a month by batches. There is no way back."""
+    """Remove old events: whole months with their indexes, and parts of a month in batches. Nothing brings them back."""
     from eventsvc.admin import prune as pruning
     from eventsvc.admin.commands import arguments, progress
     from eventsvc.admin.stores import open_stores
@@ -175,7 +180,7 @@ def prune(
 def partitions(
     *, as_json: Json = False, database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None
 ) -> None:
-    """Show what each month takes up, in PostgreSQL and in Elasticsearch."""
+    """Show the size of each month in PostgreSQL and in Elasticsearch."""
     from eventsvc.admin import prune as pruning
     from eventsvc.admin.commands import output
     from eventsvc.admin.stores import open_stores
@@ -204,14 +209,12 @@ def partitions(
 
 def doctor(
     *,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Put right what can be put right without losing anything.")
-    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired without a loss.")] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
-    """Look at everything that can go wrong, and say what to do. Exit code 1 if there is an error."""
+    """Check everything that can go wrong, and say what to do. Exit code 1: there is an error."""
     from eventsvc.admin import doctor as doctor_module
     from eventsvc.admin.commands import output
 
@@ -228,7 +231,7 @@ def doctor(
 def retry_failures(
     *, as_json: Json = False, database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None
 ) -> None:
-    """Offer the index once more what it has refused. Exit code 3 if it refuses some again."""
+    """Send the events that the index has refused once more. Exit code 3: the index refuses some again."""
     from eventsvc.admin import failures
     from eventsvc.admin.stores import open_stores
 

@@ -1,4 +1,4 @@
-"""``eventsvc admin keys create|list|revoke|rotate``: who may use the service, and for what."""
+"""``eventsvc admin keys create|list|revoke|rotate``: make and revoke the keys of clients."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DatabaseUrl = Annotated[
     str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Name = Annotated[str, typer.Argument(help="What the key is for; people and the audit see it.")]
+Name = Annotated[str, typer.Argument(help="The name of the key, which the audit shows.")]
 
 
 def register(admin: typer.Typer) -> None:
     """Add the commands."""
-    keys = typer.Typer(help="Make, list and take back API keys.", no_args_is_help=True)
+    keys = typer.Typer(help="Make, list, rotate and revoke API keys.", no_args_is_help=True)
     keys.command(
         epilog="Example: eventsvc admin keys create billing --right write --right read"
         " --where \"component eq 'billing'\" --default component=billing"
@@ -43,17 +43,19 @@ def create(
     right: Annotated[
         list[str], typer.Option("--right", help="write, read, erase, admin, metrics or audit; repeatable.")
     ],
-    where: Annotated[str, typer.Option(metavar="QUERY", help="Only events that match exist for this key.")] = "",
+    where: Annotated[
+        str, typer.Option(metavar="QUERY", help="Restrict the key to the events that match this query.")
+    ] = "",
     default: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="What events are sent without: email, environment, component."),
+        typer.Option(metavar="FIELD=VALUE", help="Value of email, environment or component for events that lack it."),
     ] = None,
     rate: Annotated[str, typer.Option(help="Most requests: 100/s, 60/m, 1000/h.", show_default="no limit")] = "",
     expires: Annotated[str, typer.Option(metavar="AGE", help="Such as 90d or 12h.", show_default="never")] = "",
     as_json: Json = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Make a key, and show it. No command shows the key again."""
     from eventsvc.access import store
     from eventsvc.access.rights import read_age
 
@@ -66,7 +68,7 @@ def create(
 
 
 def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
-    """List all keys: what each may do, and when it was last used."""
+    """List all keys, with their rights and the time of their last use."""
     from eventsvc.access import store
     from eventsvc.admin.commands import output
 
@@ -92,11 +94,11 @@ def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
 
 def revoke(
     *,
-    name: Annotated[str, typer.Argument(help="A name, for all its keys, or the id of one.")],
+    name: Annotated[str, typer.Argument(help="The id of a key, or a name for all keys of this name.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Take a key back; within 5 seconds every process refuses it."""
+    """Revoke a key. Within 5 seconds, every process refuses the key."""
     from eventsvc.access import store
     from eventsvc.admin.commands import output
 
@@ -112,11 +114,11 @@ def revoke(
 def rotate(
     *,
     name: Name,
-    grace: Annotated[str, typer.Option(metavar="AGE", help="How long the old key stays good.")] = "24h",
+    grace: Annotated[str, typer.Option(metavar="AGE", help="Time in which the old key stays valid.")] = "24h",
     as_json: Json = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make a new key in the place of one, and show it, this once; for a time both are good."""
+    """Replace a key by a new key, and show the new key. For a time, both keys are valid."""
     from eventsvc.access import store
     from eventsvc.access.rights import read_age
 
@@ -128,7 +130,7 @@ def rotate(
 
 @contextmanager
 def _connect(database_url: str | None) -> Iterator[tuple[Connection, Note]]:
-    """Give a connection, and what notes a deed in the audit."""
+    """Give a connection, and a function that notes an action in the audit."""
     from eventsvc.admin import audited
     from eventsvc.log import schema
     from eventsvc.log.connection import connect

@@ -1,4 +1,4 @@
-"""``eventsvc admin migrate``, ``secrets`` and ``kibana``: what a deployment runs before and after its start."""
+"""``eventsvc admin migrate``, ``secrets`` and ``kibana``: the commands that a deployment runs at its start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def register(admin: typer.Typer) -> None:
 
 
 def migrate(database_url: DatabaseUrl = None) -> None:
-    """Bring the database's schema up to date; safe from several processes at once."""
+    """Update the schema of the database. Several processes may run this command at once."""
     from eventsvc.access.store import install_first_keys
     from eventsvc.log import schema
     from eventsvc.log.connection import connect
@@ -41,9 +41,9 @@ def migrate(database_url: DatabaseUrl = None) -> None:
 
 
 def secrets(
-    folder: Annotated[Path, typer.Argument(help="Where they go; one subfolder for each service that reads them.")],
+    folder: Annotated[Path, typer.Argument(help="Folder; each service that reads secrets has a subfolder.")],
 ) -> None:
-    """Make the passwords and certificates that a deployment lacks; what exists is kept."""
+    """Make the passwords and certificates that a deployment lacks, and keep all others."""
     from eventsvc.admin.setup import make_secrets
 
     for name in make_secrets(folder):
@@ -52,12 +52,12 @@ def secrets(
 
 
 def kibana(
-    file: Annotated[Path, typer.Argument(help="Saved objects, as Kibana exports them.")],
-    url: Annotated[str, typer.Option(help="Kibana's address.")] = "http://127.0.0.1:5601",
-    user: Annotated[str, typer.Option(help="Who may manage saved objects.")] = "elastic",
-    password_file: Annotated[Path | None, typer.Option(help="File that holds the user's password.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file of saved objects, as Kibana exports them.")],
+    url: Annotated[str, typer.Option(help="Address of Kibana.")] = "http://127.0.0.1:5601",
+    user: Annotated[str, typer.Option(help="A user who may manage saved objects.")] = "elastic",
+    password_file: Annotated[Path | None, typer.Option(help="File with the password of the user.")] = None,
 ) -> None:
-    """Import data view, searches and dashboards into Kibana; a second import changes nothing."""
+    """Import a data view, searches and dashboards into Kibana. A second import changes nothing."""
     from eventsvc.admin.setup import import_saved_objects, read_password
 
     password = "" if password_file is None else read_password(password_file)

@@ -1,4 +1,4 @@
-"""``eventsvc admin import|export``: thin calls, results on stdout."""
+"""``eventsvc admin import|export``: store events from a file, and write events to a file."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def register(admin: typer.Typer) -> None:
 
 
 def import_(
-    file: Annotated[str, typer.Argument(help="NDJSON, plain, .gz or .zst; - for standard input.")],
+    file: Annotated[str, typer.Argument(help="NDJSON file, also .gz or .zst; - for standard input.")],
     source: Annotated[
         str,
-        typer.Option(help="Another name stores the events of a file a second time; ids that they bring still count."),
+        typer.Option(help="Name of the import; a file is stored again under another name, except events with an id."),
     ] = "",
     *,
     include_erased: Annotated[
-        bool, typer.Option("--include-erased", help="Bring back events that were erased since the file was written.")
+        bool, typer.Option("--include-erased", help="Also store events that were erased after the export.")
     ] = False,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Store events from a file; they may bring their own id and createdAt.
+    """Store the events of a file. An event may have its own id and createdAt.
 
-    Killed at any moment, run it again: what is there already is not stored twice, even if the file was renamed or
-    has grown since.
+    After a kill, run the command again. The command stores no event twice, even if the file has another name by now or
+    has grown.
     Exit code 3: some lines were refused, and all others are stored.
     """
     from eventsvc.admin.commands import output
@@ -65,14 +65,14 @@ def import_(
 
 
 def export(
-    q: Annotated[str | None, typer.Option("--q", help="A query; everything if not given.")] = None,
-    tz: Annotated[str, typer.Option(help="Time zone of dates in the query.")] = "UTC",
+    q: Annotated[str | None, typer.Option("--q", help="A query; without a query, every event.")] = None,
+    tz: Annotated[str, typer.Option(help="Time zone of dates without a time in the query.")] = "UTC",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File; .gz and .zst are packed.", show_default="stdout")
+        Path | None, typer.Option("--output", "-o", help="File; .gz and .zst are compressed.", show_default="stdout")
     ] = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Write events as NDJSON, oldest first; `admin import` reads it back."""
+    """Write events as NDJSON, oldest first. `admin import` reads this file."""
     from eventsvc.admin.transfer import export_events, open_output
     from eventsvc.query.parse import parse
 
@@ -95,7 +95,7 @@ def _open_input(stack: ExitStack, file: str) -> IO[bytes]:
 
 @contextmanager
 def _show(label: str, file: IO[bytes] | None) -> Iterator[Callable[[int], None]]:
-    """Show how many events are done and, of a file, which part of it was read; only on a terminal."""
+    """Show on a terminal how many events are done, and which part of a file is read."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

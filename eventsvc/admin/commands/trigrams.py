@@ -1,4 +1,4 @@
-"""``eventsvc admin trigrams``: fast substring search in PostgreSQL itself, where there is no Elasticsearch."""
+"""``eventsvc admin trigrams``: make substring search in PostgreSQL fast, for a service without Elasticsearch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def register(admin: typer.Typer) -> None:
 def trigrams(
     *,
     on: Annotated[
-        bool | None, typer.Option("--on/--off", help="Build them, or remove them.", show_default="only say")
+        bool | None, typer.Option("--on/--off", help="Build the indexes, or remove them.", show_default="only say")
     ] = None,
     database_url: Annotated[
         str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
     ] = None,
 ) -> None:
-    """Build or remove trigram indexes on each month of the log: for a service that searches in PostgreSQL alone.
+    """Build or remove trigram indexes on each month of the log, for a service that searches only in PostgreSQL.
 
-    They make `ct` and `sw` fast there for three characters and more, and cost space and some speed of writing.
-    Writers go on while they are built, and a build that was interrupted goes on when run again.
+    The indexes make `ct` and `sw` fast for texts of three or more characters. They need space, and writing is a little
+    slower. Writers need not wait while the indexes are built. The next run continues an interrupted build.
     """
     from eventsvc.log import trigram_index
     from eventsvc.log.connection import connect
