@@ -9,7 +9,7 @@ BIN := .venv/bin
 # Compiled modules are kept, whatever the environment says: the tests start the service a hundred times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest bench-scale bench-erase failover typed-client
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest bench-page bench-scale bench-erase failover typed-client
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE=1: with sample events
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
@@ -92,6 +92,9 @@ bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex
 
 bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and PostgreSQL alone; 100,000 and 1,000,000 events
 	@$(BIN)/python tests/bench/query.py $(COUNTS) --report docs/reading.md
+
+bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
+	@$(BIN)/python tests/bench/page.py --report docs/page.md
 
 bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2 on this machine
 	@$(BIN)/python tests/bench/scale.py --report docs/scaling.md
