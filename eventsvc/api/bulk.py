@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from eventsvc import limits
 from eventsvc.errors import BodyTooLarge, Fault, Forbidden, InvalidBody, InvalidEvents
@@ -13,7 +12,7 @@ from eventsvc.incoming.split import Item, split_json, split_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eventsvc.access.gate import Gate
+    from eventsvc.api.wishes import Wishes
     from eventsvc.event import NewEvent
     from eventsvc.incoming.parser import Parser
     from eventsvc.incoming.unpack import Unpacked
@@ -21,33 +20,6 @@ if TYPE_CHECKING:
 
 _FAULTS_PER_EVENT = 5
 _REPORTED_WHEN_PARTIAL = 10_000  # lines, so that the answer fits into memory
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """The options of a request that stores events.
-
-    Attributes:
-        partial: store the good events even if others are bad, and answer 200.
-        sanitize: change events that would be refused for their characters or lengths.
-        dry_run: check the events, but store nothing.
-        prefer: the form of the answer: "representation", "minimal", or "" for the usual form.
-        key: the hash of the Idempotency-Key and of its sender.
-        gate: applies the API key to each event; None if the key changes and refuses nothing.
-    """
-
-    partial: bool = False
-    sanitize: bool = False
-    dry_run: bool = False
-    prefer: str = ""
-    key: bytes | None = None
-    gate: Gate | None = None
-
-    @property
-    def variant(self) -> bytes:
-        """The options that decide, with the body, what is stored. They belong to the fingerprint of the request."""
-        sanitize = b"" if self.sanitize == self.partial else b"sanitize" if self.sanitize else b"exactly"
-        return (b"partial" if self.partial else b"") + sanitize
 
 
 class Refusals:
@@ -71,6 +43,13 @@ class Refusals:
         return {"rejected": self.count, "errors": errors}
 
 
+BulkForm = Literal["lines", "json", "envelope"]
+
+
+def _split(body: Unpacked, longest: int, form: BulkForm) -> Iterator[Item]:
+    return split_lines(body, longest) if form == "lines" else split_json(body, longest, envelope=form == "envelope")
+
+
 class BulkEvents:
     """The events of a body, checked one by one; iterated once, in a thread."""
 
@@ -80,11 +59,10 @@ class BulkEvents:
         parser: Parser,
         settings: Settings,
         wishes: Wishes,
-        *,
-        lines: bool,
+        form: BulkForm,
     ) -> None:
         self._body, self._parse, self._partial, self._variant = body, parser.parse, wishes.partial, wishes.variant
-        self._items: Iterator[Item] = (split_lines if lines else split_json)(body, settings.body_bytes)
+        self._items = _split(body, settings.body_bytes, form)
         self._most, self._seconds = settings.bulk_events, settings.bulk_seconds
         self.refusals = Refusals(partial=wishes.partial)
 

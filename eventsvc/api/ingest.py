@@ -10,20 +10,22 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 import falcon
+import msgspec
 import orjson
 
 from eventsvc.access.gate import Gate
 from eventsvc.api import media
-from eventsvc.api.bulk import BulkEvents, Refusals, Wishes
-from eventsvc.api.page import yes_or_no
-from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents, InvalidParameter
+from eventsvc.api.bulk import BulkEvents, BulkForm, Refusals
+from eventsvc.api.wishes import Wishes, read_wishes
+from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents
 from eventsvc.event import Event, format_time
 from eventsvc.incoming.parser import EventParser
 from eventsvc.incoming.sanitize import Sanitizer
-from eventsvc.incoming.split import BOM, split_json
+from eventsvc.incoming.shapes import Shaper, is_envelope
+from eventsvc.incoming.split import BOM, ENVELOPE, split_json
 from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.write.group import Replay
-from eventsvc.log.write.idempotency import Key, key_hash
+from eventsvc.log.write.idempotency import Key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,21 +39,23 @@ if TYPE_CHECKING:
     from eventsvc.log.write.writer import Writer
     from eventsvc.settings import Settings
 
-PARAMETERS = ("partial", "sanitize", "dryRun")
-
-_LONGEST_KEY = 255
 _AT_ONCE = 16 * 1024  # bytes; the event loop itself parses an event up to this size
 _SPARE = 1024 * 1024
-_NONE = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A complete body. A small body is parsed in no time."""
+    """A complete body.
+
+    Attributes:
+        small: it is parsed in no time.
+        envelope: it is an object whose only member is an array of events.
+    """
 
     file: IO[bytes]
     form: Form
     small: bool
+    envelope: bool = False
 
 
 class Ingest:
@@ -65,8 +69,8 @@ class Ingest:
 
     async def __call__(self, req: Request, resp: Response) -> None:
         """Answer 201 with the stored event, or with the number of stored events."""
-        form = media.read_form(req)
-        wishes = self._at_the_gate(req, _read_wishes(req))
+        wishes = self._at_the_gate(req, read_wishes(req))
+        form = media.read_form(req, shaped=wishes.shaped)
         length = req.content_length
         small = length is not None and length <= self._settings.body_bytes and not form.encoding
         if form.lines or not small:
@@ -75,9 +79,10 @@ class Ingest:
                 await self._take_file(_Body(body, form, small=small), wishes, resp)
             return
         raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
-        if _is_array(raw) or not await self._take_one(raw, wishes, resp):
+        envelope = wishes.shaped and is_envelope(raw)
+        if envelope or _is_array(raw) or not await self._take_one(raw, wishes, resp):
             async with self._bulk_writer.place():
-                await self._take_many(_Body(io.BytesIO(raw), form, small=True), wishes, resp)
+                await self._take_many(_Body(io.BytesIO(raw), form, small=True, envelope=envelope), wishes, resp)
 
     def _at_the_gate(self, req: Request, wishes: Wishes) -> Wishes:
         grant = req.context.grant
@@ -85,11 +90,15 @@ class Ingest:
 
     async def _take_file(self, body: _Body, wishes: Wishes, resp: Response) -> None:
         form, limit = body.form, self._settings.body_bytes
+        if form.text and await asyncio.to_thread(_holds_json, body.file, form.encoding, limit):
+            body = replace(body, form=(form := replace(form, lines=False)))
         if not form.lines and not await asyncio.to_thread(_holds_array, body.file, form.encoding):
             raw = await asyncio.to_thread(_read_one, body.file, form.encoding, limit)
-            if len(raw) <= limit and await self._take_one(raw, wishes, resp):
+            if wishes.shaped and await asyncio.to_thread(_holds_envelope, raw, limit):
+                body = replace(body, envelope=True)
+            elif len(raw) <= limit and await self._take_one(raw, wishes, resp):
                 return
-            if len(raw) > limit and not wishes.partial and not await asyncio.to_thread(_holds_several, raw):
+            elif len(raw) > limit and not wishes.partial and not await asyncio.to_thread(_holds_several, raw):
                 raise BodyTooLarge(f"the body of one event is larger than {limit:,} bytes")
         await self._take_many(body, wishes, resp)
 
@@ -122,9 +131,13 @@ class Ingest:
         async with self._reading:
             return await asyncio.to_thread(parser.parse, raw)
 
-    def _choose_parser(self, wishes: Wishes) -> Parser:
-        parser = wishes.gate or self._parser
-        return Sanitizer(parser) if wishes.sanitize else parser
+    def _choose_parser(self, wishes: Wishes, *, lines: bool = False) -> Parser:
+        parser: Parser = wishes.gate or self._parser
+        if wishes.sanitize:
+            parser = Sanitizer(parser)
+        if wishes.defaults is None:
+            return parser
+        return Shaper(parser, wishes.defaults, self._parser.email_fault, lines=lines)
 
     async def _store_one(self, new: NewEvent, key: Key | None, answer: tuple[Response, Wishes, dict[str, Any]]) -> None:
         resp, wishes, report = answer
@@ -140,8 +153,9 @@ class Ingest:
     async def _take_many(self, body: _Body, wishes: Wishes, resp: Response) -> None:
         form = body.form
         unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=wishes.key is not None)
-        parser = self._choose_parser(wishes)
-        events = BulkEvents(unpacked, parser, self._settings, wishes, lines=form.lines)
+        parser = self._choose_parser(wishes, lines=form.lines)
+        kind: BulkForm = "lines" if form.lines else "envelope" if body.envelope else "json"
+        events = BulkEvents(unpacked, parser, self._settings, wishes, kind)
         if wishes.dry_run:
             count = await self._bulk_writer.check(events, small=body.small)
             resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.refusals, parser, wishes))
@@ -186,54 +200,27 @@ def _read_one(body: IO[bytes], encoding: str, limit: int) -> bytes:
     return raw.removeprefix(BOM)
 
 
+def _holds_envelope(raw: bytes, limit: int) -> bool:
+    """Tell whether a body, or the beginning of one beyond the limit, is an envelope with an array of events."""
+    return is_envelope(raw) if len(raw) <= limit else ENVELOPE.match(raw) is not None and not _holds_several(raw)
+
+
+def _holds_json(body: IO[bytes], encoding: str, limit: int) -> bool:
+    """Tell whether a body that is called text is an object or an array of JSON, as from senders that name no type."""
+    raw = _read_one(body, encoding, limit)
+    if len(raw) > limit or raw.lstrip()[:1] not in {b"{", b"["}:
+        return False
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
 def _holds_several(raw: bytes) -> bool:
     """Tell whether a text holds several objects, as Fluent Bit's json_stream or NDJSON with another type does."""
     begin = [event for _, event in itertools.islice(split_json(io.BytesIO(raw), len(raw)), 2)]
     return [isinstance(event, bytes) and event.lstrip()[:1] == b"{" for event in begin] == [True, True]
-
-
-def _read_wishes(req: Request) -> Wishes:
-    key = req.get_header("Idempotency-Key")
-    prefer = req.get_header("Prefer")
-    if key is None and prefer is None and not req.query_string:
-        return _NONE
-    unknown = sorted(set(req.params) - set(PARAMETERS))
-    if unknown:
-        raise InvalidParameter(unknown[0], "no such parameter; there are partial, sanitize and dryRun")
-    partial = _read_flag(req, "partial")
-    return Wishes(
-        partial=partial,
-        sanitize=_read_flag(req, "sanitize", default=partial),
-        dry_run=_read_flag(req, "dryRun"),
-        prefer=_read_preference(prefer or ""),
-        key=None if key is None else key_hash(_read_key(key), req.context.grant.name),
-    )
-
-
-def _read_flag(req: Request, name: str, *, default: bool = False) -> bool:
-    return yes_or_no({name: req.get_param(name, default=str(default))}, name)
-
-
-def _read_preference(text: str) -> str:
-    """Read the preference ``return`` (RFC 7240); unknown preferences are ignored."""
-    for preference in text.lower().split(","):
-        name, _, value = preference.partition("=")
-        if name.strip() == "return" and (value := value.partition(";")[0].strip().strip('"')) in _PREFERENCES:
-            return value
-    return ""
-
-
-_PREFERENCES = {"representation", "minimal"}
-
-
-def _read_key(text: str) -> str:
-    """Read an Idempotency-Key with or without the quotes of the draft standard."""
-    key = text.strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not 0 < len(key) <= _LONGEST_KEY or not (key.isascii() and key.isprintable()):
-        raise InvalidParameter("Idempotency-Key", f"is 1 to {_LONGEST_KEY} printable ASCII characters")
-    return key
 
 
 def _key_of(wishes: Wishes, raw: bytes) -> Key | None:
@@ -265,7 +252,8 @@ def _summarize(stored: Stored | Event | None) -> dict[str, Any]:
 
 
 def _report(refusals: Refusals, parser: Parser, wishes: Wishes) -> dict[str, Any]:
-    changed = {"sanitized": parser.changed} if isinstance(parser, Sanitizer) else {}
+    sanitizer = parser.parser if isinstance(parser, Shaper) else parser
+    changed = {"sanitized": sanitizer.changed} if isinstance(sanitizer, Sanitizer) else {}
     return changed | (refusals.report() if wishes.partial else {})
 
 

@@ -27,6 +27,8 @@ JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _SMALL = 64 * 1024  # bytes of a JSON body that is not an event
 _FORM = "application/x-www-form-urlencoded"
+TEXT = ("text/plain", _FORM)  # with shape=any: a record a line
+CLEF = "application/vnd.serilog.clef"  # with shape=any: NDJSON
 ENCODINGS = ("gzip", "zstd")
 CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
@@ -43,17 +45,19 @@ class Form:
     Attributes:
         lines: one JSON object per line; else one JSON value.
         encoding: "", "gzip" or "zstd".
+        text: the type is one of plain text; the sender may have meant JSON.
     """
 
     lines: bool
     encoding: str
+    text: bool = False
 
 
 _PLAIN = Form(lines=False, encoding="")
 
 
-def read_form(req: Request) -> Form:
-    """Read Content-Type and Content-Encoding.
+def read_form(req: Request, *, shaped: bool = False) -> Form:
+    """Read Content-Type and Content-Encoding. With ``shaped``, types of text are allowed as well.
 
     Raises:
         UnsupportedMediaType: the service does not read this form.
@@ -62,22 +66,29 @@ def read_form(req: Request) -> Form:
     encoding = req.get_header("Content-Encoding")
     if content_type == JSON and encoding is None:
         return _PLAIN
-    return Form(_is_lines(content_type or ""), _check_encoding(encoding or ""))
+    media_type = _read_media_type(content_type or "", (JSON, *NDJSON, CLEF, *TEXT) if shaped else (JSON, *NDJSON))
+    text = media_type in TEXT
+    # SECURITY: a browser sends these types for a page of any origin without asking first; see docs/security.md.
+    if text and req.get_header("Origin") is not None:
+        raise UnsupportedMediaType(f"Content-Type is {media_type}; a page in a browser sends {JSON}")
+    return Form(media_type != JSON, _check_encoding(encoding or ""), text)
 
 
-def _is_lines(content_type: str) -> bool:
+def _read_media_type(content_type: str, allowed: Sequence[str]) -> str:
     media_type, _, parameters = content_type.lower().partition(";")
     media_type = media_type.strip()
-    if media_type != JSON and media_type not in NDJSON:
+    if media_type not in allowed:
         sent = f"Content-Type is {media_type}" if media_type else "Content-Type is missing"
         curl = " (curl: -H 'Content-Type: …' and --data-binary, for --data removes the ends of lines)"
         hint = curl if media_type == _FORM else ""
+        if media_type in {*TEXT, CLEF}:
+            hint += f"; with shape=any in the URL, {media_type} is taken as well"
         raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line{hint}")
     for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8", "us-ascii"}:
-            raise UnsupportedMediaType(f"charset is {value.strip()}; JSON is UTF-8 (RFC 8259)")
-    return media_type != JSON
+            raise UnsupportedMediaType(f"charset is {value.strip()}; send UTF-8, as JSON always is (RFC 8259)")
+    return media_type
 
 
 def _check_encoding(encoding: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import orjson
 
-from eventsvc.api import context, fields, ingest, media, page, query, stats, stream, views
+from eventsvc.api import context, fields, media, page, query, stats, stream, views, wishes
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
@@ -57,12 +57,13 @@ _STORED = {media.JSON: "Event"}
 OPERATIONS: dict[tuple[str, str], Op] = {
     ("/event", "POST"): Op(
         "storeEvents",
-        "Stores one event, an array of events, or one event a line; all or none.",
+        "Stores one event, an array of events, or one event a line; all or none. With shape=any, it takes other JSON"
+        " and lines of text as well.",
         {
             201: ("stored; the event, or the count of many", {media.JSON: "StoredOne"}),
             200: ("dryRun, partial, or nothing to store", {media.JSON: "Stored"}),
         },
-        ingest.PARAMETERS,
+        wishes.PARAMETERS,
         ("Location",),
         {media.JSON: "Sent", media.NDJSON[0]: ""},
     ),

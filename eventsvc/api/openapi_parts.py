@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventsvc import limits
-from eventsvc.access.rights import Right
+from eventsvc.access.rights import DEFAULTS, Right
 from eventsvc.api import context, page, stats, views
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS, Kind
@@ -86,6 +86,14 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "partial": ("store the good events of many though others are bad", _FLAG),
     "sanitize": ("change what would be refused for its characters or length, and mark it", _FLAG),
     "dryRun": ("check, and store nothing", _FLAG),
+    "shape": (
+        "any: take records as loggers and shippers send them by default; then partial and sanitize are true by default",
+        {"type": "string", "enum": ["any"]},
+    ),
+    **{
+        name: (f"with shape=any, the {name} of records that lack one", {"type": "string", "maxLength": _LONGEST[name]})
+        for name in DEFAULTS
+    },
 }
 _OWN = {"stats": {"limit": ("another name of top", number(1, 1000, 10))}}
 

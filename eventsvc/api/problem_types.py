@@ -71,14 +71,16 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "`errors` names each fault: `pointer` (RFC 6901) is the place in the event, `detail` the rule, and `line` the"
         " line or position in a request with many events. Up to 20 faults are named; `total` counts all. Of many"
         " events, no more are read than the first 20 bad ones. Nothing was stored. With `partial=true` the good events"
-        " are stored, and with `sanitize=true` events with bad characters or lengths as well, changed and marked.",
+        " are stored, and with `sanitize=true` events with bad characters or lengths as well, changed and marked."
+        " With `shape=any` the fields of other loggers are put where they belong.",
     ),
     errors.UnsupportedMediaType: Problem(
         "unsupported-media-type",
         415,
         "The body is of a type that is not understood",
         "Send `application/json` (one event or an array) or `application/x-ndjson` (one event a line), in UTF-8,"
-        " plain or with Content-Encoding gzip or zstd.",
+        " plain or with Content-Encoding gzip or zstd. With `shape=any`, `text/plain` is taken as well, a record"
+        " a line, but not from a page in a browser.",
     ),
     errors.BodyTooLarge: Problem(
         "too-large",

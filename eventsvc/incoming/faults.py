@@ -17,6 +17,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+from eventsvc.incoming.names import OTHERS
 from eventsvc.incoming.occurred import read_occurred
 from eventsvc.text import numbers
 from eventsvc.text.clean import clean_characters
@@ -28,6 +29,8 @@ _GIVEN = {
     "id": "is given by the service; leave it out",
     "createdAt": "is given by the service, when it stores the event; say in occurredAt when it happened",
 }
+_OWN = "anything of your own goes into data, where shape=any in the URL of POST /event puts it"
+_OTHERS = "shape=any in the URL of POST /event takes the records of other loggers"
 _LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
 _INTERNAL = frozenset({"localhost", "local", "test", "invalid", "onion", "arpa"})
 # PERF: possessive quantifiers, and a token for a string that does not end: each character is read once.
@@ -77,6 +80,14 @@ def email_fault(text: str) -> str | None:
     except EmailNotValidError as exc:
         return f"is not a valid e-mail address: {exc}"
     return None
+
+
+def text_fault(name: str, value: object, email_fault: EmailFault) -> str | None:
+    """Say what is wrong with the value of email, environment or component; None if nothing is."""
+    found = next(_check_text("", value, _LONGEST[name]), None)
+    if found is not None:
+        return found.detail
+    return email_fault(str(value)) if name == "email" else None
 
 
 def data_too_large(size: int) -> str:
@@ -267,8 +278,10 @@ def _unknown(name: str, *, near: bool) -> Fault:
     pointer = _cut(f"/{_escape(name)}")
     if name in _GIVEN:
         return Fault(pointer, _GIVEN[name])
+    if name in OTHERS:
+        return Fault(pointer, f"is not a field of an event; {_OTHERS}")
     close = difflib.get_close_matches(name[:50], _FIELDS, n=1) if near else []
-    hint = f"did you mean {close[0]}?" if close else "anything of your own goes into data"
+    hint = f"did you mean {close[0]}?" if close else _OWN
     return Fault(pointer, f"is not a field of an event; {hint}")
 
 

@@ -40,7 +40,7 @@ class EventParser:
     """Parses events. It caches e-mail addresses, because the check of an address costs 50 times as much as the rest."""
 
     def __init__(self) -> None:
-        self._email_fault = lru_cache(maxsize=20_000)(faults.email_fault)
+        self.email_fault = lru_cache(maxsize=20_000)(faults.email_fault)
 
     def parse(self, raw: bytes) -> NewEvent:
         """Read and check one JSON object.
@@ -52,7 +52,7 @@ class EventParser:
         sent = self._read(raw)
         data = encode(sent.data)
         if self._is_suspicious(raw, sent, data):
-            faults.explain(raw, self._email_fault)
+            faults.explain(raw, self.email_fault)
         if b"E+" in data and _HAS_EXPONENT.search(data):
             data = _spell_out(sent.data)
         occurred_at = None if sent.occurred_at is None else self._occurred(raw, sent.occurred_at)
@@ -60,19 +60,19 @@ class EventParser:
 
     def _read(self, raw: bytes) -> _Sent:
         if len(raw) > _LONG and len(_EXPONENT.findall(raw)) > _EXPONENTS:
-            event = faults.explain(raw, self._email_fault)
+            event = faults.explain(raw, self.email_fault)
             return _Sent(*map(event.get, _SENT))
         try:
             return _decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            faults.explain(raw, self._email_fault)
+            faults.explain(raw, self.email_fault)
             raise InvalidBody(f"not JSON that can be read: {exc}") from exc
 
     def _occurred(self, raw: bytes, text: str) -> int:
         try:
             return read_occurred(text)
         except ValueError:
-            faults.explain(raw, self._email_fault)
+            faults.explain(raw, self.email_fault)
             return read_occurred(text)  # a moment later, the time may no longer be too far ahead
 
     def _is_suspicious(self, raw: bytes, sent: _Sent, data: bytes) -> bool:
@@ -88,7 +88,7 @@ class EventParser:
             or (b"\\u00" in raw and (b"\\u0000" in raw or b"\\u003" in raw))
             or _has_more_keys(raw, sent, data)
             or (len(data) > _LARGE_INTEGER_DIGITS and _LARGE_INTEGER.search(data) is not None)
-            or self._email_fault(sent.email) is not None
+            or self.email_fault(sent.email) is not None
         )
 
 

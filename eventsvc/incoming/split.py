@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
+from eventsvc.incoming.names import ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,30 +67,39 @@ def _too_long(longest: int) -> InvalidEvents:
 
 
 _REST = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'  # of a string, up to its closing quote
-_STRING = rb'"' + _REST + rb'"'
-_FLAT = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
+STRING = rb'"' + _REST + rb'"'
+_FLAT = rb'(?:[^"{}\[\]]++|' + STRING + rb")*+"
 _NESTED = _FLAT
 for _ in range(3):
-    _NESTED = rb'(?:[^"{}\[\]]++|' + _STRING + rb"|[{\[]" + _NESTED + rb"[}\]])*+"
+    _NESTED = rb'(?:[^"{}\[\]]++|' + STRING + rb"|[{\[]" + _NESTED + rb"[}\]])*+"
 # PERF: one match takes most events whole, in C. All quantifiers are possessive, so the match never backtracks.
 _OBJECT = re.compile(rb"[ \t\r\n]*+(\{" + _NESTED + rb"\})", re.DOTALL)
 _ELEMENT = re.compile(_OBJECT.pattern + rb"[ \t\r\n]*+([,\]])", re.DOTALL)
 # The tokens of the slow way: a whole string, the quote that begins a string, or a structural character.
-_TOKEN = re.compile(_STRING + rb'|["\[\]{},]', re.DOTALL)
+TOKEN = re.compile(STRING + rb'|["\[\]{},]', re.DOTALL)
 _INSIDE = re.compile(_REST, re.DOTALL)
 
 
-def split_json(reader: Reader, longest: int) -> Iterator[Item]:
+# An object whose first member is an array of records.
+ENVELOPE = re.compile(rb'[ \t\r\n]*+\{[ \t\r\n]*+"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+\[' % "|".join(ARRAYS).encode())
+
+
+def split_json(reader: Reader, longest: int, *, envelope: bool = False) -> Iterator[Item]:
     """Give each element of a JSON array, or each object of a sequence, with its position, from 1.
 
     The events are not checked here; the parser finds out whether they are JSON. An event that is too long is given as
     its error.
 
+    Args:
+        reader: the JSON text.
+        longest: bytes that an event may have.
+        envelope: the text is an object whose only member is an array of events: give the elements of this array.
+
     Raises:
         InvalidBody: the array does not end, or something follows the array.
     """
     text = _Text(reader, longest)
-    if text.begins_array():
+    if text.begins_array(envelope=envelope):
         yield from enumerate(text.read_elements(), 1)
     else:
         yield from enumerate(text.read_objects(), 1)
@@ -106,13 +116,16 @@ class _Text:
         self._inside, self._depth = False, 0  # whether inside a string, and the number of open brackets
         self._dropped = False  # whether the event's beginning was dropped, because the event is too long
         self._array = False
+        self._after = b""  # what follows the array
 
-    def begins_array(self) -> bool:
+    def begins_array(self, *, envelope: bool) -> bool:
         """Tell whether an array begins, and step into it."""
         while not self._buffer.lstrip() and self._read_more():
             self._buffer = self._buffer.lstrip()
-        self._array = self._buffer[:1] == b"["
-        self._place = int(self._array)
+        begin = ENVELOPE.match(self._buffer) if envelope else None
+        self._array = begin is not None or self._buffer[:1] == b"["
+        self._place = begin.end() if begin else int(self._array)
+        self._after = b"}" if begin else b""
         return self._array
 
     def read_elements(self) -> Iterator[bytes | InvalidEvents]:
@@ -126,10 +139,20 @@ class _Text:
                 number = 0  # an empty array
             else:
                 yield element
-        while not self._buffer[self._place :].strip() and self._read_more():
-            self._place = 0
-        if self._buffer[self._place :].strip():
-            raise InvalidBody(f"not JSON: something follows the array of {number:,} events")
+        self._finish_array(number)
+
+    def _finish_array(self, number: int) -> None:
+        """Read to the end of the text, where only the end of the envelope may follow the array."""
+        after = b""
+        while True:
+            after = (after + self._buffer[self._place :].strip())[:2]
+            self._place = len(self._buffer)
+            if after not in {b"", self._after}:
+                raise InvalidBody(f"not JSON: something follows the array of {number:,} events")
+            if not self._read_more():
+                break
+        if after != self._after:
+            raise InvalidBody(f"not JSON: the body ends after the array of {number:,} events, inside an object")
 
     def read_objects(self) -> Iterator[bytes | InvalidEvents]:
         """Give the objects; a rest at the end is given like an object."""
@@ -188,7 +211,7 @@ class _Text:
         """Search the unread part of the buffer for the end of the event; -1 if the end is not there yet."""
         if self._inside and not self._leave_string():
             return -1
-        for token in _TOKEN.finditer(self._buffer, self._seen):
+        for token in TOKEN.finditer(self._buffer, self._seen):
             text = token[0]
             if text == b'"':
                 self._inside, self._seen = True, token.end()
@@ -196,7 +219,7 @@ class _Text:
                 return -1
             if self._depth == 0 and self._array and text in _ENDS:
                 return token.start()
-            self._depth += _DEPTH.get(text, 0)
+            self._depth += DEPTH.get(text, 0)
             if self._depth <= 0 and not self._array and text in _CLOSING:
                 return token.end()
         self._seen = len(self._buffer)
@@ -214,4 +237,4 @@ class _Text:
 
 
 _ENDS, _CLOSING = (b",", b"]"), (b"]", b"}")
-_DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+DEPTH = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}

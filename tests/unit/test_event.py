@@ -25,6 +25,7 @@ GOOD: dict[str, Any] = {
     "message": "the buyer #123456 has placed an order",
     "data": {"order_id": 123, "amount": 300},
 }
+OWN = "anything of your own goes into data, where shape=any in the URL of POST /event puts it"
 parse = EventParser().parse
 
 
@@ -78,7 +79,20 @@ def test_data_is_any_json_value(data: object) -> None:
             ("/message", "contains half of a surrogate pair (\\ud800), which is not a character"),
         ),
         ({"mesage": "x"}, ("/mesage", "is not a field of an event; did you mean message?")),
-        ({"zz/~": 1}, ("/zz~1~0", "is not a field of an event; anything of your own goes into data")),
+        (
+            {"zz/~": 1},
+            (
+                "/zz~1~0",
+                f"is not a field of an event; {OWN}",
+            ),
+        ),
+        (
+            {"msg": 1},
+            (
+                "/msg",
+                "is not a field of an event; shape=any in the URL of POST /event takes the records of other loggers",
+            ),
+        ),
         ({"id": "x"}, ("/id", "is given by the service; leave it out")),
         (
             {"createdAt": "x"},

@@ -14,6 +14,8 @@ import pytest
 from eventsvc.errors import EventsvcError
 from eventsvc.incoming import faults
 from eventsvc.incoming.parser import EventParser
+from eventsvc.incoming.sanitize import Sanitizer
+from eventsvc.incoming.shapes import Shaper
 from eventsvc.incoming.split import split_json, split_lines
 from eventsvc.query.parse import LONGEST, parse
 
@@ -74,6 +76,36 @@ def test_an_address_is_checked_in_no_time_whatever_it_holds(pattern: str) -> Non
         began = time.thread_time()
         faults.email_fault(text[-254:])
         assert time.thread_time() - began < 0.1
+
+
+def _taken(size: int) -> bytes:
+    extras = b",".join(b'"%sextra":1' % (b"_" * count) for count in range(round(size**0.5)))
+    return b'{"data":{' + extras + b"}," + extras + b"}"
+
+
+_RECORDS: dict[str, Callable[[int], bytes]] = {
+    "strings that do not end": lambda n: b'{"a' + b'\\"' * n,
+    "nested": lambda n: b'{"msg":"m","a":' + b"[" * n + b"]" * n + b"}",
+    "members": lambda n: b"{" + b",".join(b'"a%d":[{}]' % number for number in range(n)) + b"}",
+    "one name": lambda n: b'{"msg":"m"' + b',"a":1' * n + b"}",
+    "names that are taken": _taken,
+    "long times": lambda n: b'{"msg":"m","time":"' + b"1+11" * n + b'","ts":' + b"1" * n + b"}",
+    "no message": lambda n: b'{"a":"' + b'\\"' * n + b'"}',
+    "text": lambda n: b'"\\' * n,
+}
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("name", _RECORDS)
+def test_records_of_any_shape(name: str, lines: bool) -> None:  # noqa: FBT001
+    def shape(raw: bytes) -> None:
+        parser = EventParser()
+        Shaper(Sanitizer(parser), _DEFAULTS, parser.email_fault, lines=lines).parse(raw)
+
+    assert_linear(shape, _RECORDS[name](8_000), _RECORDS[name](32_000))
+
+
+_DEFAULTS = {"email": "a@example.com", "environment": "e", "component": "c"}
 
 
 BODIES: dict[str, Callable[[int], bytes]] = {

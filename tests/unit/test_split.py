@@ -55,6 +55,23 @@ def test_deep_elements_are_found_too() -> None:
     assert [raw.strip() for _, raw in found] == [deep, b'{"a": ' + deep + b"}"]  # type: ignore[union-attr]
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(_json, max_size=6), st.sampled_from(["events", "logs"]), st.sampled_from([None, 1]))
+def test_the_records_of_an_envelope_are_found(elements: list[Any], name: str, indent: int | None) -> None:
+    body = b"\n " + json.dumps({name: elements}, indent=indent).encode() + b" \n"
+    found = list(split.split_json(Pieces(body, 300), 10_000, envelope=True))
+    assert [json.loads(raw) for _, raw in found] == elements  # type: ignore[arg-type]
+    for cut in range(body.index(b"[") + 1, len(body.rstrip())):
+        with pytest.raises(InvalidBody, match="the body ends"):
+            list(split.split_json(Pieces(body[:cut], 300), 10_000, envelope=True))
+
+
+@pytest.mark.parametrize("after", [b', "x": 1}', b"}}", b"} {}", b"]}", b"} x"])
+def test_what_follows_the_array_of_an_envelope_is_refused(after: bytes) -> None:
+    with pytest.raises(InvalidBody, match="something follows the array of 1 events"):
+        list(split.split_json(Pieces(b'{"logs": [{}]' + after, 300), 100, envelope=True))
+
+
 def test_what_follows_an_array_is_refused() -> None:
     with pytest.raises(InvalidBody, match="something follows the array of 1 events"):
         list(split.split_json(Pieces(b'[{}]\n{"a": 1}', 3), 100))

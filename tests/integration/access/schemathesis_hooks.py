@@ -9,7 +9,7 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    """With partial or sanitize a bad event is no reason to refuse the request, so neither is sent."""
-    for name in ("partial", "sanitize"):
-        if str((case.query or {}).get(name, "")).lower() == "true":
+    """With partial, sanitize or shape a bad event is no reason to refuse the request, so none of them is sent."""
+    for name in ("partial", "sanitize", "shape"):
+        if str((case.query or {}).get(name, "")).lower() in {"true", "any"}:
             del case.query[name]

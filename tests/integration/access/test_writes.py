@@ -47,6 +47,43 @@ def test_defaults_fill_what_is_missing(world: Any) -> None:
     assert _send(world, key, {"email": "a@b.c"}).status == 422
 
 
+def test_a_record_of_any_shape_passes_the_same_gate(world: Any) -> None:
+    """The URL's defaults come before those of the key, and neither leads out of the restriction."""
+    key = world.make_key("write", "read", where="component eq 'orders'", defaults={"email": "k@b.c"})
+    record = {"msg": "m", "level": "error"}
+    url = {"shape": "any", "environment": "live"}
+
+    assert world.service.ask("POST", "/event", record, key=key, **url).json["parameter"] == "component"
+    inside = _send(world, key, record, component="orders", **url)
+    assert (inside.status, inside.json["count"]) == (200, 1)
+    ((email, data),) = world.fetch("SELECT email, data FROM event WHERE id = %s", inside.json["firstId"])
+    assert (email, json.loads(data)) == ("k@b.c", {"level": "error"})
+
+    ((before,),) = world.fetch("SELECT count(*) FROM event")
+    mine = record | {"component": "orders"}
+    several = _send(world, key, record, mine, component="secrets", **url).json
+    assert (several["count"], several["rejected"], several["errors"][0]["line"]) == (1, 1, 1)
+    assert "may not store" in several["errors"][0]["detail"]
+    outside = [
+        _send(world, key, record, component="secrets", partial="false", **url),
+        _send(world, key, {"logs": [record]}, component="secrets", partial="false", **url),
+        _send(world, key, record | {"component": "secrets"}, component="orders", partial="false", **url),
+        _send(world, key, record, component=AUDIT_COMPONENT, partial="false", **url),
+    ]
+    assert [403] * 4 == [answer.status for answer in outside]
+    assert world.fetch("SELECT count(*) FROM event") == [(before + 1,)]
+
+
+def test_the_defaults_of_a_key_are_enough_for_any_shape(world: Any) -> None:
+    defaults = {"email": "k@b.c", "environment": "live", "component": "orders"}
+    key = world.make_key("write", defaults=defaults)
+
+    stored = _send(world, key, {"msg": "m", "component": 7}, shape="any", email="url@b.c").json["firstId"]
+    ((*fields, data),) = world.fetch("SELECT email, environment, component, data FROM event WHERE id = %s", stored)
+    assert fields == ["url@b.c", "live", "orders"]
+    assert json.loads(data) == {"component": 7}
+
+
 def test_two_clients_never_meet_by_their_idempotency_keys(world: Any) -> None:
     keys = [world.make_key("write", "read", where="component eq 'orders'") for _ in range(2)]
     headers = {"Idempotency-Key": "the-same"}

@@ -1,0 +1,290 @@
+"""shape=any: bring what loggers and shippers send by default into the form of an event.
+
+The tables of names.py hold every name that is known. Everything else of a record goes into data under its own name.
+Values are passed on as the bytes that were sent, so no digit and no character changes here; the parser that comes next
+checks them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from eventsvc import limits
+from eventsvc.errors import InvalidBody
+from eventsvc.event import format_nanoseconds
+from eventsvc.incoming import faults
+from eventsvc.incoming.names import CALL, FIELDS, MESSAGES, TIMES
+from eventsvc.incoming.occurred import read_number, read_time
+from eventsvc.incoming.split import DEPTH, ENVELOPE, STRING, TOKEN
+from eventsvc.text.clean import cut_middle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventsvc.event import NewEvent
+    from eventsvc.incoming.faults import EmailFault
+    from eventsvc.incoming.parser import Parser
+
+Member = tuple[bytes, bytes]  # the name, as a JSON string, and the value; both as sent
+
+_SPACE = rb"[ \t\r\n]*+"
+_BEGIN = re.compile(_SPACE + rb"\{" + _SPACE)
+_NAME = re.compile(rb"(" + STRING + rb")" + _SPACE + rb":" + _SPACE, re.DOTALL)
+_NEXT = re.compile(_SPACE + rb"([,}])" + _SPACE)
+# PERF: one match takes a whole member whose value is neither an object nor an array.
+_PLAIN = re.compile(_NAME.pattern + rb"(" + STRING + rb'|[^ \t\r\n,{}\[\]"]++)' + _NEXT.pattern, re.DOTALL)
+_WHOLE_STRING = re.compile(STRING, re.DOTALL)
+_SPECIAL = re.compile(rb'["\\\x00-\x1f]')
+_FRACTION = re.compile(rb"[0-9]{1,9}")
+
+
+def read_members(raw: bytes) -> list[Member] | None:
+    """Give the members of a JSON object in one pass; None if the text is not an object.
+
+    Values are not checked, except that brackets and quotes come in pairs.
+    """
+    begin = _BEGIN.match(raw)
+    if begin is None:
+        return None
+    place, members = begin.end(), list[Member]()
+    if raw[place : place + 1] == b"}" and not raw[place + 1 :].strip():
+        return members
+    after = b","
+    while after == b",":
+        if plain := _PLAIN.match(raw, place):
+            name, value, after = plain.groups()
+            place = plain.end()
+        elif found := _read_nested(raw, place):
+            name, value, after, place = found
+        else:
+            return None
+        members.append((name, value))
+    return members if place == len(raw) else None
+
+
+def _read_nested(raw: bytes, place: int) -> tuple[bytes, bytes, bytes, int] | None:
+    """Read a member whose value is an object or an array; give what follows, and the place after that."""
+    name = _NAME.match(raw, place)
+    end = _end_of_value(raw, name.end()) if name else 0
+    following = _NEXT.match(raw, end) if end else None
+    if name is None or following is None:
+        return None
+    return name[1], raw[name.end() : end], following[1], following.end()
+
+
+def _end_of_value(raw: bytes, begin: int) -> int:
+    """Find the end of the object or array that begins here; 0 if none begins, or none ends."""
+    if raw[begin : begin + 1] not in {b"{", b"["}:
+        return 0
+    depth = 0
+    for token in TOKEN.finditer(raw, begin):
+        if token[0] == b'"':
+            return 0
+        depth += DEPTH.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    return 0
+
+
+def is_envelope(raw: bytes) -> bool:
+    """Tell whether a whole body is an object whose only member is an array of records."""
+    if ENVELOPE.match(raw) is None or not raw.rstrip()[:-1].rstrip().endswith(b"]"):
+        return False
+    try:
+        return len(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])) == 1
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return True  # one of the records is not JSON; the parser says which
+
+
+class Shaper:
+    """Writes records as events, and passes them on to a parser."""
+
+    def __init__(self, parser: Parser, defaults: Mapping[str, str], email_fault: EmailFault, *, lines: bool) -> None:
+        """Make a shaper.
+
+        Args:
+            parser: reads the events.
+            defaults: email, environment and component of events that lack them.
+            email_fault: says what is wrong with an address.
+            lines: a record that is not JSON is a line of text.
+        """
+        self.parser = parser
+        self._defaults = {_key(name): msgspec.json.encode(value) for name, value in defaults.items()}
+        self._email_fault, self._lines = email_fault, lines
+
+    def parse(self, raw: bytes) -> NewEvent:
+        """Parse one record: a JSON object, a JSON value of another type, or a line of text.
+
+        Raises:
+            InvalidBody: the text is not JSON, and is not a line.
+            InvalidEvents: the event breaks rules. The pointers lead into the event, not into the record.
+        """
+        members = read_members(raw)
+        if members is None:
+            return self.parser.parse(self._write(_Record([(_MESSAGE, self._text(raw))], raw)))
+        try:
+            return self.parser.parse(self._write(_open(_Record(members, raw))))
+        except InvalidBody:
+            if self._lines:
+                return self.parser.parse(self._write(_Record([(_MESSAGE, self._text(raw))], raw)))
+            faults.load(raw)  # raises, with the place in the text as sent
+            raise
+
+    def _text(self, raw: bytes) -> bytes:
+        """Give the message of a record that is no object, as a JSON string."""
+        if self._lines:
+            return _quote(raw.removesuffix(b"\r"))
+        faults.load(raw)  # raises if it is not JSON
+        text = raw.strip()
+        return text if _WHOLE_STRING.fullmatch(text) else _quote(text)
+
+    def _write(self, record: _Record) -> bytes:
+        event = [(key, value) for key in _FIELDS if (value := self._take_field(record, key))]
+        event.append((_MESSAGE, _take_message(record)))
+        if time := _take_time(record):
+            event.append((b'"occurredAt"', time))
+        if data := _take_data(record):
+            event.append((_DATA, data))
+        return _join(event)
+
+    def _take_field(self, record: _Record, key: bytes) -> bytes | None:
+        """Take a field with its value if the value is right; otherwise the record keeps it, and the default counts."""
+        text = _read_text(record.get(key))
+        if text is not None and faults.text_fault(key[1:-1].decode(), text, self._email_fault) is None:
+            return record.take(key)
+        return self._defaults.get(key)
+
+
+class _Record:
+    """The members of a record, and which of them are taken. Of members with the same name, the last counts."""
+
+    def __init__(self, members: list[Member], raw: bytes) -> None:
+        self.members, self.raw = members, raw
+        self.values = dict(members)
+        self._taken = list[Member]()
+
+    def get(self, key: bytes) -> bytes:
+        """Give the value of a member; nothing if there is no such member."""
+        return self.values.get(key, b"")
+
+    def take(self, key: bytes) -> bytes:
+        """Give the value of a member, which does not go into data then."""
+        value = self.values[key]
+        self._taken.append((key, value))
+        return value
+
+    def rest(self) -> list[Member]:
+        """Give the members that are not taken."""
+        rest = self.members[::-1]
+        for member in self._taken:
+            rest.remove(member)
+        return rest[::-1]
+
+
+def _open(record: _Record) -> _Record:
+    """Give the record in winston's envelope, or the record itself."""
+    method, params = map(record.get, _CALL)
+    members = read_members(params) if method == b'"collect"' and len(record.members) == len(_CALL) else None
+    return record if members is None else _Record(members, params)
+
+
+def _take_message(record: _Record) -> bytes:
+    """Take the message as a JSON string. Without a known name, the whole record is the message, as text."""
+    texts = [key for key in _MESSAGES if key in record.values and record.values[key][:1] == b'"']
+    key = next((key for key in texts if record.get(key) != b'""'), texts[0] if texts else None)
+    if key is not None:
+        return record.take(key)
+    whole = cut_middle(record.raw.strip().decode(errors="replace"), limits.MESSAGE)
+    return _quote(whole.encode())
+
+
+def _take_time(record: _Record) -> bytes | None:
+    """Take the first time that can be read, as a JSON string. What is more exact than a nanosecond stays as well."""
+    for key in _TIMES:
+        if value := record.get(key):
+            try:
+                moment, exact = _read_moment(value)
+            except ValueError:
+                continue
+            if exact:
+                record.take(key)
+            return b'"' + format_nanoseconds(moment).encode() + b'"'
+    return None
+
+
+def _read_moment(value: bytes) -> tuple[int, bool]:
+    if value[:1] == b"{":
+        return _read_instant(value)
+    text = _read_text(value)
+    return read_number(value.decode(errors="replace")) if text is None else read_time(text)
+
+
+def _read_instant(value: bytes) -> tuple[int, bool]:
+    """Read log4j2's {"epochSecond": 1764057600, "nanoOfSecond": 1}.
+
+    Raises:
+        ValueError: it is another object, or no time.
+    """
+    members = dict(read_members(value) or [])
+    second, fraction = members.get(b'"epochSecond"', b""), members.get(b'"nanoOfSecond"', b"0")
+    if len(members) != 2 or not second.isdigit() or not _FRACTION.fullmatch(fraction):  # noqa: PLR2004
+        raise ValueError("is not an instant of log4j2")
+    return read_number(f"{second.decode()}.{int(fraction):09}")
+
+
+def _take_data(record: _Record) -> bytes | None:
+    """Write what is left of the record as data; None if nothing is left.
+
+    Members of the record's own data come first. A member of the record that has the name of one of them goes into the
+    member "extra".
+    """
+    rest = record.rest()
+    own = record.get(_DATA)
+    if [key for key, _ in rest] == [_DATA]:
+        return own  # as sent, whatever its type
+    members = read_members(own) if own else None
+    if members is None:
+        return _join(rest) if rest else None
+    record.take(_DATA)
+    names = {key for key, _ in members}
+    rest = record.rest()
+    members += [member for member in rest if member[0] not in names]
+    if same := [member for member in rest if member[0] in names]:
+        members.append((_free_name("extra", {key for key, _ in members}), _join(same)))
+    return _join(members)
+
+
+def _free_name(name: str, names: set[bytes]) -> bytes:
+    while _key(name) in names:
+        name = f"_{name}"
+    return _key(name)
+
+
+def _read_text(value: bytes) -> str | None:
+    """Read a JSON string; None if the value is something else, or cannot be read."""
+    if value[:1] != b'"':
+        return None
+    try:
+        return msgspec.json.decode(value, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _join(members: list[Member]) -> bytes:
+    return b"{" + b",".join(b"%b:%b" % member for member in members) + b"}"
+
+
+def _key(name: str) -> bytes:
+    return f'"{name}"'.encode()
+
+
+def _quote(text: bytes) -> bytes:
+    """Write bytes as a JSON string; bytes that are not UTF-8 stay as they are, so that the parser finds them."""
+    return b'"' + _SPECIAL.sub(lambda found: b"\\u%04x" % found[0][0], text) + b'"'
+
+
+_MESSAGES, _TIMES, _FIELDS, _CALL = (tuple(map(_key, names)) for names in (MESSAGES, TIMES, FIELDS, CALL))
+_MESSAGE, _DATA = _key("message"), _key("data")
