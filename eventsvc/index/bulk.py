@@ -98,14 +98,16 @@ def delete_item(index: str, document: str) -> Item:
     return Item(int(document) if document.isdecimal() else 0, index, orjson.dumps(action) + b"\n")
 
 
-def erase_item(index: str, seq: int) -> Item:
+def erase_item(index: str, seq: int, version: int | None = None) -> Item:
     """Encode the action that deletes an event's document for good: no late request can bring the document back.
 
-    Versions are fences, which are times in ms (see watermark.py). The version of the deletion lies a minute in the
-    future, so that it is above all fences so far, even if clocks differ.
+    Versions are fences, which are times in ms (see watermark.py). Without a version, that of the deletion lies a minute
+    in the future, so that it is above all fences so far, even if clocks differ. With the fence of a term as the
+    version, this term and later ones may write a document of this seq again.
     """
-    version = {"version": time.time_ns() // 1_000_000 + 60_000, "version_type": "external_gte"}
-    action = {"delete": {"_index": write_alias(index), "_id": str(seq), **version}}
+    version = version or time.time_ns() // 1_000_000 + 60_000
+    which = {"_index": write_alias(index), "_id": str(seq), "version": version, "version_type": "external_gte"}
+    action = {"delete": which}
     return Item(seq, index, orjson.dumps(action) + b"\n")
 
 

@@ -93,9 +93,12 @@ class Indexer:
         term = Term(self._settings, connection, client, self._stop)
         try:
             term.check_indexes()
+            term.remove_leftovers()
             self._lead(term)
         except Fenced as exc:
             _logger.info("term ended", reason=str(exc))
+        except bulk.Stopped:
+            return
         except IndexUnavailable as exc:
             self._failures += 1
             _logger.warning("the index is away", error=str(exc))
@@ -111,8 +114,6 @@ class Indexer:
                     self._failures = 0
         except IndexVanished as exc:
             term.lose(exc.name)
-        except bulk.Stopped:
-            return
 
 
 def _serve_metrics(settings: Settings) -> None:

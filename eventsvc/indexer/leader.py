@@ -15,6 +15,7 @@ from eventsvc import telemetry
 from eventsvc.errors import Fenced
 from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
+from eventsvc.indexer.leftovers import remove_leftovers
 from eventsvc.indexer.merging import merge_one
 from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.indexer.sharing import SHARE, Offers
@@ -53,6 +54,7 @@ class Term:
     ) -> None:
         self._settings, self._connection, self._client, self._stop = settings, connection, client, stop
         mark = watermark.draw_fence(connection)
+        self._began = mark
         self._fence, self._cursor = mark.fence, mark.checkpoint
         self._done_to, self._visible_to = mark.checkpoint, mark.seq
         self._indexes = index_months.list_indexes(connection)
@@ -81,6 +83,16 @@ class Term:
         """
         for month in self._find_lost(list(self._indexes.values())):
             self.replace_lost(month)
+
+    def remove_leftovers(self) -> None:
+        """Remove documents of events that a former primary had and the log has not.
+
+        Raises:
+            IndexUnavailable: Elasticsearch does not answer.
+        """
+        months = tuple(self._indexes.values())
+        if count := remove_leftovers(self._connection, self._client, self._began, months, self._stop):
+            _logger.warning("documents of events that the log does not have removed", events=count)
 
     def close(self) -> None:
         """Abandon the requests under way."""

@@ -207,6 +207,24 @@ def test_a_log_restored_to_an_older_state_is_indexed_as_it_is(
     assert messages == {1: "the buyer #1", 2: "the buyer #2", 3: "other 1", 4: "other 2", 5: "other 3"}
 
 
+def test_what_a_new_primary_does_not_have_leaves_the_index(
+    run_indexer: Any, log: Any, elasticsearch: Elasticsearch
+) -> None:
+    """A failover in asynchronous mode loses the last events and leaves a gap in the seqs: nothing overwrites these."""
+    with run_indexer():
+        log.insert(5)
+        log.insert(1, at="'2020-01-31 12:00+00'")
+        log.wait_visible()
+    log.fetch("DELETE FROM event WHERE seq > 2")
+    log.fetch("UPDATE watermark SET checkpoint = 2, seq = 2")
+    log.fetch("SELECT setval('event_seq_seq', 5)")
+    with run_indexer():
+        log.insert(2, message="other %s")
+        log.wait_visible()
+    messages = {seq: document["message"] for seq, document in documents(elasticsearch, log).items()}
+    assert messages == {1: "the buyer #1", 2: "the buyer #2", 6: "other 1", 7: "other 2"}
+
+
 def test_the_stand_by_takes_over(run_indexer: Any, log: Any, waiting: Any) -> None:
     """Both run in this process, and either may win: what counts is that another session leads and the log goes on."""
     with run_indexer(), run_indexer():

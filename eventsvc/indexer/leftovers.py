@@ -1,0 +1,70 @@
+"""Remove the documents of events that the log no longer has.
+
+A log that was restored, or a new primary that had not got everything yet, lacks the last events of the log before.
+Their documents lie beyond the checkpoint: the checkpoint is a row of the same log, so it never passes what the log has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+from elasticsearch import Elasticsearch
+
+from eventsvc.index import bulk, indexes
+from eventsvc.index.client import translate_errors
+from eventsvc.log.connection import Connection
+from eventsvc.log.progress.index_months import IndexMonth
+from eventsvc.log.progress.watermark import Mark
+
+_AT_ONCE = 1_000
+
+_FIND = "SELECT seq, date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event WHERE seq = ANY (%s)"
+
+
+def remove_leftovers(
+    connection: Connection, client: Elasticsearch, mark: Mark, months: Iterable[IndexMonth], stop: threading.Event
+) -> int:
+    """Remove documents beyond the checkpoint whose event is not in the log; return how many. Refreshes the indexes.
+
+    Raises:
+        IndexUnavailable: Elasticsearch does not answer.
+        Stopped: ``stop`` was set.
+    """
+    removed = 0
+    for index in months:
+        indexes.refresh(client, [index.name])
+        for seqs in _list_beyond(client, index.name, max(mark.checkpoint, index.filled_to)):
+            known = _read_months(connection, seqs)
+            gone = [bulk.erase_item(index.name, seq, mark.fence) for seq in seqs if known.get(seq) != index.month]
+            refused = bulk.send(client, gone, stop)
+            # A wrong clock has written versions from the future. Delete these documents without a version.
+            bulk.send(client, [bulk.delete_item(index.name, str(one.item.seq)) for one in refused], stop)
+            removed += len(gone)
+    return removed
+
+
+def _list_beyond(client: Elasticsearch, name: str, after: int) -> Iterator[list[int]]:
+    seqs = [after]
+    while True:
+        with translate_errors():
+            answer = client.search(
+                index=name,
+                query={"range": {"seq": {"gt": seqs[-1]}}},
+                sort=["seq"],
+                size=_AT_ONCE,
+                source=False,
+                track_total_hits=False,
+                allow_partial_search_results=False,
+            )
+        seqs = [hit["sort"][0] for hit in answer["hits"]["hits"]]
+        if not seqs:
+            return
+        yield seqs
+
+
+def _read_months(connection: Connection, seqs: list[int]) -> dict[int, date]:
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND, (seqs,))
+        return dict(cursor.fetchall())
