@@ -43,6 +43,9 @@ requirements: setup ## pin anew what the image is built from
 	{ head -1 config/requirements.txt; $(BIN)/uv pip compile setup.cfg --extra server --python-version 3.13 --python-platform linux \
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q; } >config/requirements.new
 	mv config/requirements.new config/requirements.txt
+	{ head -1 config/patroni/requirements.txt; echo 'patroni[etcd3,psycopg3]>=4.1,<5' | $(BIN)/uv pip compile - --python-version 3.13 \
+	    --python-platform linux --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q; } >config/requirements.new
+	mv config/requirements.new config/patroni/requirements.txt
 
 format: setup ## what the linters can repair by themselves
 	$(BIN)/ruff check --fix

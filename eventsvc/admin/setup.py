@@ -49,7 +49,7 @@ _USERS_ROLES = "eventsvc:eventsvc\nkibana_system:kibana_server\nkibana_admin:eve
 _IMPORT_TIMEOUT = 60.0  # seconds
 
 
-def make_secrets(folder: Path) -> list[str]:
+def make_secrets(folder: Path, database_hosts: str = "postgres") -> list[str]:
     """Make missing passwords and certificates, in one subfolder for each service that reads them.
 
     If root runs this, the files belong to the users of the images. Their mode is 0400, as Elasticsearch demands.
@@ -57,6 +57,8 @@ def make_secrets(folder: Path) -> list[str]:
     Args:
         folder: the folder of the subfolders ``postgres``, ``elasticsearch``, ``kibana``, ``kibana-objects``,
             ``prometheus`` and ``eventsvc``.
+        database_hosts: the hosts of PostgreSQL, separated by commas. Of several hosts, the service uses the one that
+            takes writes.
 
     Returns:
         The names of new or changed files, relative to ``folder``.
@@ -66,7 +68,7 @@ def make_secrets(folder: Path) -> list[str]:
     """
     store = _Store(folder, made=[])
     try:
-        _make_passwords(store)
+        _make_passwords(store, database_hosts)
         _make_keys(store)
         _make_certificates(store)
     except OSError as exc:
@@ -74,9 +76,11 @@ def make_secrets(folder: Path) -> list[str]:
     return store.made
 
 
-def _make_passwords(store: _Store) -> None:
+def _make_passwords(store: _Store, database_hosts: str) -> None:
     database = store.secret("postgres/password", _POSTGRES)
-    store.put("eventsvc/database_url", _EVENTSVC, f"postgresql://eventsvc:{database}@postgres:5432/eventsvc")
+    addresses = ",".join(f"{host}:5432" for host in database_hosts.split(","))
+    choice = "?target_session_attrs=read-write" if "," in database_hosts else ""
+    store.put("eventsvc/database_url", _EVENTSVC, f"postgresql://eventsvc:{database}@{addresses}/eventsvc{choice}")
     service = store.secret("eventsvc/elasticsearch_password", _EVENTSVC)
     kibana = store.secret("kibana/elasticsearch_password", _ELASTIC)
     store.move("eventsvc/kibana_password", "kibana-objects/password", _EVENTSVC)

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from stack import Stack
+
 Key = dict[str, str] | None  # the header that lets us in
 
 
@@ -29,8 +31,20 @@ class Outcome:
 class Load:
     """A context manager: threads that POST one event after the other from entry to exit."""
 
-    def __init__(self, port: int, *, threads: int = 8, run: str = "", keys: bool = False, key: Key = None) -> None:
-        self.run = run or uuid.uuid4().hex[:12]
+    def __init__(
+        self, port: int, *, threads: int = 8, keys: bool = False, again: bool = False, key: Key = None
+    ) -> None:
+        """Set up the writers.
+
+        Args:
+            port: the balancer's.
+            threads: how many write at a time.
+            keys: send an Idempotency-Key with each event.
+            again: send an event again until it is acknowledged.
+            key: the header that lets us in.
+        """
+        self.run = uuid.uuid4().hex[:12]
+        self._again = again
         self.outcome = Outcome()
         self._port, self._keys, self._key = port, keys, key or {}
         self._stop = threading.Event()
@@ -71,6 +85,8 @@ class Load:
                 self._note(number, status, body, began)
                 if status >= 500:
                     self._stop.wait(0.05)
+            if self._again and number not in self.outcome.acknowledged:
+                count -= 1
         with suppress(OSError):
             connection.close()
 
@@ -91,3 +107,14 @@ class Load:
                 outcome.acknowledged[number] = json.loads(body)["id"]
             else:
                 outcome.failures.append(f"{status}: {body[:300]}")
+
+
+def check(stack: Stack, load: Load, *, allowed: set[int]) -> None:
+    """Every acknowledged event is there once, none is there twice, and what failed did so in an orderly way."""
+    outcome = load.outcome
+    assert outcome.acknowledged
+    assert set(outcome.statuses) <= {201} | allowed, (outcome.statuses, outcome.failures[:3])
+    stored = stack.export(f"component eq '{load.run}'")
+    numbers = Counter(event["data"]["number"] for event in stored)
+    assert [number for number, count in numbers.items() if count > 1] == []
+    assert outcome.acknowledged.items() <= {event["data"]["number"]: event["id"] for event in stored}.items()

@@ -80,8 +80,8 @@ def can_have(image: str) -> bool:
     return False
 
 
-def build(tag: str) -> None:
-    """Build our image. Where builds have no network of their own, DOCKER_BUILD_OPTIONS says what to do."""
+def build(tag: str, *, folder: str = ".", target: str = "") -> None:
+    """Build an image of ours. Where builds have no network of their own, DOCKER_BUILD_OPTIONS says what to do."""
     revision = run("git", "rev-parse", "HEAD", check=False).strip() or "unknown"
     options = os.environ.get("DOCKER_BUILD_OPTIONS", "--network host").split()
     run(
@@ -92,17 +92,20 @@ def build(tag: str) -> None:
         *options,
         "--build-arg",
         f"REVISION={revision}",
+        *(("--target", target) if target else ()),
         "-t",
         tag,
-        ".",
+        folder,
         timeout=900,
     )
 
 
 class Stack:
-    """One project of compose."""
+    """One project of compose: docker-compose.yml, and the files that are added to it."""
 
-    def __init__(self, image: str, **variables: str) -> None:
+    def __init__(self, image: str, *added: str, **variables: str) -> None:
+        files = ("docker-compose.yml", *added)
+        self._command = ("docker", "compose", *(part for file in files for part in ("-f", file)))
         self.project = f"evtest-{secrets.token_hex(4)}"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -117,9 +120,7 @@ class Stack:
         self._key = ""
 
     def compose(self, *arguments: str, timeout: float = 300, **options: Any) -> str:
-        return run(
-            *("docker", "compose", "-p", self.project, *arguments), timeout=timeout, env=self._environment, **options
-        )
+        return run(*self._command, "-p", self.project, *arguments, timeout=timeout, env=self._environment, **options)
 
     def up(self, *services: str) -> None:
         """Start what is needed for these services, in order of health."""
@@ -195,7 +196,7 @@ class Stack:
 
     def pipe(self, command: tuple[str, ...], *, source: Path | None = None, output: Path | None = None) -> None:
         """Run a program in the PostgreSQL container, with files as its input and output."""
-        whole = ["docker", "compose", "-p", self.project, "exec", "-T", "postgres", *command]
+        whole = [*self._command, "-p", self.project, "exec", "-T", "postgres", *command]
         with (
             (source or Path(os.devnull)).open("rb") as standard_input,
             (output or Path(os.devnull)).open("wb") as result,
@@ -235,7 +236,7 @@ def kill_process(container: str) -> None:
 
 
 @contextmanager
-def disconnected(stack: Stack, service: str, network: str) -> Iterator[None]:
+def disconnected(stack: Stack, service: str, network: str, alias: str = "") -> Iterator[None]:
     """Pull the plug of a service's network for a while."""
     (container,) = stack.containers(service)
     name = f"{stack.project}_{network}"
@@ -243,7 +244,7 @@ def disconnected(stack: Stack, service: str, network: str) -> Iterator[None]:
     try:
         yield
     finally:
-        run("docker", "network", "connect", "--alias", service, name, container)
+        run("docker", "network", "connect", "--alias", alias or service, name, container)
 
 
 def lines_of(texts: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 import stack as stacks
-from load import Load
+from load import Load, check
 from stack import SERVICES, Stack, disconnected, kill_process, wait_for
 
 from eventsvc.access.rights import AUDIT_COMPONENT
@@ -33,17 +33,6 @@ SEED = {
 SEED_QUERY = "((email eq 'diego@chefhero.com') AND (createdAt gte '2018-1-1') AND (message ct 'buyer' ))"
 LINES = 10_000
 OUTAGE = 15.0  # seconds
-
-
-def _check(stack: Stack, load: Load, *, allowed: set[int]) -> None:
-    """Every acknowledged event is there once, none is there twice, and what failed did so in an orderly way."""
-    outcome = load.outcome
-    assert outcome.acknowledged
-    assert set(outcome.statuses) <= {201} | allowed, (outcome.statuses, outcome.failures[:3])
-    stored = stack.export(f"component eq '{load.run}'")
-    numbers = Counter(event["data"]["number"] for event in stored)
-    assert [number for number, count in numbers.items() if count > 1] == []
-    assert outcome.acknowledged.items() <= {event["data"]["number"]: event["id"] for event in stored}.items()
 
 
 def test_the_three_requests(stack: Stack) -> None:
@@ -187,8 +176,8 @@ def test_each_container_is_killed_under_load(stack: Stack, service: str) -> None
     if service in ("elasticsearch", "indexer"):
         allowed = set()
     # A key that is still under way with a process that has just died.
-    _check(stack, keyed, allowed=allowed | ({409} if allowed else set()))
-    _check(stack, plain, allowed=allowed)
+    check(stack, keyed, allowed=allowed | ({409} if allowed else set()))
+    check(stack, plain, allowed=allowed)
 
 
 @pytest.mark.parametrize(("service", "allowed"), [("elasticsearch", set()), ("postgres", {503})])
@@ -206,7 +195,7 @@ def test_the_network_fails_for_a_while(stack: Stack, service: str, allowed: set[
         count = len(load.outcome.acknowledged)
         wait_for(lambda: len(load.outcome.acknowledged) > count + 50, 60, "load afterwards")
     stack.wait_ready()
-    _check(stack, load, allowed=allowed)
+    check(stack, load, allowed=allowed)
 
 
 def test_rolling_restart_without_a_failed_request(stack: Stack) -> None:
@@ -217,7 +206,7 @@ def test_rolling_restart_without_a_failed_request(stack: Stack) -> None:
             stacks.run("docker", "restart", "-t", "40", container)
             stack.wait_healthy(container)
     stacks.say(f"test-containers: rolling restart: {load.outcome.statuses}, slowest {load.outcome.slowest:.1f} s")
-    _check(stack, load, allowed=set())
+    check(stack, load, allowed=set())
 
 
 # The service tells of requests with a key as events of its own.

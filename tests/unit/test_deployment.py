@@ -13,6 +13,7 @@ from eventsvc.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+HA = (ROOT / "config" / "docker-compose.ha.yml").read_text()
 
 
 def _pinned() -> dict[str, str]:
@@ -62,7 +63,7 @@ def test_images_are_pinned(image: str) -> None:
 
 def test_secrets_are_never_in_the_environment() -> None:
     """Passwords come from files alone."""
-    settings = re.findall(r"^\s+(\w*PASSWORD\w*):", COMPOSE, re.MULTILINE)
+    settings = re.findall(r"^\s+(\w*PASSWORD\w*):", COMPOSE + HA, re.MULTILINE)
     assert settings
     assert all(name.endswith("_FILE") for name in settings)
 
@@ -81,3 +82,30 @@ def test_with_tls_nginx_is_reached_by_https_alone() -> None:
     assert re.findall(r"^      - (\S+):(\d+)$", tls, re.MULTILINE) == [("${API_PUBLISH:-127.0.0.1:8443}", "8443")]
     assert "./config/nginx/listen-tls.conf:/etc/nginx/listen.conf:ro" in tls
     assert "./config/nginx/listen.conf:/etc/nginx/listen.conf:ro" in COMPOSE
+
+
+def test_three_servers_of_the_log_have_one_list_of_names() -> None:
+    """The address of the log names each server; each server is known to the others by a name of its own network."""
+    (hosts,) = re.findall(r'--database-hosts, "(.+)"\]', HA)
+    assert re.findall(r"PATRONI_NAME: (\S+)", HA) == hosts.split(",")
+    assert re.findall(r"PATRONI_POSTGRESQL_CONNECT_ADDRESS: (\S+)", HA) == [
+        f"{h}.database:5432" for h in hosts.split(",")
+    ]
+    assert re.findall(r"aliases: \[(\S+)\]", HA) == [f"{host}.database" for host in hosts.split(",")]
+
+
+def test_etcd_is_reached_by_the_servers_of_the_log_alone() -> None:
+    """The configuration of Patroni names every etcd; nothing of this file is published."""
+    etcds = re.findall(r"ETCD_NAME: (\S+)", HA)
+    patroni = (ROOT / "config" / "patroni" / "patroni.yml").read_text()
+    assert f"hosts: [{', '.join(f'{etcd}:2379' for etcd in etcds)}]" in patroni
+    assert "ports:" not in HA
+    assert "networks: [database]" in HA
+    assert "internal: true" in HA
+
+
+def test_patroni_is_pinned_with_hashes() -> None:
+    """With all that it needs: pip refuses a package without a hash."""
+    packages = re.split(r"\n(?=\S)", (ROOT / "config" / "patroni" / "requirements.txt").read_text().strip())[1:]
+    assert {"patroni", "python-etcd", "psycopg"} <= {package.split("==")[0] for package in packages}
+    assert all("--hash=sha256:" in package for package in packages)

@@ -42,11 +42,14 @@ def migrate(database_url: DatabaseUrl = None) -> None:
 
 def secrets(
     folder: Annotated[Path, typer.Argument(help="Folder; each service that reads secrets has a subfolder.")],
+    database_hosts: Annotated[
+        str, typer.Option(help="Hosts of PostgreSQL, separated by commas; the service uses the host that takes writes.")
+    ] = "postgres",
 ) -> None:
     """Make the passwords and certificates that a deployment lacks, and keep all others."""
     from eventsvc.admin.setup import make_secrets
 
-    for name in make_secrets(folder):
+    for name in make_secrets(folder, database_hosts):
         print(f"made {name}")
     print("all secrets are there")
 

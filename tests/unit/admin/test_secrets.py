@@ -18,3 +18,13 @@ def test_the_service_does_not_get_the_password_of_kibana(tmp_path: Path) -> None
     assert not [path for path in (tmp_path / "eventsvc").iterdir() if "kibana" in path.name]
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in made} == {0o400}
     assert make_secrets(tmp_path) == []
+
+
+def test_the_address_of_the_log_follows_the_hosts_and_the_password_stays(tmp_path: Path) -> None:
+    """One server becomes three, which must not lock the service out."""
+    make_secrets(tmp_path)
+    one = (tmp_path / "eventsvc" / "database_url").read_text()
+    assert make_secrets(tmp_path, "postgres,postgres-2,postgres-3") == ["eventsvc/database_url"]
+    three = (tmp_path / "eventsvc" / "database_url").read_text()
+    hosts = "postgres:5432,postgres-2:5432,postgres-3:5432"
+    assert three == one.replace("postgres:5432", hosts) + "?target_session_attrs=read-write"
