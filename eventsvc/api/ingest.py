@@ -79,7 +79,8 @@ class Ingest:
                 await self._take_file(_Body(body, form, small=small), wishes, resp)
             return
         raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
-        envelope = wishes.shaped and is_envelope(raw)
+        large = len(raw) > _AT_ONCE
+        envelope = wishes.shaped and (await asyncio.to_thread(is_envelope, raw) if large else is_envelope(raw))
         if envelope or _is_array(raw) or not await self._take_one(raw, wishes, resp):
             async with self._bulk_writer.place():
                 await self._take_many(_Body(io.BytesIO(raw), form, small=True, envelope=envelope), wishes, resp)

@@ -108,6 +108,18 @@ class Pairs(dict[str, Any]):
     twice: tuple[str, ...] = ()
 
 
+def decode(raw: bytes) -> str:
+    """Decode UTF-8.
+
+    Raises:
+        InvalidBody: the bytes are not UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidBody(f"not valid UTF-8: byte 0x{raw[exc.start]:02x} at offset {exc.start}") from exc
+
+
 def load(raw: bytes) -> Any:
     """Read JSON and keep all faults: objects become Pairs, numbers that are not allowed become Wrong.
 
@@ -115,10 +127,7 @@ def load(raw: bytes) -> Any:
         InvalidBody: the text is not JSON.
         InvalidEvents: the text is nested too deep to be read.
     """
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as exc:
-        raise InvalidBody(f"not valid UTF-8: byte 0x{raw[exc.start]:02x} at offset {exc.start}") from exc
+    text = decode(raw)
     if _depth(text) > _SAFE_DEPTH:
         raise InvalidEvents((Fault("", f"is nested deeper than {limits.DATA_DEPTH} levels"),))
     try:

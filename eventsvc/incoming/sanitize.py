@@ -40,7 +40,11 @@ class Sanitizer:
         try:
             return self._parser.parse(raw)
         except (InvalidBody, InvalidEvents) as exc:
-            new = self._parser.parse(_change(raw, exc))
+            return self.change(raw, exc)
+
+    def change(self, raw: bytes, refusal: InvalidBody | InvalidEvents) -> NewEvent:
+        """Parse one JSON object that is refused as it is. Its data lists the faults of the refusal."""
+        new = self._parser.parse(_change(raw, refusal))
         self.changed += 1
         return new
 

@@ -18,6 +18,7 @@ from eventsvc.event import format_nanoseconds
 from eventsvc.incoming import faults
 from eventsvc.incoming.names import CALL, FIELDS, MESSAGES, TIMES
 from eventsvc.incoming.occurred import read_number, read_time
+from eventsvc.incoming.sanitize import Sanitizer
 from eventsvc.incoming.split import DEPTH, ENVELOPE, STRING, TOKEN
 from eventsvc.text.clean import cut_middle
 
@@ -96,7 +97,8 @@ def is_envelope(raw: bytes) -> bool:
     try:
         return len(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])) == 1
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return True  # one of the records is not JSON; the parser says which
+        members = read_members(raw)  # a record may hold NaN, or something that is not JSON
+        return members is not None and len(members) == 1
 
 
 class Shaper:
@@ -123,21 +125,31 @@ class Shaper:
             InvalidEvents: the event breaks rules. The pointers lead into the event, not into the record.
         """
         members = read_members(raw)
-        if members is None:
-            return self.parser.parse(self._write(_Record([(_MESSAGE, self._text(raw))], raw)))
-        try:
-            return self.parser.parse(self._write(_open(_Record(members, raw))))
-        except InvalidBody:
-            if self._lines:
-                return self.parser.parse(self._write(_Record([(_MESSAGE, self._text(raw))], raw)))
-            faults.load(raw)  # raises, with the place in the text as sent
-            raise
+        if members is not None:
+            try:
+                return self._parse_event(self._write(_open(_Record(members, raw))), raw)
+            except InvalidBody:
+                if not self._lines:
+                    faults.load(raw)  # raises, with the place in the text as sent
+                    raise
+        return self._parse_event(self._write(_Record([(_MESSAGE, self._text(raw))], raw)), raw)
+
+    def _parse_event(self, event: bytes, raw: bytes) -> NewEvent:
+        """Parse an event that was written from a record. What is told of bytes that are not UTF-8 fits the record."""
+        if not raw.isascii():
+            try:
+                faults.decode(raw)
+            except InvalidBody as exc:
+                if isinstance(self.parser, Sanitizer):
+                    return self.parser.change(event, exc)
+                raise
+        return self.parser.parse(event)
 
     def _text(self, raw: bytes) -> bytes:
         """Give the message of a record that is no object, as a JSON string."""
         if self._lines:
             return _quote(raw.removesuffix(b"\r"))
-        faults.load(raw)  # raises if it is not JSON
+        faults.load(raw.decode(errors="replace").encode())  # raises if it is not JSON
         text = raw.strip()
         return text if _WHOLE_STRING.fullmatch(text) else _quote(text)
 

@@ -211,6 +211,50 @@ def test_what_is_not_json_is_a_line_or_refused_with_its_own_place(raw: bytes) ->
     assert str(caught.value) == str(plain.value)
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_bytes_that_are_not_utf_8_are_told_with_their_place_in_the_record(lines: bool) -> None:  # noqa: FBT001
+    new = shape(b'{"msg": "caf\xe9", "k\xff": 1}', lines=lines)
+    mark = {"pointer": "", "detail": "not valid UTF-8: byte 0xe9 at offset 12"}
+    assert (new.message, data_of(new)) == ("caf\ufffd", {"k\ufffd": 1, "sanitized": [mark]})
+    text = shape(b"caf\xe9" if lines else b'"caf\xe9"', lines=lines)
+    assert text.message == "caf\ufffd"
+    assert "at offset" in data_of(text)["sanitized"][0]["detail"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(_records, st.data(), st.booleans())
+def test_a_record_with_any_fault_is_stored_or_refused(record: dict[str, Any], data: Any, lines: bool) -> None:  # noqa: FBT001
+    """Nothing but our own errors, and none for a line."""
+    raw = bytearray(json.dumps(record, default=float).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(raw)))
+        raw[place : place + data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(FAULTS))
+    try:
+        shape(bytes(raw), lines=lines)
+    except (InvalidBody, InvalidEvents):
+        assert not lines
+
+
+FAULTS = [
+    b"",
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\\",
+    b"\xff",
+    b"\\u0000",
+    b"\\ud800",
+    b"NaN",
+    b"1e999",
+    b"\0",
+    b"\n",
+]
+
+
 def test_sanitize_false_refuses_what_would_be_changed() -> None:
     with pytest.raises(InvalidEvents, match="at most 8,191"):
         shape({"msg": "x" * 9_000}, sanitize=False)
