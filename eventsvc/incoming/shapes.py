@@ -19,7 +19,7 @@ from eventsvc.incoming import faults
 from eventsvc.incoming.names import CALL, FIELDS, MESSAGES, TIMES
 from eventsvc.incoming.occurred import read_number, read_time
 from eventsvc.incoming.sanitize import Sanitizer
-from eventsvc.incoming.split import DEPTH, ENVELOPE, STRING, TOKEN
+from eventsvc.incoming.split import DEPTH, ENVELOPE, NESTED, STRING, TOKEN
 from eventsvc.text.clean import cut_middle
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ _SPACE = rb"[ \t\r\n]*+"
 _BEGIN = re.compile(_SPACE + rb"\{" + _SPACE)
 _NAME = re.compile(rb"(" + STRING + rb")" + _SPACE + rb":" + _SPACE, re.DOTALL)
 _NEXT = re.compile(_SPACE + rb"([,}])" + _SPACE)
-# PERF: one match takes a whole member whose value is neither an object nor an array.
-_PLAIN = re.compile(_NAME.pattern + rb"(" + STRING + rb'|[^ \t\r\n,{}\[\]"]++)' + _NEXT.pattern, re.DOTALL)
+# PERF: one match takes a whole member, unless its value is nested deep. All quantifiers are possessive.
+_VALUE = STRING + rb'|[^ \t\r\n,{}\[\]"]++|[{\[]' + NESTED + rb"[}\]]"
+_MEMBER = re.compile(_NAME.pattern + rb"(" + _VALUE + rb")" + _NEXT.pattern, re.DOTALL)
 _WHOLE_STRING = re.compile(STRING, re.DOTALL)
 _SPECIAL = re.compile(rb'["\\\x00-\x1f]')
 _FRACTION = re.compile(rb"[0-9]{1,9}")
@@ -55,10 +56,10 @@ def read_members(raw: bytes) -> list[Member] | None:
         return members
     after = b","
     while after == b",":
-        if plain := _PLAIN.match(raw, place):
-            name, value, after = plain.groups()
-            place = plain.end()
-        elif found := _read_nested(raw, place):
+        if whole := _MEMBER.match(raw, place):
+            name, value, after = whole.groups()
+            place = whole.end()
+        elif found := _read_deep(raw, place):
             name, value, after, place = found
         else:
             return None
@@ -66,8 +67,8 @@ def read_members(raw: bytes) -> list[Member] | None:
     return members if place == len(raw) else None
 
 
-def _read_nested(raw: bytes, place: int) -> tuple[bytes, bytes, bytes, int] | None:
-    """Read a member whose value is an object or an array; give what follows, and the place after that."""
+def _read_deep(raw: bytes, place: int) -> tuple[bytes, bytes, bytes, int] | None:
+    """Read a member whose value is an object or an array, nested deep; give what follows, and the place after that."""
     name = _NAME.match(raw, place)
     end = _end_of_value(raw, name.end()) if name else 0
     following = _NEXT.match(raw, end) if end else None
@@ -216,7 +217,7 @@ def _take_message(record: _Record) -> bytes:
 def _take_time(record: _Record) -> bytes | None:
     """Take the first time that can be read, as a JSON string. What is more exact than a nanosecond stays as well."""
     for key in _TIMES:
-        if value := record.get(key):
+        if value := record.values.get(key):
             try:
                 moment, exact = _read_moment(value)
             except ValueError:

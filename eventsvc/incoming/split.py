@@ -69,11 +69,11 @@ def _too_long(longest: int) -> InvalidEvents:
 _REST = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'  # of a string, up to its closing quote
 STRING = rb'"' + _REST + rb'"'
 _FLAT = rb'(?:[^"{}\[\]]++|' + STRING + rb")*+"
-_NESTED = _FLAT
+NESTED = _FLAT
 for _ in range(3):
-    _NESTED = rb'(?:[^"{}\[\]]++|' + STRING + rb"|[{\[]" + _NESTED + rb"[}\]])*+"
+    NESTED = rb'(?:[^"{}\[\]]++|' + STRING + rb"|[{\[]" + NESTED + rb"[}\]])*+"
 # PERF: one match takes most events whole, in C. All quantifiers are possessive, so the match never backtracks.
-_OBJECT = re.compile(rb"[ \t\r\n]*+(\{" + _NESTED + rb"\})", re.DOTALL)
+_OBJECT = re.compile(rb"[ \t\r\n]*+(\{" + NESTED + rb"\})", re.DOTALL)
 _ELEMENT = re.compile(_OBJECT.pattern + rb"[ \t\r\n]*+([,\]])", re.DOTALL)
 # The tokens of the slow way: a whole string, the quote that begins a string, or a structural character.
 TOKEN = re.compile(STRING + rb'|["\[\]{},]', re.DOTALL)
