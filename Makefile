@@ -58,14 +58,14 @@ setup: ## the virtual environment, when it is missing or setup.cfg has changed
 	@.ci/venv
 
 chaos: setup ## break things at random, ROUNDS times, and write what was seen into docs/reliability.md
-	$(BIN)/python tests/acceptance/chaos.py --rounds '$(or $(ROUNDS),100)' --report docs/reliability.md
+	$(BIN)/python -m tests.acceptance.chaos --rounds '$(or $(ROUNDS),100)' --report docs/reliability.md
 
 chaos-reading: setup ## kill Elasticsearch five times under 16 writers and 16 readers, 10 minutes; streams of a million events
 	FULL_RUN=1 $(BIN)/python -m pytest tests/acceptance/reading --timeout 1800 -o log_cli=true -o log_cli_level=INFO $(PYTEST)
 
 failover: setup ## kill the primary of three PostgreSQLs under Patroni, ROUNDS times under load (etcd in PATH)
 	$(BIN)/python -m pip install -q 'patroni[etcd3]>=4.1,<5'
-	$(BIN)/python tests/acceptance/failover.py --rounds '$(or $(ROUNDS),6)'
+	$(BIN)/python -m tests.acceptance.failover --rounds '$(or $(ROUNDS),6)'
 
 attack: setup ## attack the service for minutes beside clients that mean well, and write what was seen into docs/reliability.md
 	FULL_RUN=1 REPORT=docs/reliability.md $(BIN)/python -m pytest tests/attack --timeout 1800 $(PYTEST)
@@ -88,22 +88,22 @@ nightly: setup ## property tests with new examples; the query language on random
 	    $(BIN)/python -m pytest tests/integration/language --timeout 14400
 
 bench-ingest: setup ## single and bulk events beside what PostgreSQL alone can do
-	@$(BIN)/python tests/bench/ingest.py --report docs/ingest.md
+	@$(BIN)/python -m tests.bench.ingest --report docs/ingest.md
 
 bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex and verify of a million events
-	$(BIN)/python tests/bench/index.py --report docs/reliability.md
+	$(BIN)/python -m tests.bench.index --report docs/reliability.md
 
 bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and PostgreSQL alone; 100,000 and 1,000,000 events
-	@$(BIN)/python tests/bench/query.py $(COUNTS) --report docs/reading.md
+	@$(BIN)/python -m tests.bench.query $(COUNTS) --report docs/reading.md
 
 bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
 	@$(BIN)/python tests/bench/page.py --report docs/page.md
 
 bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2 on this machine
-	@$(BIN)/python tests/bench/scale.py --report docs/scaling.md
+	@$(BIN)/python -m tests.bench.scale --report docs/scaling.md
 
 bench-erase: setup ## POSTs and searches while half of COUNT events (2,000,000) are erased (half an hour)
-	@$(BIN)/python tests/bench/erase.py $(COUNT) --report docs/erasing.md
+	@$(BIN)/python -m tests.bench.erase $(COUNT) --report docs/erasing.md
 
 clean: ## what can be made again; not the data
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -78,7 +78,9 @@ def block(name: str) -> re.Pattern[str]:
 def write() -> None:
     for name, table in TABLES.items():
         old = page(name).read_text(encoding="utf-8")
-        new = block(name).sub(lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", old)
+        found = block(name).search(old)
+        assert found is not None, name
+        new = f"{old[: found.start()]}{found[1]}{table()}\n{found[2]}{old[found.end() :]}"
         page(name).write_text(new, encoding="utf-8")
     EXAMPLE.write_text(example(), encoding="utf-8")
 

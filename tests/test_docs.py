@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from falcon import inspect
-from load_module import load_module
 
 from eventsvc.app import create_app
-from eventsvc.query.check import OPERATORS
+from eventsvc.query.mistakes import OPERATORS
 from eventsvc.settings import load
+from tests import docs_tables as tables
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    return load_module(Path(__file__).with_name("docs_tables.py"))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +23,7 @@ def readme() -> str:
 
 
 @pytest.mark.parametrize("name", ["settings", "commands"])
-def test_tables_are_those_of_the_code(name: str, tables: ModuleType) -> None:
+def test_tables_are_those_of_the_code(name: str) -> None:
     """Run ``make docs`` when this fails."""
     found = tables.block(name).search(tables.page(name).read_text(encoding="utf-8"))
 

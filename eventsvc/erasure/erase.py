@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -189,7 +189,7 @@ class Batches:
         return count, found.last_seq
 
 
-def run_all(connection: Connection) -> Iterator[int]:
+def run_all(connection: Connection) -> Generator[int, None, None]:
     """Continue all unfinished erasures, oldest first, unless another process does so already."""
     with erasures.working(connection) as alone:
         if not alone:

@@ -22,9 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from chaos_erasing import Check, Eraser
-from chaos_traffic import Monitor, Traffic, Wrong, say, wait_for
-from chaos_world import World, children, strike
 
 from eventsvc.admin.compare import Range
 from eventsvc.admin.stores import open_stores
@@ -32,6 +29,9 @@ from eventsvc.admin.verify import list_months, verify
 from eventsvc.errors import EventsvcError
 from eventsvc.log.connection import connect, translate_errors
 from eventsvc.log.progress import watermark
+from tests.acceptance.chaos_erasing import Check, Eraser
+from tests.acceptance.chaos_traffic import Monitor, Traffic, Wrong, say, wait_for
+from tests.acceptance.chaos_world import World, children, strike
 
 PAUSE = 10.0
 JOB_EVERY = 10  # rounds: the first of so many has a large erasure under way when something breaks
@@ -217,7 +217,7 @@ def choose(options: argparse.Namespace, faults: Faults) -> list[tuple[str, Calla
     if faults.world.shared:
         kinds = [name for name in kinds if "elasticsearch" not in name and "bulk" not in name]
     kinds = options.faults or kinds
-    chosen = []
+    chosen: list[str] = []
     while len(chosen) < options.rounds:
         chosen += faults.chance.sample(kinds, len(kinds))
     return [(name, getattr(faults, name)) for name in chosen[: options.rounds]]

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from chaos_traffic import Traffic, Wrong, wait_for
 
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.transfer import export_events
@@ -23,6 +22,7 @@ from eventsvc.erasure.purge import inspect, purge
 from eventsvc.log.connection import Connection
 from eventsvc.log.progress import erased, erasures
 from eventsvc.query.parse import parse
+from tests.acceptance.chaos_traffic import Traffic, Wrong, wait_for
 
 SMALL = (1, 30)  # events of an erasure in one transaction
 LARGE = AT_ONCE + 500  # events of an erasure by batches

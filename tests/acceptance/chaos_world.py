@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from chaos_traffic import PATIENCE, say, wait_for
 from psycopg2.extensions import make_dsn
 
 from eventsvc.dev.find import find_elasticsearch, find_postgres
@@ -23,6 +22,7 @@ from eventsvc.log import schema
 from eventsvc.log.connection import connect, translate_errors
 from eventsvc.log.progress import watermark
 from eventsvc.settings import load
+from tests.acceptance.chaos_traffic import PATIENCE, say, wait_for
 
 
 def tighten(elasticsearch: Any) -> None:

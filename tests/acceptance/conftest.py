@@ -73,10 +73,11 @@ class Dev:
         with self._terminal.open("wb") as file:
             terminal = _pseudo_terminal(self._terminal) if on_terminal else file.fileno()
             environment = self._environment | {"TERM": "xterm"}
-            self.process = subprocess.Popen([*command, *words], env=environment, stdout=terminal, stderr=terminal)
+            process = subprocess.Popen([*command, *words], env=environment, stdout=terminal, stderr=terminal)
+            self.process = process
             if on_terminal:
                 os.close(terminal)
-        _eventually(lambda: until in self.said() or self.process.poll() is not None, what=until, seconds=300)
+        _eventually(lambda: until in self.said() or process.poll() is not None, what=until, seconds=300)
         assert until in self.said()
         return self.said()
 

@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from chaos_traffic import say, wait_for
-from chaos_world import children
 
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
@@ -40,6 +38,8 @@ from eventsvc.log import schema
 from eventsvc.log.connection import connect
 from eventsvc.log.progress import watermark
 from eventsvc.settings import load
+from tests.acceptance.chaos_traffic import say, wait_for
+from tests.acceptance.chaos_world import children
 
 PASSWORD = uuid.uuid4().hex
 AS_NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if named_uid() is not None else []
@@ -289,7 +289,7 @@ class World:
 
 def strike(world: World, fault: str) -> Node:
     """Break the primary in one of three ways."""
-    node = wait_for(world.primary, "no primary")
+    node: Node = wait_for(world.primary, "no primary")
     if fault == "postgres":
         os.kill(node.postmaster(), signal.SIGKILL)
     elif fault == "node":
@@ -358,7 +358,7 @@ def main() -> None:
         traffic = Traffic(world.url)
         for thread in traffic.threads:
             thread.start()
-        stack.callback(lambda: [thread.join() for thread in traffic.threads])
+            stack.callback(thread.join)
         stack.callback(traffic.stopping.set)
         for number in range(rounds):
             fault = FAULTS[number % len(FAULTS)]

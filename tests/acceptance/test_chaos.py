@@ -12,10 +12,11 @@ FAULTS = ("kill_leader", "pause_leader", "kill_postgres")
 def test_nothing_is_lost_or_doubled_whatever_is_killed(elasticsearch_url: str) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, str(Path(__file__).with_name("chaos.py"))),
+            *(sys.executable, "-m", "tests.acceptance.chaos"),
             *("--rounds", str(len(FAULTS)), "--pause", "4", "--elasticsearch-url", elasticsearch_url),
             *("--job-every", "0", "--faults", *FAULTS),
         ],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=240,

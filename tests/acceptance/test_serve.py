@@ -68,7 +68,7 @@ def test_a_worker_that_is_stopped_alone_is_replaced_and_no_request_fails(
     leaving = _workers(service)[0]
 
     os.kill(leaving, signal.SIGTERM)
-    answers = Counter()
+    answers: Counter[str] = Counter()
     deadline = time.monotonic() + 30
     while leaving in _workers(service) or len(_workers(service)) < 2:
         assert time.monotonic() < deadline

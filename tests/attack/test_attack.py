@@ -19,7 +19,8 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from load_module import load_module
+
+from tests.attack import attacks
 
 LONG = bool(os.environ.get("FULL_RUN"))
 SEED = int(os.environ.get("SEED", "25"))
@@ -31,9 +32,6 @@ MEMORY = (64 if LONG else 200) * 2**20  # bytes that a worker may use more after
 POOLS = 40  # descriptors of connections to both stores, which a worker opens when it first needs them
 _DEADLINE = 30.0
 _HERE = Path(__file__).parent
-
-
-attacks = load_module(_HERE / "attacks.py", "attack_attacks")
 
 
 @dataclass

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-import generate
-from postgres import EVENT
-from query import LIMIT, QUERIES, Measured, summarise, vary
-from service import Service, running_dev, wait_for_the_index
 
 from eventsvc.log.connection import connect
 from eventsvc.log.progress.erased import count_erased
+from tests.bench import generate
+from tests.bench.postgres import EVENT
+from tests.bench.query import LIMIT, QUERIES, Measured, summarise, vary
+from tests.bench.service import Service, running_dev, wait_for_the_index
 
 COUNT = 2_000_000
 SECONDS = 20.0  # of load before and after

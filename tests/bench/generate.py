@@ -1,6 +1,6 @@
 """Events for benchmarks: the same ones on every machine, because the seed is fixed.
 
-``python tests/bench/generate.py DSN COUNT`` fills a migrated, empty log by COPY, evenly over the last 30 days.
+``python -m tests.bench.generate DSN COUNT`` fills a migrated, empty log by COPY, evenly over the last 30 days.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
 from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.server import wait_until_ready
+from eventsvc.event import Event
 from eventsvc.index import client as index_client
 from eventsvc.index import indexes, mapping
 from eventsvc.index.client import connect_async
@@ -165,7 +166,8 @@ def _wait(connection: Connection, seq: int) -> None:
 
 def _bare_bulk(settings: Settings, connection: Connection) -> float:
     """Index the same documents with nothing but the client's own helper; they are ready in memory."""
-    events, after = [], 0
+    events: list[Event] = []
+    after = 0
     while batch := read_batch(connection, after=after, to=2**40).events:
         events += batch
         after = batch[-1].seq

@@ -21,17 +21,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import http_load
-from postgres import EVENT, pgbench, running_postgres
 from psycopg2.extensions import make_dsn
-from service import Service, running_dev, wait_for_the_index
 
 from eventsvc.access.rights import Right
 from eventsvc.access.store import Wanted, create
 from eventsvc.dev.postgres import LocalPostgres
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, connect
+from tests.bench import http_load
+from tests.bench.postgres import EVENT, pgbench, running_postgres
+from tests.bench.service import Service, running_dev, wait_for_the_index
 
 COUNTS, BULK = (1, 8, 64), 100_000  # connections; events
 MOST = COUNTS[-1]
@@ -205,7 +206,7 @@ def _measure_bulks(connection: Connection, server: LocalPostgres, rounds: int) -
     return results
 
 
-def _copy(connection: Connection, events: list[dict[str, object]]) -> Callable[[], None]:
+def _copy(connection: Connection, events: list[dict[str, Any]]) -> Callable[[], None]:
     now = time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime())
     text = "".join(
         "\t".join([str(uuid.uuid4()), now, *map(str, list(event.values())[:4]), json.dumps(event["data"])]) + "\n"

@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from eventsvc.dev.postgres import LocalPostgres, binaries
 from eventsvc.dev.server import wait_until_ready
 
-EVENT = {
+EVENT: dict[str, Any] = {
     "email": "diego@chefhero.com",
     "environment": "production",
     "component": "buyer-api",
@@ -49,7 +50,7 @@ def pgbench(url: str, programs: Path, clients: int, seconds: float) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(statement)
         script.flush()
-        command = [programs / "pgbench", "-n", "-f", script.name, "-c", str(clients), "-j", str(min(clients, 2))]
+        command = [str(programs / "pgbench"), "-n", "-f", script.name, "-c", str(clients), "-j", str(min(clients, 2))]
         done = subprocess.run(
             [*command, "-T", str(round(seconds)), url], check=True, capture_output=True, text=True
         ).stdout

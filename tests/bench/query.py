@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import generate
 from elasticsearch import AsyncElasticsearch
 from psycopg2.extensions import make_dsn
-from service import Service
 
 from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.server import wait_until_ready
@@ -43,6 +41,8 @@ from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
 from eventsvc.search.search import Compiled, compile_query
 from eventsvc.settings import Settings, load
+from tests.bench import generate
+from tests.bench.service import Service
 
 LIMIT = 100
 TAIL = 500  # events that the index does not have yet: a second of a busy log
@@ -234,7 +234,7 @@ class Bench:
                 index=",".join(indexes),
                 size=5000,
                 sort=["seq"],
-                source=["seq", "createdAt", "message"],
+                source_includes=["seq", "createdAt", "message"],
                 search_after=after,
                 track_total_hits=False,
             )
@@ -242,7 +242,8 @@ class Bench:
             if not hits:
                 break
             after = hits[-1]["sort"]
-            operations = [part for hit in hits for part in ({"index": {}}, hit["_source"])]
+            action: dict[str, Any] = {"index": {}}
+            operations = [part for hit in hits for part in (action, hit["_source"])]
             await client.bulk(index=self._beside, operations=operations)
         await client.indices.refresh(index=self._beside)
 
@@ -368,7 +369,7 @@ def run_one(count: int, postgres: str, elasticsearch: str) -> tuple[dict[str, Ro
 def _indexes(elasticsearch: str, prefix: str) -> list[str]:
     url = f"{elasticsearch}/_cat/indices/{prefix}*?h=index&expand_wildcards=all"
     with urllib.request.urlopen(url, timeout=60) as response:
-        return response.read().decode().split()
+        return str(response.read(), "utf-8").split()
 
 
 def main() -> None:

@@ -20,16 +20,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import http_load
-from index import fill, forget, serve_stores
-from postgres import EVENT, running_postgres
-from service import Service
-
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, connect
 from eventsvc.log.progress import shares, watermark
 from eventsvc.settings import Settings, load
 from eventsvc.telemetry import configure_logging
+from tests.bench import http_load
+from tests.bench.index import fill, forget, serve_stores
+from tests.bench.postgres import EVENT, running_postgres
+from tests.bench.service import Service
 
 WORKERS = (1, 2, 4)
 INDEXERS = (1, 2)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import stack as stacks
+from tests.containers import stack as stacks
 
 # Minutes of work, and a Docker engine: `make test-containers` asks for them, `make test` does not.
 collect_ignore_glob = [] if os.environ.get("TEST_CONTAINERS") else ["test_*.py"]

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -26,6 +27,11 @@ class Outcome:
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def more(self, count: int) -> Callable[[], bool]:
+        """Give a condition that holds once so many more events than now are acknowledged."""
+        goal = len(self.acknowledged) + count
+        return lambda: len(self.acknowledged) > goal
 
 
 class Load:

@@ -29,7 +29,9 @@ def say(line: str) -> None:
 
 def run(*command: str, check: bool = True, timeout: float = 300, **options: Any) -> str:
     """Run a program; give what it printed. A failure shows what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT, **options)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT, **options
+    )
     if check and done.returncode:
         raise AssertionError(
             f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -173,13 +175,13 @@ class Stack:
             self._key = self.compose("exec", "-T", "api", "cat", "/run/eventsvc/admin_key").strip()
         return {"Authorization": f"Bearer {self._key}"}
 
-    def get(self, path: str, *, timeout: float = 60, **parameters: str) -> requests.Response:
+    def get(self, path: str, *, timeout: float = 60, **parameters: Any) -> requests.Response:
         return requests.get(self.url + path, params=parameters, headers=self.key, timeout=timeout)
 
     def post(self, event: dict[str, Any], **headers: str) -> requests.Response:
         return requests.post(f"{self.url}/event", json=event, headers=self.key | headers, timeout=60)
 
-    def find(self, query: str, **parameters: str) -> requests.Response:
+    def find(self, query: str, **parameters: Any) -> requests.Response:
         return self.get("/event", q=query, **parameters)
 
     def export(self, query: str) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
-import stack as stacks
+from tests.containers import stack as stacks
 
 
-def _inspect(image: str) -> dict:
-    (found,) = json.loads(stacks.run("docker", "image", "inspect", image))
-    return found
+def _inspect(image: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(stacks.run("docker", "image", "inspect", image))
+    return found[0]
 
 
 def test_it_is_small(image: str) -> None:
@@ -45,8 +46,8 @@ def test_it_runs_with_a_read_only_root(image: str) -> None:
     container = stacks.run("docker", "run", "-d", *options, "-e", f"EVENTSVC_DATABASE_URL={address}", image).strip()
     try:
         ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/healthz').status)"
-        said = lambda: stacks.run("docker", "exec", container, "python", "-c", ask, check=False).strip()  # noqa: E731
-        stacks.wait_for(lambda: said() == "200", 30, "GET /healthz")
+        command = ["docker", "exec", container, "python", "-c", ask]
+        stacks.wait_for(lambda: stacks.run(*command, check=False).strip() == "200", 30, "GET /healthz")
         began = time.monotonic()
         stacks.run("docker", "stop", "-t", "30", container)
         assert time.monotonic() - began < 15

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 import requests
-import stack as stacks
-from load import Load, check
-from stack import SERVICES, Stack, disconnected, kill_process, wait_for
 
 from eventsvc.access.rights import AUDIT_COMPONENT
 from eventsvc.event import Event, parse_nanoseconds, parse_time
 from eventsvc.query.parse import parse
 from eventsvc.query.to_predicate import Candidate, to_predicate
+from tests.containers import stack as stacks
+from tests.containers.load import Load, check
+from tests.containers.stack import SERVICES, Stack, disconnected, kill_process, wait_for
 
-SEED = {
+SEED: dict[str, Any] = {
     "email": "diego@chefhero.com",
     "environment": "production",
     "component": "orders",
@@ -89,8 +89,11 @@ def test_ten_thousand_real_log_lines(stack: Stack) -> None:
     assert sorted(event["data"]["n"] for event in stored) == list(range(LINES))
     for event in stored:
         assert {name: event[name] for name in lines[0]} == lines[event["data"]["n"]]
-    queries = ("message ct 'elasticsearch'", "message ct '\"'", "message ct ' started'", "component sw 'NGINX'")
-    queries += (
+    queries = (
+        "message ct 'elasticsearch'",
+        "message ct '\"'",
+        "message ct ' started'",
+        "component sw 'NGINX'",
         "message ct '200' AND NOT (component ct 'nginx' OR message ct 'api')",
         "data.n gte 9990",
         "message ct '#'",
@@ -111,8 +114,8 @@ def _compare(stack: Stack, query: str, stored: list[dict[str, Any]]) -> None:
 
 def _event(form: dict[str, Any]) -> Event:
     values = {name: form[name] for name in ("id", "email", "environment", "component", "message")}
-    times = {"created_at": parse_time(form["createdAt"]), "occurred_at": parse_nanoseconds(form["occurredAt"])}
-    return Event(seq=0, data=json.dumps(form["data"]), **times, **values)
+    created, occurred = parse_time(form["createdAt"]), parse_nanoseconds(form["occurredAt"])
+    return Event(seq=0, created_at=created, occurred_at=occurred, data=json.dumps(form["data"]), **values)
 
 
 def test_requests_are_spread_evenly(stack: Stack) -> None:
@@ -161,8 +164,7 @@ def test_each_container_is_killed_under_load(stack: Stack, service: str) -> None
         Load(stack.port, threads=4, key=stack.key) as plain,
     ):
         for container in stack.containers(service):
-            before = len(plain.outcome.acknowledged)
-            wait_for(lambda before=before: len(plain.outcome.acknowledged) > before + 50, 60, "load")
+            wait_for(plain.outcome.more(50), 60, "load")
             kill_process(container)
             if service in ("elasticsearch", "indexer"):
                 # Searches go on: in PostgreSQL alone, or over a longer tail.
@@ -192,8 +194,7 @@ def test_the_network_fails_for_a_while(stack: Stack, service: str, allowed: set[
                 answers.add(stack.find(f"component eq '{load.run}'", limit="5").status_code)
         assert answers <= {200} | allowed
         stack.wait_back()
-        count = len(load.outcome.acknowledged)
-        wait_for(lambda: len(load.outcome.acknowledged) > count + 50, 60, "load afterwards")
+        wait_for(load.outcome.more(50), 60, "load afterwards")
     stack.wait_ready()
     check(stack, load, allowed=allowed)
 

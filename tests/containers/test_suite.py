@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import stack as stacks
+
+from tests.containers import stack as stacks
 
 # What could depend on how the servers run: their versions, settings and locales. `make test` runs all the others.
 CHOSEN = (

@@ -6,20 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
-from load_module import load_module
 
 from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
 from eventsvc.index import client as index_client
 from eventsvc.index.mapping import index_body
 from eventsvc.settings import load
+from tests.integration import kibana
 
-kibana = load_module(Path(__file__).with_name("kibana.py"), "kibana_reader")
 OBJECTS = kibana.read_objects()
 DASHBOARD = OBJECTS["dashboard", "eventsvc-overview"]
 PROPERTIES = index_body(replicas=0)["mappings"]["properties"]

@@ -16,7 +16,7 @@ from eventsvc.log.progress import index_months
 
 def count_segments(elasticsearch: Elasticsearch, name: str) -> int:
     shards = elasticsearch.indices.segments(index=name)["indices"][name]["shards"]
-    return max(copy["num_search_segments"] for copies in shards.values() for copy in copies)
+    return max(int(copy["num_search_segments"]) for copies in shards.values() for copy in copies)
 
 
 def test_a_month_that_is_over_is_merged_once_and_the_current_one_is_left_alone(

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_module import load_module
 
 from eventsvc.dev.server import free_port
+from tests.containers.load import Load
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
@@ -38,14 +38,11 @@ EVENT = {
 }
 
 
-Load = load_module(ROOT / "tests" / "containers" / "load.py").Load
-
-
 def _find_nginx() -> str:
     """The program; where it is missing and we may, Debian's package is installed."""
     path = os.environ["PATH"] + ":/usr/sbin"
     if (found := shutil.which("nginx", path=path)) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"capture_output": True, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
+        quiet: dict[str, Any] = {"capture_output": True, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
         subprocess.run(["apt-get", "update", "-qq"], **quiet, check=False)
         subprocess.run(
             ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "nginx-light"], **quiet, check=False
@@ -72,6 +69,11 @@ class Api:
     def end(self, number: int) -> int:
         self.process.send_signal(number)
         return self.process.wait(DEADLINE)
+
+    def kill(self) -> None:
+        """End the process, if it has not ended."""
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
 
     def wait_ready(self) -> None:
         _wait_for(self._is_ready, self._log)
@@ -156,7 +158,7 @@ def balanced(database: str, server_folder: Path) -> Iterator[Balanced]:
     with ExitStack() as stack:
         apis = [Api({"EVENTSVC_DATABASE_URL": database}, folder / f"api-{number}.log") for number in range(3)]
         for api in apis:
-            stack.callback(lambda api=api: api.process.poll() is None and api.end(signal.SIGKILL))
+            stack.callback(api.kill)
         for api in apis:
             api.wait_ready()
         yield stack.enter_context(_nginx(folder, apis))
@@ -215,8 +217,7 @@ def test_processes_restart_under_load_and_no_request_fails(balanced: Balanced) -
     """SIGTERM: each ends by itself, and what it has not taken goes to the others."""
     with Load(balanced.port, threads=6) as load:
         for api in balanced.apis:
-            count = len(load.outcome.acknowledged)
-            _wait_for(lambda count=count: len(load.outcome.acknowledged) > count + 30, balanced._log)
+            _wait_for(load.outcome.more(30), balanced._log)
             assert api.end(signal.SIGTERM) == 0
             api.start()
             api.wait_ready()
@@ -228,11 +229,9 @@ def test_a_process_is_killed_under_load(balanced: Balanced) -> None:
     """SIGKILL: with a key a POST is sent once more and nothing fails; without one it is a plain 503, never a double."""
     with Load(balanced.port, threads=4, keys=True) as keyed, Load(balanced.port, threads=4) as plain:
         for api in balanced.apis[:2]:
-            count = len(plain.outcome.acknowledged)
-            _wait_for(lambda count=count: len(plain.outcome.acknowledged) > count + 30, balanced._log)
+            _wait_for(plain.outcome.more(30), balanced._log)
             api.end(signal.SIGKILL)
-        count = len(keyed.outcome.acknowledged)
-        _wait_for(lambda: len(keyed.outcome.acknowledged) > count + 30, balanced._log)
+        _wait_for(keyed.outcome.more(30), balanced._log)
     # 409: the same key is still under way in PostgreSQL, with the process that has just died.
     assert set(keyed.outcome.statuses) <= {201, 409}
     assert set(plain.outcome.statuses) <= {201, 503}

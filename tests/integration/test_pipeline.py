@@ -36,6 +36,11 @@ class Busy:
         return getattr(self._client, name)
 
 
+def count(client: Elasticsearch, index: str) -> int:
+    indexes.refresh(client, [index])
+    return int(client.count(index=index)["count"])
+
+
 @pytest.fixture
 def busy(elasticsearch: Elasticsearch) -> Iterator[Busy]:
     client = Busy(elasticsearch)
@@ -53,7 +58,7 @@ def test_a_younger_batch_that_has_arrived_does_not_end_the_wait(
     try:
         pipeline.submit([first], 1, {month: index.name})
         pipeline.submit([second], 2, {month: index.name})
-        waiting(lambda: (indexes.refresh(busy, [index.name]), busy.count(index=index.name)["count"])[1] == 1)
+        waiting(lambda: count(busy, index.name) == 1)
         started = time.monotonic()
         pipeline.wait(SECONDS)
         assert time.monotonic() - started >= SECONDS

@@ -164,7 +164,7 @@ def test_a_share_is_indexed_with_what_the_index_refuses(
             index_share(pool, elasticsearch, Share(fence, 0, 4), threading.Event())
         index_months.add_index(log.connection, fence, JANUARY, index.name, index.uuid)
         done = index_share(pool, elasticsearch, Share(fence, 1, 4), threading.Event())
-    assert (done.reached, done.events, done.touched) == (4, 3, {index.name})
+    assert (done.reached, done.events, done.touched) == (4, 3, frozenset({index.name}))
     assert [refusal.seq for refusal in done.refusals] == [bad]
     indexes.refresh(elasticsearch, [index.name])
     assert elasticsearch.count(index=index.name)["count"] == 2

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,12 @@ def test_what_is_exported_can_be_imported_again(
     file = tmp_path / f"events.ndjson{suffix}"
     run(database, "export", "--output", str(file))
     exported = run(database, "export").stdout
-    unpack = {"": bytes, ".gz": gzip.decompress, ".zst": zstandard.ZstdDecompressor().decompressobj().decompress}[
-        suffix
-    ]
-    assert unpack(file.read_bytes()) == exported
+    unpack: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".gz": gzip.decompress,
+        ".zst": zstandard.ZstdDecompressor().decompressobj().decompress,
+    }
+    assert unpack[suffix](file.read_bytes()) == exported
     assert rows(connection, "SELECT count(*) FROM event_2018_01") == [(5,)]
     rows(connection, "TRUNCATE event; SELECT 1")
     assert report(run(database, "import", str(file)))["stored"] == 15

@@ -76,6 +76,7 @@ def test_a_server_that_hangs_while_its_process_lives_is_started_again(tmp_path: 
 
             def alive(self) -> bool:
                 if server.ready():
+                    assert hung is not None
                     os.kill(hung, signal.SIGSTOP)
                 return True
 

@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from load_module import load_module
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.page import service as page_service
 
 FLAGS = [
     "--no-sandbox",
@@ -47,7 +48,7 @@ def packages() -> None:
 @pytest.fixture(scope="session")
 def world() -> ModuleType:
     """The module that makes services and events."""
-    return load_module(Path(__file__).with_name("service.py"), "page_service")
+    return page_service
 
 
 @pytest.fixture(scope="session")
@@ -96,8 +97,12 @@ class Screen:
         self.errors: list[str] = []
         self.expected: list[str] = []
         page.add_init_script(WATCH)
-        page.on("console", lambda message: message.type in {"error", "warning"} and self.errors.append(message.text))
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.errors.append(message.text)
 
     def open(self, address: str = "") -> Page:
         """Open the page, and wait until it has answered."""

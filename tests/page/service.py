@@ -17,15 +17,13 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from load_module import load_module
 from psycopg2.extras import execute_values
 
 from eventsvc.log.connection import connect
+from tests.integration.language.test_real_logs import real_lines
 
-_LOGS = load_module(Path(__file__).parents[1] / "integration" / "language" / "test_real_logs.py", "real_logs")
 TRACE = """java.lang.IllegalStateException: no price for sku B-7
 \tat com.shop.orders.Pricing.priceOf(Pricing.java:118)
 \tat com.shop.orders.Basket.total(Basket.java:64)
@@ -246,7 +244,7 @@ def machine(count: int = 60) -> list[dict[str, Any]]:
 @functools.cache
 def _real_lines(count: int) -> list[tuple[str, str]]:
     """The same lines for whoever asks again, whatever is written to the logs meanwhile."""
-    found = [line for line in itertools.islice(_LOGS.real_lines(), 50 * count) if "\x1b" not in line[1]]
+    found = [line for line in itertools.islice(real_lines(), 50 * count) if "\x1b" not in line[1]]
     assert found, "this machine has no texts"
     return found[:: max(1, len(found) // count)][:count]
 

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 from importlib import metadata
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -20,9 +20,8 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
 
 
-def _commands(
-    group: click.Command | None = None, words: tuple[str, ...] = ()
-) -> list[tuple[tuple[str, ...], click.Command]]:
+def _commands(group: Any = None, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """List all commands below a group with their words. typer brings a click of its own, or takes that of others."""
     group = group or typer.main.get_command(cli.app)
     if not hasattr(group, "commands"):
         return [(words, group)]

@@ -12,7 +12,7 @@ from eventsvc.settings import Settings, find, load
 
 
 def test_what_is_not_set_has_its_default() -> None:
-    assert load({}) == Settings()
+    assert load({}) == Settings.model_validate({})
 
 
 def test_a_variable_sets_its_field_and_others_names_are_left_alone() -> None:
@@ -62,7 +62,7 @@ def test_a_variable_of_somebody_else_is_only_warned_about(variable: str, capsys:
 
 @pytest.mark.parametrize("variable", ["EVENTSVC_URL", "EVENTSVC_KEY", "EVENTSVC_DATA", "EVENTSVC_EMAIL"])
 def test_a_variable_of_the_commands_for_people_is_known(variable: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load({variable: "1"}) == Settings()
+    assert load({variable: "1"}) == Settings.model_validate({})
     assert capsys.readouterr().err == ""
 
 

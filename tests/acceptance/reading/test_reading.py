@@ -68,7 +68,7 @@ def test_a_client_that_stops_reading_stops_the_work_and_so_does_one_that_goes_aw
     fill(connection, 40_000, size=2000)
     service.start("serve")
     response = stream(service)
-    content = response.iter_content(1000)  # kept: the connection is closed with it
+    content: Any = response.iter_content(1000)  # kept: the connection is closed with it
     next(content)
     counts: list[float] = []
 

@@ -165,7 +165,7 @@ def test_a_rate_holds_for_all_processes_together_and_says_when_to_come_back(worl
     key = world.make_key("read", rate="20/h")
     service = world.serve(EVENTSVC_WORKERS="2")  # both know it from the start
     first = service.ask("GET", "/query", key=key, q="message eq 'a'")
-    used = int(re.search(r"r=(\d+)", first.headers["ratelimit"])[1])
+    (used,) = map(int, re.findall(r"r=(\d+)", first.headers["ratelimit"]))
     answers = [service.ask("GET", "/query", key=key, q="message eq 'a'") for _ in range(used + 5)]
 
     assert [200] * used + [429] * 5 == [answer.status for answer in answers]

@@ -82,11 +82,8 @@ def _filter(where: str) -> Any:
 
 def _event(event: dict[str, Any]) -> Event:
     text = {name: event[name] for name in ("id", "email", "environment", "component", "message")}
-    times = {
-        "created_at": parse_time(event["createdAt"]),
-        "occurred_at": parse_nanoseconds(event["occurredAt"]),
-    }
-    return Event(seq=0, data=json.dumps(event["data"]), **times, **text)
+    created, occurred = parse_time(event["createdAt"]), parse_nanoseconds(event["occurredAt"])
+    return Event(seq=0, created_at=created, occurred_at=occurred, data=json.dumps(event["data"]), **text)
 
 
 def _ids(events: Any) -> list[str]:
@@ -206,7 +203,7 @@ def test_every_route_that_shows_events_is_tried_here() -> None:
 def test_a_cursor_and_an_entity_tag_are_of_one_restriction(world: Any, events: list[dict[str, Any]]) -> None:
     orders, secrets = (world.make_key("read", where=f"component eq '{name}'") for name in ("orders", "secrets"))
     first = world.service.ask("GET", "/event", key=orders, limit="1")
-    target = re.search(r'<([^>]*)>; rel="next"', first.headers["link"])[1]
+    (target,) = re.findall(r'<([^>]*)>; rel="next"', first.headers["link"])
     unchanged = {"If-None-Match": first.headers["etag"]}
 
     assert [200, 400] == [world.service.ask("GET", target, key=key).status for key in (orders, secrets)]

@@ -17,6 +17,7 @@ from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.log import citus, months, trigram_index
 from eventsvc.log.connection import Pool, connect
+from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erased
 from eventsvc.log.progress.horizon import Horizon
 from eventsvc.log.read.reader import Reader
@@ -124,9 +125,7 @@ def test_index_searches_erasing_and_verify(
     log.insert(3, message="tail buyer %s")  # past the watermark
     assert find(stores, database, "message ct 'D BUYER' OR message ct 'L buyer'") == 53
     with run_indexer():
-        found = erased.find(
-            log.connection.cursor(), erased.Condition("message LIKE 'tail%%'", ()), after=0, upto=2**62, limit=10
-        )
+        found = erased.find(log.connection.cursor(), Filter("message LIKE 'tail%%'", ()), after=0, upto=2**62, limit=10)
         with log.connection.cursor() as cursor:
             assert erased.erase(cursor, found, erasure_id=str(uuid.uuid4())) == 3
         waiting(lambda: erased.count_erased(log.connection) == 0)

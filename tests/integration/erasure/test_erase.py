@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -126,9 +127,8 @@ def test_a_large_erasure_goes_on_where_it_was_interrupted(log: Any, monkeypatch:
     begun = erase.begin(log.connection, wanted("message ct 'secret'"))
     assert (begun.finished_at, begun.counted, begun.erased) == (None, 50, 0)
 
-    batches = erase.run_all(log.connection)
-    assert next(batches) == 7
-    batches.close()
+    with closing(erase.run_all(log.connection)) as batches:
+        assert next(batches) == 7
     halted = erasures.read(log.connection, begun.id)
     assert halted is not None
     assert halted.erased == 7

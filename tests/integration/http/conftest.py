@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_module import load_module
+
+from tests.integration.ingest import conftest as ingest
 
 DEADLINE = 30.0
 
-
-_INGEST = load_module(Path(__file__).parents[1] / "ingest" / "conftest.py", "service_fixtures")
-module_database, running, service = _INGEST.module_database, _INGEST.running, _INGEST.service
-make_service, until = _INGEST.make_service, _INGEST.until
+module_database, running, service = ingest.module_database, ingest.running, ingest.service
+make_service, until = ingest.make_service, ingest.until
 
 
 @dataclass
@@ -35,7 +34,8 @@ class Answer:
 
     def problem(self) -> dict[str, Any]:
         assert self.headers["content-type"] == "application/problem+json", self
-        return json.loads(self.body)
+        said: dict[str, Any] = json.loads(self.body)
+        return said
 
 
 class Wire:
@@ -122,7 +122,7 @@ def make_module_service() -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def make(dsn: str, **environment: str) -> Any:
-        made.append(_INGEST.Service(dsn, **environment))
+        made.append(ingest.Service(dsn, **environment))
         return made[-1].start()
 
     yield make
@@ -136,10 +136,10 @@ def few_descriptors() -> Iterator[Callable[[str], Any]]:
     made: list[Any] = []
 
     def start(dsn: str) -> Any:
-        made.append(_INGEST.Service(dsn))
+        made.append(ingest.Service(dsn))
         command = ["prlimit", "--nofile=256:256", sys.executable, "-m", "eventsvc", "serve"]
         made[-1].process = subprocess.Popen(command, env=made[-1]._environment)
-        _INGEST.wait_until(made[-1]._answers)
+        ingest.wait_until(made[-1]._answers)
         return made[-1]
 
     yield start

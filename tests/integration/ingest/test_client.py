@@ -26,7 +26,13 @@ def make_handler() -> Iterator[Callable[..., EventHandler]]:
     made: list[EventHandler] = []
 
     def make(url: str, **options: Any) -> EventHandler:
-        values = {"email": "ops@example.com", "environment": "test", "interval": 0.05, "patience": 0.2, "timeout": 5.0}
+        values: dict[str, Any] = {
+            "email": "ops@example.com",
+            "environment": "test",
+            "interval": 0.05,
+            "patience": 0.2,
+            "timeout": 5.0,
+        }
         made.append(EventHandler(url, **(values | options)))
         return made[-1]
 
@@ -155,7 +161,7 @@ def test_tracebacks_and_stacks_keep_their_ends(service: Any, make_handler: Any) 
     listener = logging.handlers.QueueListener(records, handler)
     listener.start()
     queued = logging.Logger("queued")  # noqa: LOG001
-    queued.addHandler(logging.handlers.QueueHandler(records))  # type: ignore[arg-type]
+    queued.addHandler(logging.handlers.QueueHandler(records))
     for logger in (logger_of(handler), queued):
         try:
             fail("it began so " + "y" * 40_000 + " the cause")

@@ -10,7 +10,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,12 @@ def test_nothing_is_no_event(service: Any) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "identity"])
 def test_packed_bodies_are_unpacked(service: Any, encoding: str) -> None:
-    pack = {"gzip": gzip.compress, "zstd": zstandard.compress, "identity": bytes}[encoding]
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "zstd": zstandard.compress,
+        "identity": bytes,
+    }
+    pack = packers[encoding]
     assert service.post(pack(lines(50)), Content_Type=NDJSON, Content_Encoding=encoding).json()["count"] == 50
     one = service.post(pack(json.dumps(GOOD).encode()), Content_Encoding=encoding)
     assert (one.status, one.json()["message"]) == (201, GOOD["message"])
@@ -253,7 +258,8 @@ def test_every_error_is_a_problem_that_leads_to_its_section(service: Any) -> Non
 
 def test_a_kept_alive_connection_goes_on_after_errors(service: Any) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", service.port)
-    for body, status in [(b"{", 400), (json.dumps(GOOD), 201), (b"[]", 200), (b"[{}]", 422), (json.dumps(GOOD), 201)]:
+    good = json.dumps(GOOD).encode()
+    for body, status in [(b"{", 400), (good, 201), (b"[]", 200), (b"[{}]", 422), (good, 201)]:
         connection.request("POST", "/event", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         answer.read()

@@ -157,7 +157,12 @@ def test_bytes_that_are_not_utf_8_are_replaced(service: Any, name: str) -> None:
     """Programs that write Latin-1: shippers pass the byte on as it is."""
     (sent,) = SHIPPERS[name](read_recipe(name), ["caf@"])
     packing = sent.headers.pop("Content_Encoding", "")
-    plain = {"gzip": gzip.decompress, "zstd": zstandard.decompress, "": bytes}[packing](sent.body)
+    unpack: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.decompress,
+        "zstd": zstandard.decompress,
+        "": bytes,
+    }
+    plain = unpack[packing](sent.body)
     answer = service.ask("POST", sent.path, plain.replace(b"caf@", b"caf\xe9"), **sent.headers)
     assert (answer.status, answer.json()["sanitized"]) == (200, 1)
     assert service.rows("SELECT message FROM event") == [("caf\ufffd",)]

@@ -118,7 +118,7 @@ def test_a_connection_lost_during_the_commit_is_never_a_success(
         else:
             line.swallow_at = ends
         outcomes = await asyncio.gather(writer.append(new("second"), key), return_exceptions=True)
-        return outcomes + await append_all(writer, [new("third")])
+        return [*outcomes, *await append_all(writer, [new("third")])]
 
     unknown, after = with_writer(line.dsn, work)
     assert isinstance(unknown, CommitUnknown)

@@ -129,7 +129,8 @@ def code(value: Any) -> str:
 def values(event: Event, subject: ast.Subject) -> set[str]:
     if isinstance(subject, ast.Path):
         return {code(value) for value in at(event[5], subject.keys)}
-    return {"s:" + event[("email", "environment", "component", "message").index(subject.name) + 1]}
+    place = ("email", "environment", "component", "message").index(subject.name) + 1
+    return {f"s:{event[place]}"}
 
 
 def keys(event: Event, wanted: Wanted) -> Iterable[tuple[str, ...]]:

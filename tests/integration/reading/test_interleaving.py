@@ -14,11 +14,11 @@ from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, repair, verify
 from eventsvc.index.hits import Scope
 from eventsvc.log.progress import index_months
-from eventsvc.log.read.page import LogPage
-from eventsvc.paging import PageRequest, Positions
+from eventsvc.paging import PageRequest
 from eventsvc.search import joined
+from eventsvc.search.counts import Wanted
 from eventsvc.search.search import Search, Source
-from eventsvc.search.stats import Stats, Wanted
+from eventsvc.search.stats import Stats
 
 MESSAGES = list("abcdefghi")
 
@@ -42,11 +42,11 @@ class Log:
     def __init__(self, reader: Any, between: Between) -> None:
         self._reader, self._between = reader, between
 
-    async def tail(self, *args: Any, **options: Any) -> LogPage:
+    async def tail(self, *args: Any, **options: Any) -> Any:
         await self._between.turn("log")
         return await self._reader.tail(*args, **options)
 
-    async def whole(self, *args: Any, **options: Any) -> LogPage:
+    async def whole(self, *args: Any, **options: Any) -> Any:
         return await self._reader.whole(*args, **options)
 
 
@@ -56,7 +56,7 @@ class Index:
     def __init__(self, hits: Any, between: Between) -> None:
         self._hits, self._between = hits, between
 
-    async def positions(self, scope: Scope, query: Any, wanted: PageRequest) -> Positions:
+    async def positions(self, scope: Scope, query: Any, wanted: PageRequest) -> Any:
         await self._between.turn("index")
         return await self._hits.positions(scope, query, wanted)
 

@@ -293,7 +293,7 @@ def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
     joined = world.joined()
     name = index_of(world)
     wanted = PageRequest(10)
-    everything = {"match_all": {}}
+    everything: dict[str, Any] = {"match_all": {}}
     positions = world.run(joined._hits.positions(Scope((name,) * 400, 10), everything, wanted))
     assert len(positions.found) == 1
     missing = tuple(f"{name}-{number}" for number in range(400))

@@ -122,7 +122,10 @@ def test_follow_sends_a_file_across_rotation_and_restarts_once_each(command: Any
     file = tmp_path / "app.log"
     file.write_text("one\ntwo\nhal")
     process = start("log", "--follow", str(file), *WHO)
-    messages = lambda: lines(command("search", "--oldest", "--fields", "message"))  # noqa: E731
+
+    def messages() -> Any:
+        return lines(command("search", "--oldest", "--fields", "message"))
+
     _until(lambda: messages() == ["one", "two"])
     with file.open("a") as more:
         more.write("f\n")

@@ -27,7 +27,7 @@ def small_disk() -> Iterator[None]:
 
 
 async def _receive(spool: Spool, size: int) -> int:
-    request = testing.create_asgi_req(method="POST", body="x" * size)
+    request = testing.create_asgi_req(method="POST", body=b"x" * size)
     async with spool.receive(request, 4 * MIB) as file:
         return len(file.read())
 

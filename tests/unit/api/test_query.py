@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -69,9 +70,9 @@ def test_every_node_has_a_form() -> None:
     path = ast.Path(("a", "b c"))
     nodes = (
         ast.Equal(path, ast.Boolean(True)),
-        ast.In(path, (ast.Null(), ast.Number(1.5), ast.Text("x"))),
+        ast.In(path, (ast.Null(), ast.Number(Decimal("1.5")), ast.Text("x"))),
         ast.StartsWith(ast.Name("email"), "x"),
-        ast.Range(path, ast.Order.LTE, ast.Number(2.0)),
+        ast.Range(path, ast.Order.LTE, ast.Number(Decimal(2))),
         ast.Not(ast.Exists(path)),
         ast.Created(None, 0),
     )

@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from load_module import load_module
 
 from eventsvc.errors import InvalidParameter, QueryError
 from eventsvc.query import ast
 from eventsvc.query.parse import DEEPEST, LONGEST, MOST_COMPARISONS, parse
 from eventsvc.query.render import render
 from eventsvc.text import numbers
+from tests.fuzz import fuzz_parse
 
 TESTS = Path(__file__).parents[2]
-_FUZZER = load_module(TESTS / "fuzz/fuzz_parse.py")
 NOW = 1_517_400_000_000
 EMAIL, MESSAGE = ast.Name("email"), ast.Name("message")
 
@@ -251,16 +250,16 @@ def test_nothing_but_a_query_error_comes_out() -> None:
     """A taste of ``tests/fuzz/fuzz_parse.py``, which throws a million texts."""
     chance = random.Random()
     for _ in range(1500):
-        _FUZZER.check(_FUZZER._draw(chance), chance)
+        fuzz_parse.check(fuzz_parse._draw(chance), chance)
 
 
 @given(st.text(), st.integers(0, 2**32))
 @settings(max_examples=200)
 def test_any_text_at_all_is_read_or_refused(text: str, seed: int) -> None:
-    _FUZZER.check(text, random.Random(seed))
+    fuzz_parse.check(text, random.Random(seed))
 
 
 @given(st.text("(NOT idexs)'\"\\.,AR", max_size=300), st.integers(0, 2**32))
 @settings(max_examples=200)
 def test_text_of_the_languages_own_letters_is_read_or_refused(text: str, seed: int) -> None:
-    _FUZZER.check(text, random.Random(seed))
+    fuzz_parse.check(text, random.Random(seed))
