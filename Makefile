@@ -97,7 +97,7 @@ bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and Postgr
 	@$(BIN)/python -m tests.bench.query $(COUNTS) --report docs/reading.md
 
 bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
-	@$(BIN)/python tests/bench/page.py --report docs/page.md
+	@$(BIN)/python -m tests.bench.page --report docs/page.md
 
 bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2 on this machine
 	@$(BIN)/python -m tests.bench.scale --report docs/scaling.md

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import generate
 from playwright.sync_api import Browser, Page, sync_playwright
-from service import running_dev, wait_for_the_index
 
 from eventsvc.log.connection import connect
+from tests.bench import generate
+from tests.bench.service import running_dev, wait_for_the_index
 
 COUNT = 100_000
 VISITS = 9
