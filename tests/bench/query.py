@@ -164,7 +164,7 @@ class Bench:
                     found[name] = {**await measure(asks), "sql": await self._in_sql(text)}
                     say(f"{name}: {found[name]}")
                 ids = await self.pool.run(_list_ids)
-                others = {name: partial(ask_other, session, service, name, ids) for name in OTHERS}
+                others: dict[str, Ask] = {name: partial(ask_other, session, service, name, ids) for name in OTHERS}
                 self.others = await measure(others)
                 say(f"{self.others}")
         await asyncio.to_thread(self._add_trigrams)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from stack import Stack
+from tests.containers.stack import Stack
 
 Key = dict[str, str] | None  # the header that lets us in
 

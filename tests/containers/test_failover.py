@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-import stack as stacks
-from load import Load, check
-from stack import Stack, disconnected, wait_for
+
+from tests.containers import stack as stacks
+from tests.containers.load import Load, check
+from tests.containers.stack import Stack, disconnected, wait_for
 
 Away = Callable[[Stack, str], AbstractContextManager[None]]
 NODES = ("postgres", "postgres-2", "postgres-3")
@@ -67,11 +68,11 @@ def test_the_primary_goes_away_under_load(cluster: Stack, away: Away) -> None:
         began = time.monotonic()
         with away(cluster, struck):
             wait_for(lambda: set(_primaries(cluster)) - {struck}, PASS_ON, "failover")
-            count = len(acknowledged)
-            wait_for(lambda: len(acknowledged) > count + 50, 60, "writes with the new primary")
+            wait_for(load.outcome.more(50), 60, "writes with the new primary")
             stacks.say(f"test-containers: {away.__name__}: writes again after {time.monotonic() - began:.1f} s")
     for node in NODES:
-        cluster.wait_healthy(*cluster.containers(node))
+        (container,) = cluster.containers(node)
+        cluster.wait_healthy(container)
     assert len(_primaries(cluster)) == 1
     cluster.wait_ready()
     # A request with a key that is still under way with a process that waits: 409.
