@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import signal
 import ssl
@@ -15,17 +16,19 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+import orjson
 from pydantic import SecretStr
 
 from eventsvc import connection_file
 from eventsvc.access.opening import check_start, has_key
+from eventsvc.admin.transfer import import_events
 from eventsvc.dev import elasticsearch
 from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.process import BEHIND_REQUESTS, Process
 from eventsvc.dev.server import Given, Server, wait_until_ready
 from eventsvc.dev.status import StatusLine
 from eventsvc.dev.watch import LogTail, watch
-from eventsvc.errors import SetupError
+from eventsvc.errors import LogError, SetupError
 from eventsvc.log import schema
 from eventsvc.log.connection import connect
 from eventsvc.serve.gunicorn import check_address
@@ -232,15 +235,18 @@ def _start_children(settings: Settings, folder: Path, stack: ExitStack) -> list[
 
 
 def _store_sample(settings: Settings) -> None:
-    """Store all sample events in one request. A failure is only shown."""
+    """Store the sample events, as if clients had sent them in the last week. A failure is only shown."""
     try:
         with closing(Service(Target(_base_url(settings), os.environ.get("EVENTSVC_KEY", "")))) as service:
             if sample_events.are_there(service):
                 _say("the sample events are there already")
                 return
-            for stored in sample_events.store(service, batch=sample_events.COUNT):
-                _say(f"{stored:,} {sample_events.STORED}")
-    except ServiceError as exc:
+        events = sample_events.make()
+        lines = b"".join(orjson.dumps(event | {"createdAt": event["occurredAt"]}) + b"\n" for event in events)
+        with closing(connect(settings.database_url.get_secret_value(), application_name="eventsvc dev")) as connection:
+            report = import_events(connection, io.BytesIO(lines), lines[:100].decode(), lambda _lines: None)
+        _say(f"{report.stored:,} {sample_events.STORED}")
+    except (ServiceError, LogError) as exc:
         _say(f"the sample events are not stored: {exc}")
 
 

@@ -77,13 +77,18 @@ def are_there(opened: Service) -> bool:
     return bool(opened.get("/event", {"q": _ALL, "limit": "1"}))
 
 
-def store(opened: Service, events: int = COUNT, seed: int = 1, *, batch: int = _BATCH) -> Iterator[int]:
-    """Store sample events batch by batch; after each batch, give the number of stored events."""
+def make(events: int = COUNT, seed: int = 1) -> Iterator[dict[str, Any]]:
+    """Make sample events, as ``POST /event`` takes them."""
     import random
 
-    made = generate(events, random.Random(seed), dt.datetime.now(dt.UTC))  # noqa: S311  (no secrets)
+    return generate(events, random.Random(seed), dt.datetime.now(dt.UTC))  # noqa: S311  (no secrets)
+
+
+def store(opened: Service, events: int, seed: int) -> Iterator[int]:
+    """Store sample events batch by batch; after each batch, give the number of stored events."""
+    made = make(events, seed)
     stored = 0
-    while some := list(islice(made, batch)):
+    while some := list(islice(made, _BATCH)):
         lines = b"".join(json.dumps(event).encode() + b"\n" for event in some)
         opened.request("POST", "/event", body=lines, headers={"Content-Type": "application/x-ndjson"})
         stored += len(some)

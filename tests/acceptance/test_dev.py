@@ -71,6 +71,7 @@ def test_what_was_stored_is_there_at_the_next_start(
         EVENTSVC_DEV_SERVERS="local", EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url, EVENTSVC_INDEX_PREFIX=index_prefix
     )
     said = dev.start("--sample", until="10,000 sample events are stored")
+    assert dev.ask("GET", "/event/stats", q="createdAt lt 'now-1d'")[2]["count"] > 5_000  # of the last week
     stored = dev.ask("POST", "/event", EVENT)[2]
     assert dev.stop(signal.SIGTERM) == 0
     assert dev.pids() == []
