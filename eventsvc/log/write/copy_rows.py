@@ -13,7 +13,7 @@ import time
 from array import array
 from typing import IO, TYPE_CHECKING
 
-from eventsvc.errors import EventsvcError
+from eventsvc.errors import EventsvcError, WriteQueueFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +90,11 @@ class PackedRows:
         self._changed = threading.Condition()
 
     def add(self, new: NewEvent) -> None:
-        """Pack an event."""
+        """Pack an event.
+
+        Raises:
+            WriteQueueFull: the temporary file cannot be written.
+        """
         row = pack_row(_NO_ID, 0, new)
         self._rows.append(row)
         self._offsets.append(self._size)
@@ -162,8 +166,11 @@ class PackedRows:
         if not self._blocks:
             self._first = text
         else:
-            self._file = self._file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (see close)
-            _write_all(self._file, text)
+            try:
+                self._file = self._file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (see close)
+                _write_all(self._file, text)
+            except OSError as exc:  # no room, or no descriptor left
+                raise WriteQueueFull(f"the events cannot be kept in a temporary file: {exc.strerror}") from exc
         with self._changed:
             self._blocks.append((self._size, self._offsets))
             self._changed.notify_all()
