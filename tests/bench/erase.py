@@ -174,14 +174,14 @@ def main() -> None:
     outcome = Outcome()
     with running_dev() as (service, variables):
         _fill(variables["EVENTSVC_DATABASE_URL"], options.count)
-        wait_for_the_index(service, seconds=300 + options.count / 2_000)
+        wait_for_the_index(service, seconds=300 + options.count / 500)
         say("the index holds every event")
         with _checked(service, variables, options.count, outcome):
             asyncio.run(measure(service, variables["EVENTSVC_DATABASE_URL"], outcome))
     text = render(options.count, outcome)
     print(text)
     if options.report:
-        _write(options.report, text)
+        _write(options.report, options.count, text)
 
 
 def _fill(database_url: str, count: int) -> None:
@@ -224,9 +224,10 @@ def _shares(sources: dict[str, int]) -> str:
     return ", ".join(f"{name} {count / total:.0%}" for name, count in sorted(sources.items()))
 
 
-def _write(document: Path, text: str) -> None:
+def _write(document: Path, count: int, text: str) -> None:
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    head = f"`make bench-erase`, {today}, {os.cpu_count()} cores, one run:"
+    command = "make bench-erase" if count == COUNT else f"make bench-erase COUNT={count}"
+    head = f"`{command}`, {today}, {os.cpu_count()} cores, one run:"
     block = f"<!-- bench-erase -->\n{head}\n\n{text}\n<!-- /bench-erase -->"
     page = document.read_text(encoding="utf-8")
     page = re.sub("<!-- bench-erase -->.*<!-- /bench-erase -->", lambda _: block, page, flags=re.DOTALL)
