@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from eventsvc import connection_file
+from eventsvc.admin.commands.arguments import DatabaseUrl, ElasticsearchUrl
 from eventsvc.admin.commands.group import admin
 from eventsvc.errors import EventsvcError, QueryError
 from eventsvc.terminal import count, log, sample, search
@@ -30,13 +31,6 @@ Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EVENTSVC_PORT, 8000")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="API processes.", show_default="EVENTSVC_WORKERS, 2")]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(help="Connection string of PostgreSQL.", show_default="EVENTSVC_DATABASE_URL", metavar="URL"),
-]
-ElasticsearchUrl = Annotated[
-    str | None, typer.Option(help="URL of Elasticsearch.", show_default="EVENTSVC_ELASTICSEARCH_URL", metavar="URL")
-]
 
 
 def main() -> None:
@@ -78,7 +72,7 @@ def _show(exc: BaseException) -> None:
 
 def _show_place(exc: QueryError) -> None:
     """Show the place of a fault in a query, the expected words, and the hint, as the API does."""
-    from eventsvc.query.excerpt import render_excerpt
+    from eventsvc.query.mistakes import render_excerpt
 
     print("\n".join(f"  {line}" for line in render_excerpt(exc).splitlines()), file=sys.stderr)
     if exc.expected:

@@ -1,4 +1,7 @@
-"""The limits on the size of an event. The limits on the size of a request body are settings."""
+"""The limits on the size of an event. The limits on the size of a request body are settings.
+
+The service and the logging handler of clients share this file.
+"""
 
 EMAIL = 254  # characters; RFC 5321
 NAME = 100  # characters of environment and component

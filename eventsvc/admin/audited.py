@@ -1,22 +1,23 @@
-"""What commands do with keys, erasures and retention, noted in the audit beside what is done over HTTP."""
+"""Note in the audit the actions of commands on keys, erasures and retention."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from eventsvc.access.audit import EMAIL, ENVIRONMENT
 from eventsvc.access.rights import AUDIT_COMPONENT
 from eventsvc.access.store import any_key
-from eventsvc.log.connection import translate_errors
-
-if TYPE_CHECKING:
-    from eventsvc.log.connection import Connection
-    from eventsvc.settings import Settings
+from eventsvc.log import schema
+from eventsvc.log.connection import Connection, connect, translate_errors
+from eventsvc.settings import Settings, find
 
 _INSERT = """
 INSERT INTO event (id, email, environment, component, message, data) VALUES (%s, %s, %s, %s, %s, %s)
@@ -24,11 +25,21 @@ INSERT INTO event (id, email, environment, component, message, data) VALUES (%s,
 
 
 def user_name() -> str:
-    """Give the operating system's name of who runs this command; a container may know only a number."""
+    """Give the name of the user who runs this command. A container may know only a number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+@contextmanager
+def open_log(database_url: str | None, application_name: str) -> Iterator[tuple[Connection, Callable[..., None]]]:
+    """Connect to the log; give the connection, and ``note`` for this connection."""
+    settings = find(database_url=database_url)
+    url = settings.database_url.get_secret_value()
+    with closing(connect(url, application_name=application_name)) as connection:
+        schema.check(connection)
+        yield connection, partial(note, connection, settings)
 
 
 def note(
@@ -38,17 +49,17 @@ def note(
     details: dict[str, Any],
     values: dict[str, str] | None = None,
 ) -> None:
-    """Store an event that says what a command did, where keys are in use and the audit is on.
+    """Store an audit event about an action of a command, if keys are in use and the audit is on.
 
     Args:
-        connection: in autocommit mode.
-        settings: say whether there is an audit, and whether it holds values of queries.
-        command: without what follows its name.
-        details: what was made, erased or changed; ``events`` is how many there were.
-        values: queries, noted if the setting says so.
+        connection: a connection in autocommit mode.
+        settings: tell whether the audit is on, and whether the audit records queries.
+        command: the name of the command, without arguments.
+        details: what was made, erased or changed; ``events`` is the number of events.
+        values: the queries, which are noted only if the setting says so.
 
     Raises:
-        LogError: PostgreSQL is away; the command has done its work, and the audit does not know.
+        LogError: PostgreSQL is away. The command has done its work, and the audit does not have it.
     """
     with translate_errors():
         if settings.audit == "off" or not any_key(connection):

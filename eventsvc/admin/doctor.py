@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import SecretStr
 from rich.console import Console
@@ -16,7 +16,7 @@ from eventsvc.admin import index_checks
 from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.log import months
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import fetch
 from eventsvc.log.progress import rebuilds, refusals, watermark
 from eventsvc.log.progress.horizon import WRITERS, read_last_seq
 from eventsvc.settings import Settings
@@ -85,7 +85,7 @@ def _versions(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
 
 def _clock(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
     before = time.time()
-    ((theirs,),) = _fetch(stores.connection, "SELECT extract(epoch FROM clock_timestamp())::float8")
+    ((theirs,),) = fetch(stores.connection, "SELECT extract(epoch FROM clock_timestamp())::float8")
     skew = theirs - (before + time.time()) / 2
     level: Level = "ok" if abs(skew) < 1 else "warning" if abs(skew) < 60 else "error"  # noqa: PLR2004
     advice = "" if level == "ok" else "createdAt is PostgreSQL's clock: keep both machines in time with NTP"
@@ -103,7 +103,7 @@ def _partitions(stores: Stores, fix: bool) -> Iterator[Finding]:  # noqa: FBT001
     else:
         yield Finding("ok", "default partition", "empty")
     present = months.list_months(stores.connection)
-    ((today,),) = _fetch(stores.connection, "SELECT (now() AT TIME ZONE 'UTC')::date")
+    ((today,),) = fetch(stores.connection, "SELECT (now() AT TIME ZONE 'UTC')::date")
     if not present or present[-1] <= today:
         yield Finding("error", "months", "none is made ahead", "run `eventsvc index`, or this with --fix")
     else:
@@ -111,7 +111,7 @@ def _partitions(stores: Stores, fix: bool) -> Iterator[Finding]:  # noqa: FBT001
 
 
 def _writers(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
-    rows = _fetch(
+    rows = fetch(
         stores.connection,
         "SELECT pid, round(extract(epoch FROM clock_timestamp() - xact_start)) FROM pg_stat_activity"  # noqa: S608
         f" WHERE xact_start < clock_timestamp() - interval '30 seconds' AND pid IN (SELECT pid {WRITERS})",
@@ -164,10 +164,3 @@ def _failures(stores: Stores) -> Iterator[Finding]:
         yield Finding("ok", "refused events", "none")
     if count := len(rebuilds.list_rebuilds(stores.connection)):
         yield Finding("warning", "reindex", f"{count} months are not finished", "run `eventsvc admin reindex` again")
-
-
-def _fetch(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows

@@ -1,10 +1,11 @@
-"""Verify that the indexes equal the log, and repair them."""
+"""Verify that the indexes equal the log, repair them, and send refused events once more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 from eventsvc.admin.compare import (
@@ -28,7 +29,7 @@ from eventsvc.log.progress.index_months import IndexMonth
 from eventsvc.log.progress.refusals import Refusal
 from eventsvc.log.read.batches import read_events
 
-_REPAIR_AT_ONCE = 1_000
+_REPAIR_AT_ONCE, _RETRY_AT_ONCE = 1_000, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +209,24 @@ def _replace_lost(stores: Stores, report: MonthReport) -> int:
     )
     index_months.replace_lost_index(stores.connection, None, report.month, index.name, index.uuid)
     return report.events
+
+
+def retry_refused(stores: Stores) -> tuple[int, int]:
+    """Write all refused events to the index again; return how many it took and how many it refused."""
+    seqs = refusals.list_seqs(stores.connection)
+    by_month = index_months.list_indexes(stores.connection)
+    refused = 0
+    for start in range(0, len(seqs), _RETRY_AT_ONCE):
+        some = seqs[start : start + _RETRY_AT_ONCE]
+        again = set()
+        events = sorted(read_events(stores.connection, some), key=lambda event: month_of(event.created_at))
+        for month, of_month in groupby(events, key=lambda event: month_of(event.created_at)):
+            if month not in by_month:
+                continue
+            name = by_month[month].name
+            again |= {refusal.seq for refusal in write_events(stores, name, list(of_month))}
+            # First the index shows the documents, then the list forgets them. Until then, the log answers for them.
+            indexes.refresh(stores.client, [name])
+        refusals.forget(stores.connection, [seq for seq in some if seq not in again])
+        refused += len(again)
+    return len(seqs) - refused, refused

@@ -13,7 +13,7 @@ import structlog
 
 from eventsvc import errors
 from eventsvc.api.problem_types import BY_STATUS, INTERNAL, PAGE, PROBLEMS, Problem, all_problems
-from eventsvc.query.excerpt import render_excerpt
+from eventsvc.query.mistakes import render_excerpt
 
 if TYPE_CHECKING:
     from falcon.asgi import App, Request, Response

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from eventsvc.dev.account import give, server_uid
-from eventsvc.dev.process import Process
+from eventsvc.dev.process import LocalServer, Process
 from eventsvc.dev.server import free_port
 
 NAME = "Elasticsearch"
@@ -33,11 +33,8 @@ def answers(url: str) -> bool:
         return False
 
 
-class LocalElasticsearch:
+class LocalElasticsearch(LocalServer):
     """A node with a folder of its own, without passwords, which listens on the loopback interface only."""
-
-    name = NAME
-    way = "local process"
 
     def __init__(
         self,
@@ -62,24 +59,13 @@ class LocalElasticsearch:
             nice: the niceness of the server.
         """
         self._folder, self._distribution, self._java, self._heap = folder.absolute(), distribution, java, heap
-        self._wanted_port, self._port, self._was_ready = port, port, False
         # The server ends by itself after its launcher, because its standard input is closed then.
-        self._process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0, nice=nice)
-
-    @property
-    def url(self) -> str:
-        """The address, which is final when the server is ready."""
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the launcher."""
-        return self._process.pid
+        process = Process(NAME, log=log, death_signal=signal.SIGKILL, stop_timeout=30.0, nice=nice)
+        super().__init__(process, answers, port=port)
 
     def start(self) -> None:
         """Write the configuration and start the server."""
-        if not self._was_ready:
-            self._port = self._wanted_port or free_port()
+        self._choose_port()
         uid = server_uid()
         for name in ("config/jvm.options.d", "data", "logs", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
@@ -119,24 +105,6 @@ class LocalElasticsearch:
             "ES_JAVA_OPTS": f"-Xms{self._heap} -Xmx{self._heap} -XX:-AlwaysPreTouch",
             "HOME": str(self._folder),
         }
-
-    def alive(self) -> bool:
-        """Tell whether the launcher runs, which ends with the server."""
-        return self._process.alive()
-
-    def ready(self) -> bool:
-        """Tell whether the server can be searched."""
-        answered = self.alive() and answers(self.url)
-        self._was_ready = self._was_ready or answered
-        return answered
-
-    def stop(self) -> None:
-        """Stop the server."""
-        self._process.stop()
-
-    def last_lines(self) -> str:
-        """Give the end of the log."""
-        return self._process.last_lines()
 
 
 _LOG4J = """\

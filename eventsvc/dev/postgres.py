@@ -12,8 +12,7 @@ from pathlib import Path
 import psycopg2
 
 from eventsvc.dev.account import give, named_uid, reach_hint, server_uid
-from eventsvc.dev.process import Process
-from eventsvc.dev.server import free_port
+from eventsvc.dev.process import LocalServer, Process
 from eventsvc.errors import SetupError
 
 NAME = "PostgreSQL"
@@ -38,11 +37,8 @@ def answers(url: str) -> bool:
     return True
 
 
-class LocalPostgres:
+class LocalPostgres(LocalServer):
     """A cluster with a folder of its own and a password, which listens on the loopback interface only."""
-
-    name = NAME
-    way = "local process"
 
     def __init__(self, folder: Path, *, log: Path, programs: Path, durable: bool = True, port: int = 0) -> None:
         """Prepare, without a start.
@@ -55,11 +51,9 @@ class LocalPostgres:
             port: the port to listen on; 0: any free port.
         """
         self._folder, self._programs, self._durable = folder.absolute(), programs, durable
-        self._wanted_port, self._port, self._was_ready = port, port, False
         self._password = ""
-        self._process = Process(
-            NAME, log=log, stop_signal=signal.SIGINT, death_signal=signal.SIGQUIT, stop_timeout=30.0
-        )
+        process = Process(NAME, log=log, stop_signal=signal.SIGINT, death_signal=signal.SIGQUIT, stop_timeout=30.0)
+        super().__init__(process, answers, port=port)
 
     @property
     def _cluster(self) -> Path:
@@ -70,15 +64,9 @@ class LocalPostgres:
         """The connection string of the superuser for database postgres, which is final when the server is ready."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
 
-    @property
-    def pid(self) -> int | None:
-        """The process id of the postmaster."""
-        return self._process.pid
-
     def start(self) -> None:
         """Make the cluster if it is missing, and start the server."""
-        if not self._was_ready:
-            self._port = self._wanted_port or free_port()
+        self._choose_port()
         self._folder.mkdir(parents=True, exist_ok=True)
         if not (self._cluster / "PG_VERSION").exists():
             self._make_cluster()
@@ -120,24 +108,6 @@ class LocalPostgres:
             raise SetupError(f"PostgreSQL's initdb failed:\n{said}{reach_hint(said)}")
         os.chown(password, os.getuid(), os.getgid())
         unfinished.rename(self._cluster)
-
-    def alive(self) -> bool:
-        """Tell whether the postmaster runs."""
-        return self._process.alive()
-
-    def ready(self) -> bool:
-        """Tell whether the server accepts connections."""
-        answered = self.alive() and answers(self.url)
-        self._was_ready = self._was_ready or answered
-        return answered
-
-    def stop(self) -> None:
-        """Stop the server, after a checkpoint."""
-        self._process.stop()
-
-    def last_lines(self) -> str:
-        """Give the end of the log."""
-        return self._process.last_lines()
 
 
 # The builtin provider sorts and folds text in the same way on every machine, with any C library.

@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from eventsvc.dev import child
+from eventsvc.dev.server import free_port
 
 BEHIND_REQUESTS = 3
 """The niceness of processes that requests go before. Such a process has half the weight of an API process."""
@@ -123,3 +124,53 @@ class Process:
         except OSError:
             return ""
         return "\n".join(f"  {line}" for line in lines[-count:])
+
+
+class LocalServer:
+    """A server as a local process, on the loopback interface. The port stays the same after the server was ready."""
+
+    way = "local process"
+
+    def __init__(self, process: Process, answers: Callable[[str], bool], *, port: int) -> None:
+        """Prepare, without a start.
+
+        Args:
+            process: the process of the server.
+            answers: tells whether a server at an address is ready.
+            port: the port to listen on; 0: any free port.
+        """
+        self.name = process.name
+        self._process, self._answers = process, answers
+        self._wanted_port, self._port, self._was_ready = port, port, False
+
+    def _choose_port(self) -> None:
+        if not self._was_ready:
+            self._port = self._wanted_port or free_port()
+
+    @property
+    def url(self) -> str:
+        """The address, which is final when the server is ready."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server, or of its launcher."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process.alive()
+
+    def ready(self) -> bool:
+        """Tell whether the server answers."""
+        answered = self.alive() and self._answers(self.url)
+        self._was_ready = self._was_ready or answered
+        return answered
+
+    def stop(self) -> None:
+        """Stop the server."""
+        self._process.stop()
+
+    def last_lines(self) -> str:
+        """Give the end of the log."""
+        return self._process.last_lines()

@@ -13,7 +13,7 @@ from typing import Literal
 from psycopg2 import sql
 
 from eventsvc.errors import LogUnavailable, SetupError
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 
 By = Literal["component", "email", "id"]
 
@@ -57,9 +57,7 @@ class Distribution:
 
 def find_distribution(connection: Connection) -> Distribution | None:
     """Read the distribution of the log; None if the log is on one server."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT by_column, shards FROM distribution")
-        return next((Distribution(*row) for row in cursor), None)
+    return next((Distribution(*row) for row in fetch(connection, "SELECT by_column, shards FROM distribution")), None)
 
 
 def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:

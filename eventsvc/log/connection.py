@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2 import sql
 
 from eventsvc.errors import LogError, LogTimeout, LogUnavailable
 
@@ -216,6 +217,14 @@ def _is_stale(connection: Connection) -> bool:
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
     return bool(poller.poll(0))
+
+
+def fetch(connection: Connection, statement: str | sql.Composable, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """Execute a statement and give its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 @contextmanager

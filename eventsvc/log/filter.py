@@ -1,4 +1,4 @@
-"""A condition on events, in SQL."""
+"""A condition on events, in SQL. Queries of clients compile to it, and the log adds conditions of its own."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from psycopg2 import errors as pg_errors
 from psycopg2 import sql
 
 from eventsvc.errors import LogError
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 
 AHEAD = 3  # months made beyond the current one
 
@@ -50,9 +50,12 @@ def list_months(connection: Connection) -> list[date]:
 
 def list_default(connection: Connection) -> list[date]:
     """List the months that have events in the default partition, because no partition was made in time."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
-        return sorted(month for (month,) in cursor)
+    return sorted(
+        month
+        for (month,) in fetch(
+            connection, "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default"
+        )
+    )
 
 
 def list_filled(connection: Connection) -> list[date]:
@@ -70,9 +73,9 @@ def list_filled(connection: Connection) -> list[date]:
 
 def count_events(connection: Connection, month: date) -> int:
     """Count a month's events."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", bounds(month))
-        ((count,),) = cursor.fetchall()
+    ((count,),) = fetch(
+        connection, "SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s", bounds(month)
+    )
     return int(count)
 
 
@@ -96,9 +99,7 @@ def ensure_months(connection: Connection, first: date, last: date) -> list[date]
 
 def ensure_months_ahead(connection: Connection) -> list[date]:
     """Make the current month (by the database's clock) and the months ahead."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT (now() AT TIME ZONE 'UTC')::date")
-        ((today,),) = cursor.fetchall()
+    ((today,),) = fetch(connection, "SELECT (now() AT TIME ZONE 'UTC')::date")
     last = today
     for _ in range(AHEAD):
         last = next_month(last)
@@ -107,9 +108,7 @@ def ensure_months_ahead(connection: Connection) -> list[date]:
 
 def count_default(connection: Connection) -> int:
     """Count the events in the default partition. More than 0 means that a month was not made in time."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM event_default")
-        ((count,),) = cursor.fetchall()
+    ((count,),) = fetch(connection, "SELECT count(*) FROM event_default")
     return int(count)
 
 
@@ -174,9 +173,7 @@ def _make(connection: Connection, month: date) -> None:
         "low": sql.Literal(f"{month} 00:00:00+00"),
         "high": sql.Literal(f"{next_month(month)} 00:00:00+00"),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(sql.SQL(_EVENTS_MOVE).format(**names))
-        ((events_move,),) = cursor.fetchall()
+    ((events_move,),) = fetch(connection, sql.SQL(_EVENTS_MOVE).format(**names))
     with transaction(connection) as cursor:
         cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
         if events_move:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from eventsvc.errors import Forbidden, InvalidParameter, ViewNotFound
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 
 MOST = 1000  # views in all
 _SHOWN = "SELECT name, address, saved_by, saved_at FROM saved_view WHERE saved_by = coalesce(%s, saved_by)"
@@ -51,7 +50,7 @@ class Saver:
 
 def list_views(connection: Connection, saved_by: str | None = None) -> list[View]:
     """List the views by name; all of them, or those that one key saved."""
-    return [View(*row) for row in _fetch(connection, _LIST, (saved_by,))]
+    return [View(*row) for row in fetch(connection, _LIST, (saved_by,))]
 
 
 def read_view(connection: Connection, name: str, saved_by: str | None = None) -> View:
@@ -60,7 +59,7 @@ def read_view(connection: Connection, name: str, saved_by: str | None = None) ->
     Raises:
         ViewNotFound: no view has this name, or another key than ``saved_by`` saved it.
     """
-    found = _fetch(connection, _ONE, (saved_by, name))
+    found = fetch(connection, _ONE, (saved_by, name))
     if not found:
         raise ViewNotFound(name)
     return View(*found[0])
@@ -73,10 +72,10 @@ def put_view(connection: Connection, name: str, address: str, saver: Saver) -> V
         Forbidden: the view of that name is somebody else's.
         InvalidParameter: there are too many views.
     """
-    ((others,),) = _fetch(connection, "SELECT count(*) FROM saved_view WHERE name <> %s", (name,))
+    ((others,),) = fetch(connection, "SELECT count(*) FROM saved_view WHERE name <> %s", (name,))
     if others >= MOST:
         raise InvalidParameter("name", f"there are {MOST:,} views already: remove one first")
-    saved = _fetch(connection, _PUT, (name, address, saver.name, saver.any_view))
+    saved = fetch(connection, _PUT, (name, address, saver.name, saver.any_view))
     if not saved:
         raise _somebody_elses(name)
     return View(*saved[0])
@@ -89,7 +88,7 @@ def remove_view(connection: Connection, name: str, saver: Saver) -> None:
         ViewNotFound: no view has this name.
         Forbidden: the view is somebody else's.
     """
-    removed = _fetch(connection, _REMOVE, (name, saver.name, saver.any_view))
+    removed = fetch(connection, _REMOVE, (name, saver.name, saver.any_view))
     if not removed:
         read_view(connection, name)
         raise _somebody_elses(name)
@@ -97,10 +96,3 @@ def remove_view(connection: Connection, name: str, saver: Saver) -> None:
 
 def _somebody_elses(name: str) -> Forbidden:
     return Forbidden(f"the view {name!r} was saved by another key; it, or a key with the right admin, may change it")
-
-
-def _fetch(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventsvc.event import Event
-from eventsvc.log.read.around import Around
+from eventsvc.log.read.page import Around
 from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PAGE_BYTES, PageRequest, fit
 from eventsvc.search.search import Compiled, Search

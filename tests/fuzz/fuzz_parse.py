@@ -13,7 +13,7 @@ import sys
 import time
 
 from eventsvc.errors import QueryError
-from eventsvc.query.excerpt import render_excerpt
+from eventsvc.query.mistakes import render_excerpt
 from eventsvc.query.parse import LONGEST, parse
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch

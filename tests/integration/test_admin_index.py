@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 
-from eventsvc.admin import failures, rebuild
+from eventsvc.admin import rebuild
 from eventsvc.admin.compare import WIDTH, Range
 from eventsvc.admin.stores import Stores
-from eventsvc.admin.verify import list_months, repair, verify
+from eventsvc.admin.verify import list_months, repair, retry_refused, verify
 from eventsvc.errors import IndexUnavailable, LogError
 from eventsvc.index import indexes
 from eventsvc.index.client import connect_async
@@ -166,7 +166,7 @@ def test_refused_events_are_taken_later(filled: Any, stores: Stores, elasticsear
     elasticsearch.delete(index=index_of(filled), id=str(FIRST + 9), refresh=True)
     filled.fetch("DELETE FROM event WHERE seq = 4710")
     elasticsearch.delete(index=index_of(filled), id="4710", refresh=True)
-    assert failures.retry(stores) == (2, 0)
+    assert retry_refused(stores) == (2, 0)
     assert filled.fetch("SELECT seq FROM index_failure") == []
     assert check(stores) == EQUAL
 

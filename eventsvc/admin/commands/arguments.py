@@ -1,15 +1,28 @@
-"""Read the values of options: months, bounds and ages."""
+"""The options that several commands share, and the values of options: months, bounds and ages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated
 
-from eventsvc.access.rights import read_age
+import typer
+
 from eventsvc.errors import InvalidParameter
-from eventsvc.log.connection import Connection
-from eventsvc.log.read.batches import seq_at
+
+if TYPE_CHECKING:
+    from eventsvc.log.connection import Connection
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Connection string of PostgreSQL.", show_default="EVENTSVC_DATABASE_URL", metavar="URL"),
+]
+ElasticsearchUrl = Annotated[
+    str | None,
+    typer.Option(help="URL of Elasticsearch.", show_default="EVENTSVC_ELASTICSEARCH_URL", metavar="URL"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
 
 
 def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> list[date]:
@@ -33,6 +46,8 @@ def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> li
 
 def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
     """Read a bound: a seq, or a time, which stands for the first seq from then on or the last seq before."""
+    from eventsvc.log.read.batches import seq_at
+
     if not text:
         return 2**62
     if text.isdigit():
@@ -42,6 +57,8 @@ def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
 
 def cutoff(text: str) -> datetime:
     """Read an age, such as 90d, or a time; give the time."""
+    from eventsvc.access.rights import read_age
+
     try:
         return datetime.now(UTC) - read_age("--older-than", text)
     except InvalidParameter:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventsvc.admin.commands.index import DatabaseUrl, ElasticsearchUrl, Json
+from eventsvc.admin.commands.arguments import DatabaseUrl, ElasticsearchUrl, Json
 from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from eventsvc.admin.stores import Stores
-    from eventsvc.log.connection import Connection
     from eventsvc.log.progress.erasures import Erasure
     from eventsvc.log.progress.retention_rules import Rule
     from eventsvc.query import ast
 
-Note = Callable[[str, dict[str, Any], dict[str, str]], None]
 NOT_CLEAN = 3  # exit code: something of erased events is left
 
 retention = typer.Typer(no_args_is_help=True, help="Rules that remove old events, and holds that keep events.")
@@ -165,9 +161,10 @@ def _shown(value: Any) -> str:
 
 def set_rule(query: Query, age: Age, database_url: DatabaseUrl = None) -> None:
     """Set a rule: `eventsvc index` removes matching events of this age, once an hour."""
+    from eventsvc.admin.audited import open_log
     from eventsvc.log.progress import retention_rules
 
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc retention") as (connection, note):
         rule = _rule(query, age)
         retention_rules.put_rule(connection, rule)
         note("admin retention set", {"seconds": rule.seconds}, {"q": rule.query})
@@ -176,10 +173,11 @@ def set_rule(query: Query, age: Age, database_url: DatabaseUrl = None) -> None:
 
 def list_rules(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
     """List the rules and the holds."""
+    from eventsvc.admin.audited import open_log
     from eventsvc.admin.commands import output
     from eventsvc.log.progress import erasures, retention_rules
 
-    with _connect(database_url) as (connection, _):
+    with open_log(database_url, "eventsvc retention") as (connection, _):
         rules, holds = retention_rules.list_rules(connection), erasures.list_holds(connection)
     if as_json:
         output.print_json(
@@ -196,9 +194,10 @@ def list_rules(*, as_json: Json = False, database_url: DatabaseUrl = None) -> No
 
 def remove_rule(query: Query, database_url: DatabaseUrl = None) -> None:
     """Remove a rule."""
+    from eventsvc.admin.audited import open_log
     from eventsvc.log.progress import retention_rules
 
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc retention") as (connection, note):
         if not retention_rules.remove_rule(connection, _canonical(query)):
             raise InvalidParameter("QUERY", "there is no rule with this query; `retention list` shows those there are")
         note("admin retention remove", {}, {"q": _canonical(query)})
@@ -207,10 +206,11 @@ def remove_rule(query: Query, database_url: DatabaseUrl = None) -> None:
 
 def preview(query: Query, age: Age, *, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
     """Count the events that a rule would remove now; remove nothing."""
+    from eventsvc.admin.audited import open_log
     from eventsvc.admin.commands import output
     from eventsvc.erasure import retention as engine
 
-    with _connect(database_url) as (connection, _):
+    with open_log(database_url, "eventsvc retention") as (connection, _):
         months = engine.preview(connection, _rule(query, age))
     if as_json:
         output.print_json([{"month": f"{month:%Y-%m}", "events": count} for month, count in months])
@@ -225,9 +225,10 @@ def hold(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Keep matching events: no rule, no pruning and no erasure removes these events until the hold is released."""
+    from eventsvc.admin.audited import open_log
     from eventsvc.log.progress import erasures
 
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc retention") as (connection, note):
         erasures.put_hold(connection, name, _canonical(query), reason)
         note("admin retention hold", {"hold": name}, {"q": _canonical(query)})
     print(f"hold {name} keeps what matches {_canonical(query)}")
@@ -237,28 +238,14 @@ def release(
     name: Annotated[str, typer.Argument(help="The name of the hold.")], database_url: DatabaseUrl = None
 ) -> None:
     """Remove a hold."""
+    from eventsvc.admin.audited import open_log
     from eventsvc.log.progress import erasures
 
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc retention") as (connection, note):
         if not erasures.release_hold(connection, name):
             raise InvalidParameter("NAME", f"there is no hold {name!r}; `retention list` shows those there are")
         note("admin retention release", {"hold": name}, {})
     print(f"hold {name} is released")
-
-
-@contextmanager
-def _connect(database_url: str | None) -> Iterator[tuple[Connection, Note]]:
-    """Give a connection, and a function that notes an action in the audit."""
-    from eventsvc.admin import audited
-    from eventsvc.log import schema
-    from eventsvc.log.connection import connect
-    from eventsvc.settings import find
-
-    settings = find(database_url=database_url)
-    url = settings.database_url.get_secret_value()
-    with closing(connect(url, application_name="eventsvc retention")) as connection:
-        schema.check(connection)
-        yield connection, partial(audited.note, connection, settings)
 
 
 def _canonical(query: str) -> str:

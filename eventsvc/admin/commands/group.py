@@ -51,9 +51,9 @@ def _server(
 
 
 def _build() -> MutableMapping[str, Command]:
-    from eventsvc.admin.commands import distribute, erasure, index, keys, setup, transfer, trigrams
+    from eventsvc.admin.commands import erasure, index, keys, setup, transfer
 
     late = typer.Typer(rich_markup_mode=None)
-    for module in (setup, index, erasure, keys, transfer, distribute, trigrams):
+    for module in (setup, index, erasure, keys, transfer):
         module.register(late)
     return typer.main.get_group(late).commands

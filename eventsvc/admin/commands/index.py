@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eventsvc.admin.commands.arguments import DatabaseUrl, ElasticsearchUrl, Json
+
 if TYPE_CHECKING:
     from eventsvc.admin.compare import Range
     from eventsvc.admin.stores import Stores
     from eventsvc.admin.verify import MonthReport
     from eventsvc.settings import Settings
 
-DatabaseUrl = Annotated[
-    str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
-]
-ElasticsearchUrl = Annotated[
-    str | None, typer.Option(help="Elasticsearch to use.", show_default="EVENTSVC_ELASTICSEARCH_URL", metavar="URL")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Months = Annotated[list[str] | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month; repeatable.")]
 
 NOT_EQUAL = 3  # exit code: the index and the log differ
@@ -61,7 +56,7 @@ def reindex(
         counts = {one: count_events(stores.connection, one) for one in months}
         if dry_run:
             rows = [{"month": f"{one:%Y-%m}", "events": counts[one], "index": known[one].name} for one in months]
-            _print_rows(rows, ("month", "#events", "index"), as_json=as_json)
+            output.print_rows(rows, ("month", "#events", "index"), as_json=as_json)
             return
         done = []
         with stores.exclusive():
@@ -70,10 +65,7 @@ def reindex(
                     done.append(rebuild.rebuild(stores, one, rate=rate, advance=advance))
             rebuild.remove_old(stores, done)
         result = [{"month": f"{one.month:%Y-%m}", "index": one.name, "removed": one.old_name} for one in done]
-    if as_json:
-        output.print_json(result)
-    else:
-        _print_rows(result, ("month", "index", "removed"), as_json=False)
+    output.print_rows(result, ("month", "index", "removed"), as_json=as_json)
 
 
 def backfill(
@@ -87,7 +79,7 @@ def backfill(
     elasticsearch_url: ElasticsearchUrl = None,
 ) -> None:
     """Write the documents that the index lacks, or that differ from the log, for a range of events."""
-    from eventsvc.admin.commands import arguments
+    from eventsvc.admin.commands import arguments, output
     from eventsvc.admin.compare import Range
     from eventsvc.admin.stores import open_stores
 
@@ -98,7 +90,7 @@ def backfill(
         )
         reports = _compare_all(stores, None, Range(max(0, first - 1), last), quick=False)
         written = _repair_all(stores, [report for report in reports if not report.equal], ("missing", "different"))
-    _print_rows([{"documents": written}], ("#documents",), as_json=as_json)
+    output.print_rows([{"documents": written}], ("#documents",), as_json=as_json)
 
 
 def verify(
@@ -155,7 +147,7 @@ def prune(
 ) -> None:
     """Remove old events: whole months with their indexes, and parts of a month in batches. Nothing brings them back."""
     from eventsvc.admin import prune as pruning
-    from eventsvc.admin.commands import arguments, progress
+    from eventsvc.admin.commands import arguments, output, progress
     from eventsvc.admin.stores import open_stores
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores:
@@ -171,9 +163,9 @@ def prune(
     rows += [{"month": f"{m:%Y-%m}", "events": count, "what": what} for m, count in plan.partial]
     rows += [{"month": "-", "events": 0, "what": f"unused index {name}"} for name in plan.unused]
     if as_json:
-        _print_rows({"done": yes, "goes": rows}, (), as_json=True)
+        output.print_json({"done": yes, "goes": rows})
     else:
-        _print_rows(rows, ("month", "#events", "what"), as_json=False)
+        output.print_rows(rows, ("month", "#events", "what"), as_json=False)
         print(f"{total:,} events {'are gone' if yes else 'would go; add --yes to do it'}")
 
 
@@ -204,7 +196,7 @@ def partitions(
         for row in rows:
             row |= {"bytes": output.size(row["bytes"]), "index_bytes": output.size(row["index_bytes"])}
     columns = ("month", "#events", "#bytes", "index", "#documents", "#index_bytes", "#generation", "#shards")
-    _print_rows(rows, columns, as_json=as_json)
+    output.print_rows(rows, columns, as_json=as_json)
 
 
 def doctor(
@@ -232,12 +224,13 @@ def retry_failures(
     *, as_json: Json = False, database_url: DatabaseUrl = None, elasticsearch_url: ElasticsearchUrl = None
 ) -> None:
     """Send the events that the index has refused once more. Exit code 3: the index refuses some again."""
-    from eventsvc.admin import failures
+    from eventsvc.admin.commands import output
     from eventsvc.admin.stores import open_stores
+    from eventsvc.admin.verify import retry_refused
 
     with open_stores(_settings(database_url, elasticsearch_url)) as stores, stores.exclusive():
-        taken, refused = failures.retry(stores)
-    _print_rows([{"taken": taken, "refused": refused}], ("#taken", "#refused"), as_json=as_json)
+        taken, refused = retry_refused(stores)
+    output.print_rows([{"taken": taken, "refused": refused}], ("#taken", "#refused"), as_json=as_json)
     if refused:
         raise typer.Exit(NOT_EQUAL)
 
@@ -271,34 +264,17 @@ def _repair_all(
 
 
 def _print_reports(reports: Sequence[MonthReport], *, as_json: bool) -> None:
+    from eventsvc.admin.commands import output
     from eventsvc.admin.verify import to_json
 
     rows = [to_json(report) for report in reports]
     if as_json:
-        _print_rows(rows, (), as_json=True)
+        output.print_json(rows)
         return
-    _print_rows(
+    output.print_rows(
         rows, ("month", "index", "#events", "#missing", "#extra", "#different", "#refused", "equal"), as_json=False
     )
     for row in rows:
         for difference in row["differences"][:20]:
             print(f"{row['month']}: {difference['kind']} seq {difference['seq']} (document {difference['document']})")
     print("equal" if all(report.equal for report in reports) else "not equal: run with --repair")
-
-
-def _print_rows(rows: Any, columns: Sequence[str], *, as_json: bool) -> None:
-    from eventsvc.admin.commands import output
-
-    if as_json:
-        output.print_json(rows)
-    else:
-        names = [column.removeprefix("#") for column in columns]
-        output.print_table(columns, [[_show(row[name]) for name in names] for row in rows])
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)

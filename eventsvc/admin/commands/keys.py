@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eventsvc.admin.commands.arguments import DatabaseUrl, Json
 from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from eventsvc.access.store import Made
-    from eventsvc.log.connection import Connection
 
-Note = Callable[[str, dict[str, Any]], None]
-DatabaseUrl = Annotated[
-    str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[str, typer.Argument(help="The name of the key, which the audit shows.")]
 
 
@@ -58,10 +50,11 @@ def create(
     """Make a key, and show it. No command shows the key again."""
     from eventsvc.access import store
     from eventsvc.access.rights import read_age
+    from eventsvc.admin.audited import open_log
 
     life = read_age("--expires", expires) if expires else None
     wanted = store.Wanted(name, _rights(right), where, dict(map(_pair, default or ())), rate, life)
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc keys") as (connection, note):
         made = store.create(connection, wanted)
         note("admin keys create", {"made": made.key.id, "of": made.key.name})
     _show_made(made, as_json=as_json)
@@ -70,9 +63,10 @@ def create(
 def list_(*, as_json: Json = False, database_url: DatabaseUrl = None) -> None:
     """List all keys, with their rights and the time of their last use."""
     from eventsvc.access import store
+    from eventsvc.admin.audited import open_log
     from eventsvc.admin.commands import output
 
-    with _connect(database_url) as (connection, _):
+    with open_log(database_url, "eventsvc keys") as (connection, _):
         found = store.list_keys(connection)
     if as_json:
         output.print_json([key.to_json() for key in found])
@@ -100,9 +94,10 @@ def revoke(
 ) -> None:
     """Revoke a key. Within 5 seconds, every process refuses the key."""
     from eventsvc.access import store
+    from eventsvc.admin.audited import open_log
     from eventsvc.admin.commands import output
 
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc keys") as (connection, note):
         revoked = store.revoke(connection, name)
         note("admin keys revoke", {"revoked": revoked})
     if as_json:
@@ -121,25 +116,12 @@ def rotate(
     """Replace a key by a new key, and show the new key. For a time, both keys are valid."""
     from eventsvc.access import store
     from eventsvc.access.rights import read_age
+    from eventsvc.admin.audited import open_log
 
-    with _connect(database_url) as (connection, note):
+    with open_log(database_url, "eventsvc keys") as (connection, note):
         made = store.rotate(connection, name, read_age("--grace", grace))
         note("admin keys rotate", {"made": made.key.id, "of": made.key.name})
     _show_made(made, as_json=as_json)
-
-
-@contextmanager
-def _connect(database_url: str | None) -> Iterator[tuple[Connection, Note]]:
-    """Give a connection, and a function that notes an action in the audit."""
-    from eventsvc.admin import audited
-    from eventsvc.log import schema
-    from eventsvc.log.connection import connect
-    from eventsvc.settings import find
-
-    settings = find(database_url=database_url)
-    with closing(connect(settings.database_url.get_secret_value(), application_name="eventsvc keys")) as connection:
-        schema.check(connection)
-        yield connection, partial(audited.note, connection, settings)
 
 
 def _rights(names: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -25,6 +25,23 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*row)
     # Lines are folded on a terminal only: elsewhere the reader may be grep.
     Console(width=None if sys.stdout.isatty() else 400).print(table)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print rows as JSON, or the members of each row that the columns name as a table."""
+    if as_json:
+        print_json(rows)
+    else:
+        names = [column.removeprefix("#") for column in columns]
+        print_table(columns, [[_show(row[name]) for name in names] for row in rows])
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def size(number: int | None) -> str:

@@ -1,13 +1,13 @@
-"""``eventsvc admin migrate``, ``secrets`` and ``kibana``: the commands that a deployment runs at its start."""
+"""``eventsvc admin migrate|secrets|kibana|distribute|trigrams``: set up a deployment."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from eventsvc.admin.commands.index import DatabaseUrl
+from eventsvc.admin.commands.arguments import DatabaseUrl
 
 
 def register(admin: typer.Typer) -> None:
@@ -17,6 +17,8 @@ def register(admin: typer.Typer) -> None:
     admin.command(
         epilog="Example: eventsvc admin kibana --user events --password-file ./password config/kibana/dashboards.ndjson"
     )(kibana)
+    admin.command(epilog="Example: eventsvc admin distribute --by component --yes")(distribute)
+    admin.command(epilog="Example: eventsvc admin trigrams --on")(trigrams)
 
 
 def migrate(database_url: DatabaseUrl = None) -> None:
@@ -65,3 +67,70 @@ def kibana(
 
     password = "" if password_file is None else read_password(password_file)
     print(f"{import_saved_objects(url, file, user=user, password=password)} saved objects are in Kibana")
+
+
+def distribute(
+    *,
+    by: Annotated[
+        Literal["component", "email", "id"],
+        typer.Option(help="Field; events with the same value lie on the same worker."),
+    ],
+    shards: Annotated[int, typer.Option(min=1, max=4096, help="Number of shards; more than there are workers.")] = 32,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this option, only say what would be done.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Spread the log over the workers of a Citus cluster, of which this database is the coordinator.
+
+    Stop the API and the indexer first: while the command copies events, requests wait and then get a 503. A killed run
+    has changed nothing, or the next run finishes it. Then start the API and the indexer again. See docs/scaling.md.
+    """
+    from eventsvc.log import citus, schema
+    from eventsvc.log.connection import connect
+    from eventsvc.settings import find
+
+    settings = find(database_url=database_url)
+    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc distribute")
+    try:
+        schema.check(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM event")
+            ((events,),) = cursor.fetchall()
+        if not yes:
+            print(f"{events:,} events would be spread by {by} over {shards} shards; add --yes to do it")
+            return
+        print(f"copying {events:,} events; requests that write wait meanwhile", flush=True)
+        for step in citus.distribute(connection, citus.Distribution(by, shards)):
+            print(f"done: {step}", flush=True)
+    finally:
+        connection.close()
+
+
+def trigrams(
+    *,
+    on: Annotated[
+        bool | None, typer.Option("--on/--off", help="Build the indexes, or remove them.", show_default="only say")
+    ] = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Build or remove trigram indexes on each month of the log, for a service that searches only in PostgreSQL.
+
+    The indexes make `ct` and `sw` fast for texts of three or more characters. They need space, and writing is a little
+    slower. Writers need not wait while the indexes are built. The next run continues an interrupted build.
+    """
+    from eventsvc.log import trigram_index
+    from eventsvc.log.connection import connect
+    from eventsvc.settings import find
+
+    settings = find(database_url=database_url)
+    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc trigrams")
+    try:
+        if on is True:
+            for name in trigram_index.enable(connection):
+                print(f"made {name}")
+        elif on is False:
+            trigram_index.disable(connection)
+        print(f"trigram indexes are {'on' if trigram_index.enabled(connection) else 'off'}")
+    finally:
+        connection.close()

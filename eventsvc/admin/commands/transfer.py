@@ -13,14 +13,12 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from eventsvc.admin.commands.arguments import DatabaseUrl
 from eventsvc.errors import SetupError
 
 if TYPE_CHECKING:
     from eventsvc.log.connection import Connection
 
-DatabaseUrl = Annotated[
-    str | None, typer.Option(help="PostgreSQL to use.", show_default="EVENTSVC_DATABASE_URL", metavar="URL")
-]
 
 SOME_REFUSED = 3  # exit code: the good lines were stored, others were refused
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress import watermark
 
@@ -78,17 +78,13 @@ def erase(cursor: Any, found: Found, *, erasure_id: str | None) -> int:
 
 def count_erased(connection: Connection) -> int:
     """Count the erased events that the indexer has not yet removed from the index."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM erased")
-        ((count,),) = cursor.fetchall()
+    ((count,),) = fetch(connection, "SELECT count(*) FROM erased")
     return int(count)
 
 
 def list_of_month(connection: Connection, month: date) -> list[int]:
     """List the seqs of a month's erased events that the indexer has not yet removed from the index."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT seq FROM erased WHERE month = %s", (month,))
-        return [seq for (seq,) in cursor]
+    return [seq for (seq,) in fetch(connection, "SELECT seq FROM erased WHERE month = %s", (month,))]
 
 
 def list_erased(connection: Connection, most: int) -> list[Erased]:
@@ -108,9 +104,7 @@ def list_erased(connection: Connection, most: int) -> list[Erased]:
 
 def read_epoch(connection: Connection) -> int:
     """Give the erasure epoch: a higher one than before when events were erased since."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT epoch FROM erasure_epoch")
-        ((epoch,),) = cursor.fetchall()
+    ((epoch,),) = fetch(connection, "SELECT epoch FROM erasure_epoch")
     return int(epoch)
 
 

@@ -12,7 +12,7 @@ left on the coordinator, the horizon lists the transactions that hold the lock o
 from __future__ import annotations
 
 from eventsvc.log.citus import IS_DISTRIBUTED, list_writers_on_workers
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 
 # The last seq that was drawn, whether its event is committed, under way or rolled back. A sequence that was never used
 # has last_value 1, too.
@@ -31,9 +31,7 @@ WRITERS = """
 
 def read_last_seq(connection: Connection) -> int:
     """Read the last seq that was drawn, whether its event is committed, under way or rolled back; 0 for none."""
-    with connection.cursor() as cursor:
-        cursor.execute(LAST_SEQ)
-        ((seq,),) = cursor.fetchall()
+    ((seq,),) = fetch(connection, LAST_SEQ)
     return int(seq)
 
 

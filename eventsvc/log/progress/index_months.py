@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.months import bounds
 from eventsvc.log.progress import refusals, watermark
 
@@ -29,9 +29,8 @@ class IndexMonth:
 
 def list_indexes(connection: Connection) -> dict[date, IndexMonth]:
     """Map each indexed month to its index."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT month, index_name, index_uuid, filled_to FROM index_month ORDER BY month")
-        return {row[0]: IndexMonth(*row) for row in cursor}
+    rows = fetch(connection, "SELECT month, index_name, index_uuid, filled_to FROM index_month ORDER BY month")
+    return {row[0]: IndexMonth(*row) for row in rows}
 
 
 def add_index(connection: Connection, fence: int, month: date, name: str, uuid: str) -> IndexMonth:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,8 @@ _COLUMNS = "month, index_name, index_uuid, done_to, old_name"
 
 def list_rebuilds(connection: Connection) -> dict[date, Rebuild]:
     """Map months to their unfinished rebuilds."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_COLUMNS} FROM index_rebuild ORDER BY month")  # noqa: S608  (a constant)
-        return {row[0]: Rebuild(*row) for row in cursor}
+    rows = fetch(connection, f"SELECT {_COLUMNS} FROM index_rebuild ORDER BY month")  # noqa: S608  (a constant)
+    return {row[0]: Rebuild(*row) for row in rows}
 
 
 def begin(connection: Connection, month: date, name: str, uuid: str) -> Rebuild:

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg2.extras import execute_values
 
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.progress import watermark
 
 
@@ -45,16 +45,13 @@ def insert(cursor: Any, refused: Iterable[Refusal]) -> None:
 
 def list_seqs(connection: Connection) -> list[int]:
     """List the seqs of all refused events, lowest first."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT seq FROM index_failure ORDER BY seq")
-        return [seq for (seq,) in cursor]
+    return [seq for (seq,) in fetch(connection, "SELECT seq FROM index_failure ORDER BY seq")]
 
 
 def list_reasons(connection: Connection) -> list[tuple[str, int]]:
     """List the reasons of refusals with their numbers of events, the most frequent reason first."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT reason, count(*) FROM index_failure GROUP BY 1 ORDER BY 2 DESC, 1")
-        return [(reason, count) for reason, count in cursor]
+    rows = fetch(connection, "SELECT reason, count(*) FROM index_failure GROUP BY 1 ORDER BY 2 DESC, 1")
+    return [(reason, count) for reason, count in rows]
 
 
 def forget(connection: Connection, seqs: list[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,7 @@ class Rule:
 
 def list_rules(connection: Connection) -> list[Rule]:
     """List the rules by their query."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT query, seconds FROM retention_rule ORDER BY query")
-        return [Rule(*row) for row in cursor]
+    return [Rule(*row) for row in fetch(connection, "SELECT query, seconds FROM retention_rule ORDER BY query")]
 
 
 def put_rule(connection: Connection, rule: Rule) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventsvc.errors import Fenced
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 
 # The number of an advisory lock, the same in all indexers. The lock counts within one database.
 _LEADER_LOCK = 0x696E646578
@@ -54,9 +54,7 @@ class Mark:
 
 def try_lead(connection: Connection) -> bool:
     """Take the leader's lock if it is free. The session holds the lock until it ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER_LOCK,))
-        ((taken,),) = cursor.fetchall()
+    ((taken,),) = fetch(connection, "SELECT pg_try_advisory_lock(%s)", (_LEADER_LOCK,))
     return bool(taken)
 
 
@@ -89,9 +87,7 @@ def find_leader(connection: Connection) -> int | None:
 
 def read(connection: Connection) -> Mark:
     """Read checkpoint, watermark and fence."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT checkpoint, seq, fence FROM watermark")
-        ((checkpoint, seq, fence),) = cursor.fetchall()
+    ((checkpoint, seq, fence),) = fetch(connection, "SELECT checkpoint, seq, fence FROM watermark")
     return Mark(checkpoint, seq, fence)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from eventsvc.event import Event
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.months import bounds
 from eventsvc.log.read.state import EVENT_COLUMNS
 
@@ -87,7 +87,5 @@ def seq_at(connection: Connection, moment: datetime, *, at_end: bool) -> int:
     Seqs grow with time, but not strictly.
     """
     condition = "max(seq) FROM event WHERE created_at < %s" if at_end else "min(seq) FROM event WHERE created_at >= %s"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {condition}", (moment,))
-        ((seq,),) = cursor.fetchall()
+    ((seq,),) = fetch(connection, f"SELECT {condition}", (moment,))
     return int(seq) if seq is not None else (0 if at_end else 2**62)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 from psycopg2 import sql
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SeqNotReached
 from eventsvc.event import Event
-from eventsvc.log.connection import Connection, Pool
+from eventsvc.log.connection import Connection, Pool, fetch
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress.erased import read_epoch
 from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_seq
@@ -66,7 +65,7 @@ class Reader:
         """
         statement = _BY_ID.format(columns=COLUMNS, where=sql.SQL(matching.text))
         parameters = (event_id, *matching.parameters)
-        rows = await self._pool.run(lambda connection: _fetch(connection, statement, parameters))
+        rows = await self._pool.run(lambda connection: fetch(connection, statement, parameters))
         if not rows:
             raise EventNotFound(event_id)
         return Event(*rows[0])
@@ -130,7 +129,7 @@ class Reader:
 
     async def state(self) -> LogState:
         """Read the state of the log."""
-        state = _read_state(await self._pool.run(lambda connection: _fetch(connection, HEADER, None)))
+        state = _read_state(await self._pool.run(lambda connection: fetch(connection, HEADER)))
         self._see(state.epoch)
         return state
 
@@ -143,7 +142,7 @@ class Reader:
             LogTimeout: a writer that may have drawn a seq up to this one is still under way.
         """
         # The watermark is below the horizon, so for most seqs this small statement is enough.
-        if not await self._pool.run(lambda connection: _fetch(connection, _IN_INDEX, (seq,))[0][0]):
+        if not await self._pool.run(lambda connection: fetch(connection, _IN_INDEX, (seq,))[0][0]):
             async with self._light:
                 await self._whole_pool.run(lambda connection: _wait_for_horizon(connection, seq))
 
@@ -154,7 +153,7 @@ class Reader:
         """
         statement = _SPAN.format(columns=COLUMNS, where=sql.SQL(matching.text))
         parameters = (*matching.parameters, after, upto, limit, size)
-        rows = await self._pool.run(lambda connection: _fetch(connection, statement, parameters))
+        rows = await self._pool.run(lambda connection: fetch(connection, statement, parameters))
         events = tuple(Event(*row[:-1]) for row in rows)
         whole = not rows or (len(rows) == rows[0][-1] < limit)
         return Batch(events, upto if whole else events[-1].seq, 0)
@@ -167,7 +166,7 @@ class Reader:
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
         """Tell whether every seq drawn by now is committed or rolled back. Call this before the snapshot is taken."""
-        ((drawn, quiet),) = _fetch(connection, _WRITERS, (self._settled,))
+        ((drawn, quiet),) = fetch(connection, _WRITERS, (self._settled,))
         if quiet:
             self._settled = drawn
         return quiet, drawn
@@ -188,7 +187,7 @@ def _ask(
 ) -> AnswerT_co:
     parts = question.compose(matching)
     statement = sql.SQL(" UNION ALL ").join([HEADER, *(text for text, _ in parts)])
-    rows = _fetch(connection, statement, [value for _, values in parts for value in values])
+    rows = fetch(connection, statement, [value for _, values in parts for value in values])
     state = _read_state(rows)
     return question.decode(rows, state, settled=settled_at == state.drawn)
 
@@ -197,10 +196,3 @@ def _read_state(rows: Sequence[Row]) -> LogState:
     # UNION ALL promises no order of its parts.
     header = next(row for row in rows if row[0] == PART_HEADER)
     return msgspec.json.decode(header[-1], type=LogState)
-
-
-def _fetch(connection: Connection, statement: sql.Composable, parameters: Sequence[Any] | None) -> Sequence[Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        rows: list[Row] = cursor.fetchall()
-        return rows

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from eventsvc.admin import failures, rebuild
+from eventsvc.admin import rebuild
 from eventsvc.admin.stores import open_stores
-from eventsvc.admin.verify import list_months, repair, verify
+from eventsvc.admin.verify import list_months, repair, retry_refused, verify
 from eventsvc.index.hits import Scope
 from eventsvc.log.progress import index_months
 from eventsvc.paging import PageRequest
@@ -96,7 +96,7 @@ def refuse(world: Any) -> None:
 
 def take_back(world: Any) -> None:
     with open_stores(world.settings) as stores:
-        assert failures.retry(stores)[1] == 0
+        assert retry_refused(stores)[1] == 0
 
 
 def swap(world: Any) -> None:

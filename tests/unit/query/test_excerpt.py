@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventsvc.errors import QueryError
-from eventsvc.query.excerpt import render_excerpt
+from eventsvc.query.mistakes import render_excerpt
 
 
 def show(text: str, offset: int, width: int = 1) -> list[str]:
