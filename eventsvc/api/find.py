@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.event import Event
-    from eventsvc.search.search import Page, Provenance, Search
+    from eventsvc.search.joined import Provenance
+    from eventsvc.search.search import Page, Search
 
 QUERY_TYPE = "text/plain"
 # The forms of an answer, by the ending of a file name. None is a page of JSON; the others are streams.

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeVar
 
 from eventsvc.breaker import Breaker
@@ -39,6 +41,31 @@ _ATTEMPTS = 5
 TailT = TypeVar("TailT", bound=Answered)
 IndexT = TypeVar("IndexT", bound=Weighty)
 T = TypeVar("T")
+
+
+class Source(StrEnum):
+    """The stores that an answer was made from."""
+
+    INDEX_AND_TAIL = "index+tail"
+    CACHE_AND_TAIL = "cache+tail"
+    INDEX = "index"
+    SQL = "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which stores gave an answer, and about which state of the log.
+
+    Attributes:
+        reason: why the index did not answer; "" if it did.
+        state: the state of the log that the answer is about; None if the log was not asked.
+        settled: see ``log.read.state.Answered``.
+    """
+
+    source: Source
+    reason: str = ""
+    state: LogState | None = None
+    settled: bool = False
 
 
 def _never(_found: object, _rest: object) -> bool:
@@ -64,20 +91,20 @@ class Joined:
     async def both(
         self,
         key: Key | None,
-        tail: Callable[[LogState, IndexT], Awaitable[TailT]],
-        ask: Callable[[Hits, Scope], Awaitable[IndexT]],
+        ask_index: Callable[[Hits, Scope], Awaitable[IndexT]],
+        ask_log: Callable[[LogState, IndexT], Awaitable[TailT]],
         survives: Callable[[IndexT, TailT], bool] = _never,
-    ) -> tuple[IndexT, TailT, bool]:
+    ) -> tuple[IndexT, TailT, Provenance]:
         """Ask the index (or the cache), then ask the log for the rest.
 
         Args:
             key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
-            tail: asks the log for everything that the index, asked about this state, does not know.
-            ask: asks the index.
+            ask_index: asks the index about a state of the log.
+            ask_log: asks the log for everything past this state, given the index's answer.
             survives: tells whether the index's answer is exact although events were erased after it was given.
 
         Returns:
-            The index's answer, the log's answer, and whether the index's answer comes from the cache.
+            The index's answer, the log's answer, and the provenance of both.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
@@ -90,8 +117,8 @@ class Joined:
             # Check the cached answer before the log is read: its tail might be very long.
             kept: tuple[LogState, IndexT] | None = self._find_kept(key, now, erased=survives is not _never)
             try:
-                base, found = kept or (now, await self._ask(ask, scope_of(now)))
-                rest = await tail(base, found)
+                base, found = kept or (now, await self.ask(scope_of(now), ask_index))
+                rest = await ask_log(base, found)
             except IndexUnavailable:
                 # If an index was replaced or lost since this state, a newer state names other indexes: try these.
                 asked, now = now, await self._look()
@@ -105,7 +132,8 @@ class Joined:
             if now.extends(base, most=_LONGEST_TAIL, erased=survives(found, rest)):
                 if kept is None and key is not None:
                     self._cache.put(key, base, found)
-                return found, rest, kept is not None
+                source = Source.INDEX_AND_TAIL if kept is None else Source.CACHE_AND_TAIL
+                return found, rest, Provenance(source, "", rest.state, rest.settled)
             self._drop(key)
         raise Unsteady("the state of the log does not stand still")
 
@@ -132,29 +160,26 @@ class Joined:
         if key is not None:
             self._cache.drop(key)
 
-    async def index_only(self, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
-        """Ask the index alone. Erased events may show until the indexer has removed their documents.
+    async def index_only(self, ask_index: Callable[[Hits, Scope], Awaitable[T]]) -> T:
+        """Ask only the index, about all documents. Erased events may show until the indexer removes their documents.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
         """
         erased = self._seen[1].erased if self._seen is not None else ()
-        return await self._ask(ask, Scope((self._alias,), None, erased[-MOST_EXCLUDED:]))
+        return await self.ask(Scope((self._alias,), None, erased[-MOST_EXCLUDED:]), ask_index)
 
-    async def ask_again(self, scope: Scope, ask: Callable[[Hits, Scope], Awaitable[T]]) -> T:
-        """Ask the index about the same documents once more; documents of erased events may be gone since.
+    async def ask(self, scope: Scope, ask_index: Callable[[Hits, Scope], Awaitable[T]]) -> T:
+        """Ask the index about some documents. After a first request, documents of erased events may be gone.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
         """
-        return await self._ask(ask, scope)
-
-    async def _ask(self, ask: Callable[[Hits, Scope], Awaitable[T]], scope: Scope) -> T:
         if self._hits is None:
             raise IndexUnavailable("there is no index")
         began = time.monotonic()
         try:
-            return await ask(self._hits, scope)
+            return await ask_index(self._hits, scope)
         except IndexUnavailable:
             self._breaker.failed(began)
             raise

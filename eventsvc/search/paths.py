@@ -13,7 +13,8 @@ from eventsvc.event import Event
 from eventsvc.paging import PageRequest
 from eventsvc.query import ast
 from eventsvc.query.render import render
-from eventsvc.search.search import Compiled, Provenance, Search
+from eventsvc.search.joined import Provenance
+from eventsvc.search.search import Compiled, Search
 
 EXAMPLES = 5
 _LONGEST_EXAMPLE = 100  # characters of a string; a longer one is no example

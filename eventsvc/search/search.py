@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,19 +25,10 @@ from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
-from eventsvc.search.joined import Joined
+from eventsvc.search.joined import Joined, Provenance, Source
 from eventsvc.telemetry import SEARCHES
 
 _log = structlog.get_logger(__name__)
-
-
-class Source(StrEnum):
-    """The stores that an answer was made from."""
-
-    INDEX_AND_TAIL = "index+tail"
-    CACHE_AND_TAIL = "cache+tail"
-    INDEX = "index"
-    SQL = "sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +65,6 @@ def compile_query(node: ast.Node | None) -> Compiled:
         return EVERYTHING
     text, parameters = to_sql(node)
     return Compiled(render(node), Filter(text, tuple(parameters)), to_elasticsearch(node), node)
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Which stores gave an answer, and about which state of the log.
-
-    Attributes:
-        reason: why the index did not answer; "" if it did.
-        state: the state of the log that the answer is about; None if the log was not asked.
-        settled: see ``log.read.state.Answered``.
-    """
-
-    source: Source
-    reason: str = ""
-    state: LogState | None = None
-    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +142,15 @@ class Search:
         return _page(rows.events, wanted, rows.total, Provenance(Source.SQL, reason, rows.state, rows.settled))
 
     async def _merged(self, query: Compiled, wanted: PageRequest, *, keep: bool) -> Page:
-        async def ask(hits: Hits, scope: Scope) -> Positions:
+        async def ask_index(hits: Hits, scope: Scope) -> Positions:
             return await hits.positions(scope, query.index or {}, wanted)
 
-        async def read(base: LogState, found: Positions) -> LogPage:
+        async def ask_log(base: LogState, found: Positions) -> LogPage:
             return await self._reader.tail(query.log, PageQuestion(wanted, found), base)
 
-        def survives(found: Positions, rows: LogPage) -> bool:
-            return _survives(found, rows, wanted)
-
         key = ("page", query.text, wanted) if keep else None
-        found, rows, cached = await self._joined.both(key, read, ask, survives)
-        source = Source.CACHE_AND_TAIL if cached else Source.INDEX_AND_TAIL
+        found, rows, provenance = await self._joined.both(key, ask_index, ask_log, partial(_survives, wanted))
         total = None if found.total is None or rows.total is None else found.total + rows.total
-        provenance = Provenance(source, "", rows.state, rows.settled)
         return _page(rows.events, wanted, total, provenance, found.found)
 
     async def _eventual(self, query: Compiled, wanted: PageRequest) -> Page:
@@ -203,7 +173,7 @@ class Search:
 _AT_ONCE = 128  # documents
 
 
-def _survives(found: Positions, rows: LogPage, wanted: PageRequest) -> bool:
+def _survives(wanted: PageRequest, found: Positions, rows: LogPage) -> bool:
     """Tell whether a page is exact although events may have been erased after the index was asked.
 
     The page is exact if the index has found all that there was, or if the log still has every event that the index has

@@ -29,8 +29,8 @@ from eventsvc.search.counts import (
     counted,
     gathered,
 )
-from eventsvc.search.joined import Joined
-from eventsvc.search.search import Compiled, Provenance, Source
+from eventsvc.search.joined import Joined, Provenance, Source
+from eventsvc.search.search import Compiled
 from eventsvc.text.terms import data_path, term_of, value_of
 
 _log = structlog.get_logger(__name__)
@@ -99,17 +99,16 @@ class Stats:
 
     async def _merged(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
         grouping = wanted.grouping(_TAIL)
-        index, tail, cached = await self._joined.both(
+        index, tail, provenance = await self._joined.both(
             ("stats", query.text, replace(wanted, top=0)),
-            lambda base, _: self._reader.tail(query.log, grouping, base),
             lambda hits, scope: _gather(hits, scope, query, wanted),
+            lambda base, _: self._reader.tail(query.log, grouping, base),
         )
         _check_room(tail)
         counts = (index.found + gathered(tail)).summed()
         if wanted.interval and wanted.by:
             counts = replace(counts, cells=await self._cells(query, wanted, index, tail, counts.top(wanted.top)))
-        source = Source.CACHE_AND_TAIL if cached else Source.INDEX_AND_TAIL
-        return StatsAnswer(counts, Provenance(source, "", tail.state, tail.settled))
+        return StatsAnswer(counts, provenance)
 
     async def _cells(
         self, query: Compiled, wanted: Wanted, index: _Indexed, tail: Tally, top: Sequence[Key]
@@ -120,9 +119,7 @@ class Stats:
             Inexact: documents of erased events left the index meanwhile, so the counts no longer agree.
         """
         known = [key for key in top if index.found.values.get(key)]
-        found = await self._joined.ask_again(
-            index.scope, lambda hits, scope: _ask_cells(hits, scope, query, wanted, known)
-        )
+        found = await self._joined.ask(index.scope, lambda hits, scope: _ask_cells(hits, scope, query, wanted, known))
         if any(sum(found[key].values()) != index.found.values[key] for key in known):
             raise Inexact("events were erased while they were counted")
         return {key: Counter(found.get(key, {})) + Counter(tail.cells.get(key, {})) for key in top}

@@ -18,7 +18,7 @@ from psycopg2.extras import execute_values
 
 from eventsvc.query import ast
 from eventsvc.search.counts import STEPS, Counts, Wanted
-from eventsvc.search.search import Source
+from eventsvc.search.joined import Source
 from eventsvc.search.stats import Stats
 
 START, DAY = 1_790_000_000_000, 86_400_000

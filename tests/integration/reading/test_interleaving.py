@@ -17,7 +17,8 @@ from eventsvc.log.progress import index_months
 from eventsvc.paging import PageRequest
 from eventsvc.search import joined
 from eventsvc.search.counts import Wanted
-from eventsvc.search.search import Search, Source
+from eventsvc.search.joined import Source
+from eventsvc.search.search import Search
 from eventsvc.search.stats import Stats
 
 MESSAGES = list("abcdefghi")

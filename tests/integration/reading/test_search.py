@@ -17,7 +17,7 @@ from eventsvc.index.hits import Scope
 from eventsvc.log.connection import connect
 from eventsvc.log.read.page import PageQuestion
 from eventsvc.paging import PageRequest
-from eventsvc.search.search import Source
+from eventsvc.search.joined import Source
 
 DEAD = "postgresql://postgres@127.0.0.1:1/none"
 

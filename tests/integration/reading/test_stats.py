@@ -14,7 +14,7 @@ import pytest
 
 from eventsvc.query import ast
 from eventsvc.search.counts import STEPS, Wanted
-from eventsvc.search.search import Source
+from eventsvc.search.joined import Source
 from eventsvc.search.stats import Stats
 
 # Both changes of the clock of 2026 in Berlin, and the turn of the year, whose week belongs to both.
