@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 Mode = Literal["on", "values", "off"]
 
-PERIOD = 5.0  # seconds
+_PERIOD = 5.0  # seconds
 MOST = 1000  # different deeds that may wait to be written, in one process
 EMAIL, ENVIRONMENT = "audit@eventsvc.invalid", "eventsvc"
 _LONGEST_VALUE = 1000  # characters
@@ -66,7 +66,7 @@ class Audit:
         mode: the setting ``audit``.
     """
 
-    def __init__(self, writer: Writer, mode: Mode, *, period: float = PERIOD) -> None:
+    def __init__(self, writer: Writer, mode: Mode, *, period: float = _PERIOD) -> None:
         self._writer, self._mode, self._period = writer, mode, period
         self._waiting: dict[Deed, _Tally] = {}
         self._task: asyncio.Task[None] | None = None

@@ -37,7 +37,7 @@ class Gate:
         """
         new = self._parse(self._complete(raw) if self._defaults else raw)
         if (self._hides_audit and new.component == AUDIT_COMPONENT) or (
-            self._inside is not None and not self._inside(Candidate(as_stored(new, self._now)))
+            self._inside is not None and not self._inside(Candidate(_as_stored(new, self._now)))
         ):
             raise Forbidden("this key may not store such an event: it would not see the event itself")
         return new
@@ -55,7 +55,7 @@ class Gate:
         return raw.rstrip()[:-1] + comma + msgspec.json.encode(missing)[1:]
 
 
-def as_stored(new: NewEvent, now: int) -> Event:
+def _as_stored(new: NewEvent, now: int) -> Event:
     """Give the event as it will be stored, but without id and seq."""
     text = (new.email, new.environment, new.component, new.message, new.data.decode())
     return Event(0, "", now, new.occurred(now), *text)

@@ -16,7 +16,7 @@ _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM, _CHECKSUM = 30, 6  # characters: 178 bits, and 32 bits of CRC-32
 _PREFIX = "ev_"
 _ID = len(_PREFIX) + 8  # characters that serve as the key's id; the other characters hold 131 secret bits
-PATTERN = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}")
+_PATTERN = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}")
 
 
 def make_key() -> str:
@@ -27,7 +27,7 @@ def make_key() -> str:
 
 def is_whole(text: str) -> bool:
     """Tell whether a text has the form of a key and the right checksum."""
-    if not PATTERN.fullmatch(text):
+    if not _PATTERN.fullmatch(text):
         return False
     body = text.removeprefix(_PREFIX)
     return _checksum(body[:_RANDOM]) == body[_RANDOM:]

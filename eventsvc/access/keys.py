@@ -20,7 +20,7 @@ from eventsvc.log.connection import Pool
 
 _log = structlog.get_logger(__name__)
 
-REFRESH = 2.0  # seconds
+_REFRESH = 2.0  # seconds
 MEMORY = 3600.0  # seconds that keys stay known while PostgreSQL is away
 _MINUTE = 60
 _MISTYPED = "this is no key: something in it was mistyped, or is missing"
@@ -35,7 +35,7 @@ class Keys:
         open_without: let everybody in as long as no key was ever made.
     """
 
-    def __init__(self, pool: Pool, *, open_without: bool, refresh: float = REFRESH) -> None:
+    def __init__(self, pool: Pool, *, open_without: bool, refresh: float = _REFRESH) -> None:
         self._pool, self._open_without, self._refresh = pool, open_without, refresh
         self._grants: dict[bytes, Grant] = {}
         self._any: bool | None = None

@@ -177,11 +177,11 @@ def _repair_some(stores: Stores, report: MonthReport, differences: Sequence[Diff
     # A deleted document may have had the id of another event: write the document of this event again.
     seqs += [int(d.document) for d in differences if d.kind == "extra" and d.document.isdigit()]
     events = [event for event in read_events(stores.connection, seqs) if month_of(event.created_at) == report.month]
-    write_events(stores, name, events)
+    _write_events(stores, name, events)
     return len(differences)
 
 
-def write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Refusal]:
+def _write_events(stores: Stores, name: str, events: Sequence[Event]) -> list[Refusal]:
     """Write documents beside the indexer, and record refusals."""
     items = [bulk.write_item(event, name) for event in events]
     months = {event.seq: month_of(event.created_at) for event in events}
@@ -224,7 +224,7 @@ def retry_refused(stores: Stores) -> tuple[int, int]:
             if month not in by_month:
                 continue
             name = by_month[month].name
-            again |= {refusal.seq for refusal in write_events(stores, name, list(of_month))}
+            again |= {refusal.seq for refusal in _write_events(stores, name, list(of_month))}
             # First the index shows the documents, then the list forgets them. Until then, the log answers for them.
             indexes.refresh(stores.client, [name])
         refusals.forget(stores.connection, [seq for seq in some if seq not in again])

@@ -147,7 +147,7 @@ class Access:
     def _find(self, req: Request) -> Grant:
         if self._keys.is_open and not self._for_all and not _is_here(req):
             raise Unauthenticated(f"this came through a proxy to a service without keys: make one with `{MAKE_ONE}`")
-        text = read_key(req.get_header("Authorization"))
+        text = _read_key(req.get_header("Authorization"))
         if text is None and req.uri_template == _STREAM and (ticket := req.get_param("ticket")):
             return self._keys.find(None) if self._keys.is_open else redeem(self._keys, ticket)
         return self._keys.find(text)
@@ -228,7 +228,7 @@ def scope(req: Request) -> str:
     return str(req.context.grant.scope)
 
 
-def read_key(header: str | None) -> str | None:
+def _read_key(header: str | None) -> str | None:
     """Find the key in an Authorization header: Bearer, or Basic with the key as password or as user alone."""
     scheme, _, value = (header or "").partition(" ")
     match scheme.lower():

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from eventsvc.search.joined import Provenance
     from eventsvc.search.search import Page, Search
 
-QUERY_TYPE = "text/plain"
+_QUERY_TYPE = "text/plain"
 # The forms of an answer, by the ending of a file name. None is a page of JSON; the others are streams.
-FORMS: dict[str, Callable[[Sequence[str] | None], ndjson.Form] | None] = {
+_FORMS: dict[str, Callable[[Sequence[str] | None], ndjson.Form] | None] = {
     "json": None,
     "ndjson": ndjson.Ndjson,
     "csv": csv.Csv,
 }
-TYPES = {media.JSON: "json", media.NDJSON[0]: "ndjson", media.CSV: "csv"}
+_TYPES = {media.JSON: "json", media.NDJSON[0]: "ndjson", media.CSV: "csv"}
 _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this
 
 
@@ -56,19 +56,19 @@ class Find:
         resp.data = orjson.dumps(event.to_json())
 
     async def _answer(self, req: Request, resp: Response, reading: Reading) -> None:
-        resp.set_header("Accept-Query", QUERY_TYPE)
+        resp.set_header("Accept-Query", _QUERY_TYPE)
         resp.set_header("Vary", "Accept")
         resp.set_header("Cache-Control", "private, no-cache")
-        kind = reading.download if reading.download in FORMS else TYPES[media.choose_type(req, tuple(TYPES))]
+        kind = reading.download if reading.download in _FORMS else _TYPES[media.choose_type(req, tuple(_TYPES))]
         if reading.download:
             resp.set_header("Content-Disposition", f'attachment; filename="events.{kind}"')
-        if form := FORMS[kind]:
+        if form := _FORMS[kind]:
             await self._stream(resp, reading, form(reading.fields))
         elif not await self._unchanged(req, resp, reading):
             await self._send_page(req, resp, reading)
 
     async def _send_page(self, req: Request, resp: Response, reading: Reading) -> None:
-        answer = await self._search.find(reading.query, reading.wanted, strong=reading.strong)
+        answer = await self._search.find(reading.query, reading.request, strong=reading.strong)
         describe(resp, answer)
         provenance = answer.provenance
         if provenance.settled and provenance.state is not None:
@@ -95,9 +95,9 @@ class Find:
         return True
 
     async def _stream(self, resp: Response, reading: Reading, form: ndjson.Form) -> None:
-        most = reading.wanted.limit if "limit" in reading.given else None
-        wanted = replace(reading.wanted, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
-        first = await self._search.find(reading.query, wanted, strong=reading.strong, keep=False)
+        most = reading.request.limit if "limit" in reading.given else None
+        request = replace(reading.request, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
+        first = await self._search.find(reading.query, request, strong=reading.strong, keep=False)
         describe(resp, first)
         resp.content_type = form.content_type
         resp.stream = ndjson.Lines(self._search, reading, first, most, form)
@@ -140,8 +140,8 @@ def pick(event: Event, fields: Iterable[str] | None) -> dict[str, Any]:
 
 async def _read_query_body(req: Request) -> str:
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
-    if media_type != QUERY_TYPE:
-        raise UnsupportedMediaType(f"Content-Type is {media_type or 'missing'}; send the query as {QUERY_TYPE}")
+    if media_type != _QUERY_TYPE:
+        raise UnsupportedMediaType(f"Content-Type is {media_type or 'missing'}; send the query as {_QUERY_TYPE}")
     chunks, size = [], 0
     async for chunk in req.stream:
         chunks.append(chunk)

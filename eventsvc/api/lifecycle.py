@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-Hook = Callable[[], Awaitable[None]]
+_Hook = Callable[[], Awaitable[None]]
 
 
 class Lifespan:
     """Starts the parts of the app in order, and stops them in the opposite order."""
 
-    def __init__(self, *hooks: tuple[Hook, Hook]) -> None:
+    def __init__(self, *hooks: tuple[_Hook, _Hook]) -> None:
         self._hooks = hooks
 
     async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:

@@ -29,11 +29,11 @@ _SMALL = 64 * 1024  # bytes of a JSON body that is not an event
 _FORM = "application/x-www-form-urlencoded"
 TEXT = ("text/plain", _FORM)  # with shape=any: a record a line
 CLEF = "application/vnd.serilog.clef"  # with shape=any: NDJSON
-ENCODINGS = ("gzip", "zstd")
+_ENCODINGS = ("gzip", "zstd")
 CSV = "text/csv"
-EVENT_STREAM = "text/event-stream"
+_EVENT_STREAM = "text/event-stream"
 # The usual names of the types of answers; answers use the first name.
-NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, EVENT_STREAM: (EVENT_STREAM,), CSV: (CSV, "application/csv")}
+NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, _EVENT_STREAM: (_EVENT_STREAM,), CSV: (CSV, "application/csv")}
 
 _IN_MEMORY = 256 * 1024  # bytes of a body; a larger body is kept in a nameless file
 
@@ -95,8 +95,8 @@ def _check_encoding(encoding: str) -> str:
     name = encoding.strip().lower().removeprefix("x-")
     if name in {"", "identity"}:
         return ""
-    if name not in ENCODINGS:
-        raise UnsupportedMediaType(f"Content-Encoding is {encoding}; {' and '.join(ENCODINGS)} are understood")
+    if name not in _ENCODINGS:
+        raise UnsupportedMediaType(f"Content-Encoding is {encoding}; {' and '.join(_ENCODINGS)} are understood")
     return name
 
 

@@ -136,7 +136,7 @@ _LINE_ENDS = tuple((character.encode(), b"\\u%04x" % ord(character)) for charact
 
 def _following(reading: Reading, end: Position, upto: int | None, most: int | None, count: int) -> PageRequest:
     limit = PAGE if most is None else min(PAGE, most - count)
-    return replace(reading.wanted, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
+    return replace(reading.request, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
 
 
 def describe_error(exc: EventsvcError, root: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Reading:
     given: Mapping[str, str]
     scope: str
     query: Compiled
-    wanted: PageRequest
+    request: PageRequest
     now: int
     fields: tuple[str, ...] | None
     strong: bool
@@ -75,7 +75,7 @@ class Reading:
 
     def etag(self, state: LogState, *marks: str) -> str:
         """Give the entity tag of an answer about a state in which no event was under way."""
-        asked = (self.query.text, self.scope, self.wanted, self.fields, marks)
+        asked = (self.query.text, self.scope, self.request, self.fields, marks)
         content = (asked, state.drawn, state.epoch, state.layout)
         return f'"{hashlib.blake2b(repr(content).encode(), digest_size=15).hexdigest()}"'
 
@@ -109,7 +109,7 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
         given=given,
         scope=seen,
         query=await read_query(req, given, now),
-        wanted=PageRequest(
+        request=PageRequest(
             limit=whole_number(given, "limit", LIMIT, 1, MOST),
             after=cursor[1] if cursor else None,
             newest_first=newest_first,

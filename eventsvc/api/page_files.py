@@ -18,7 +18,7 @@ INDEX = "index.html"
 
 # SECURITY: events hold texts of strangers. If such a text ever became markup, the policy would keep its scripts and
 # styles from running, and nothing could be sent to another place than this service.
-POLICY = (
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -54,7 +54,7 @@ class PageFiles:
         """Answer with the page."""
         # A new version of the page names other files, so browsers must check each time.
         resp.set_header("Cache-Control", "no-cache")
-        resp.set_header("Content-Security-Policy", POLICY)
+        resp.set_header("Content-Security-Policy", _POLICY)
         resp.set_header("Referrer-Policy", "no-referrer")
         resp.set_header("Cross-Origin-Opener-Policy", "same-origin")
         _send(req, resp, self._files[INDEX])

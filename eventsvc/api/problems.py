@@ -22,7 +22,6 @@ _log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 MEDIA_TYPE = "application/problem+json"
-DOCS = PAGE
 
 
 def install(app: App[Request, Response]) -> None:
@@ -54,7 +53,7 @@ async def _handle_ours(req: Request, resp: Response, exc: errors.EventsvcError, 
     problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
     extensions = _extensions(exc)
     if problem.status >= 500:  # noqa: PLR2004
-        extensions["requestId"] = identify(req, resp)
+        extensions["requestId"] = _identify(req, resp)
         _log.warning(
             "a request could not be served",
             problem=problem.slug,
@@ -80,12 +79,12 @@ def _unlisted(exc: falcon.HTTPError) -> Problem:
 
 
 async def _handle_unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
-    request_id = identify(req, resp)
+    request_id = _identify(req, resp)
     _log.error("unexpected error", method=req.method, route=req.uri_template, request_id=request_id, exc_info=exc)
     _answer(req, resp, INTERNAL, "The cause is in the service's log.", {"requestId": request_id})
 
 
-def identify(req: Request, resp: Response) -> str:
+def _identify(req: Request, resp: Response) -> str:
     """Give the request an id for our own log: the id that a proxy has sent, or a new one."""
     given = req.get_header("X-Request-Id") or ""
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -45,7 +45,7 @@ class Scope:
         return {"bool": clauses}
 
 
-MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
+_MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
 MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
 
 
@@ -81,7 +81,7 @@ class Hits:
     timeout: float = field(default=10.0)
     _heavy: Turns = field(default_factory=lambda: Turns(1, MOST_HEAVY_WAITING), init=False)
 
-    async def positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
+    async def positions(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> Positions:
         """Find the positions of a page of events.
 
         Raises:
@@ -89,48 +89,48 @@ class Hits:
             IndexUnavailable: there is no whole answer.
         """
         if not scope.indexes:
-            return Positions(total=0 if wanted.count else None)
-        if wanted.by_creation or not wanted.newest_first or wanted.count:
-            return await self._positions(scope, query, wanted)
-        recent = await self._reach(scope, query, wanted)
-        page = await self._positions(scope, {"bool": {"filter": [query, recent]}} if recent else query, wanted)
-        if recent and len(page.found) < wanted.limit:  # events were erased between the two searches
-            page = await self._positions(scope, query, wanted)
+            return Positions(total=0 if request.count else None)
+        if request.by_creation or not request.newest_first or request.count:
+            return await self._positions(scope, query, request)
+        recent = await self._reach(scope, query, request)
+        page = await self._positions(scope, {"bool": {"filter": [query, recent]}} if recent else query, request)
+        if recent and len(page.found) < request.limit:  # events were erased between the two searches
+            page = await self._positions(scope, query, request)
         return page
 
-    async def _reach(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict[str, Any] | None:
+    async def _reach(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> dict[str, Any] | None:
         """Give a condition that every event of a page in the order of occurredAt meets; None if there is no such.
 
         PERF: Lucene stops early only in the order of the index, createdAt. It finds as many matching events as the page
         holds in a few milliseconds. The earliest of their occurredAt is one that the whole page reaches, and few other
         events do.
         """
-        if wanted.after is not None:
-            query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(wanted.after[0]))]}}
-        body = _page_body(scope, query, PageRequest(wanted.limit, upto=wanted.upto))
+        if request.after is not None:
+            query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(request.after[0]))]}}
+        body = _page_body(scope, query, PageRequest(request.limit, upto=request.upto))
         times = [{"field": "occurredAt", "format": "epoch_millis"}]
         answer = await self._search(scope, body | {"_source": False, "docvalue_fields": times})
         found = [hit["fields"]["occurredAt"][0] for hit in answer["hits"]["hits"]]
-        if len(found) < wanted.limit:
+        if len(found) < request.limit:
             return None
         earliest = min(int(text.partition(".")[0]) for text in found)
         return _occurred(gte=format_time(earliest))
 
-    async def _positions(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> Positions:
-        answer = await self._search(scope, _page_body(scope, query, wanted) | {"_source": False})
-        total = answer["hits"]["total"]["value"] if wanted.count else None
+    async def _positions(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> Positions:
+        answer = await self._search(scope, _page_body(scope, query, request) | {"_source": False})
+        total = answer["hits"]["total"]["value"] if request.count else None
         keys = [hit["sort"] for hit in answer["hits"]["hits"]]
-        created = [key[0 if wanted.by_creation else 2] for key in keys] or [0]
+        created = [key[0 if request.by_creation else 2] for key in keys] or [0]
         return Positions(tuple((key[0], key[1]) for key in keys), total, min(created), max(created))
 
-    async def events(self, scope: Scope, query: dict[str, Any], wanted: PageRequest) -> tuple[list[Event], int | None]:
+    async def events(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> tuple[list[Event], int | None]:
         """Give a page of the index's own documents as events, and the number of all matching documents.
 
         Raises:
             IndexUnavailable: there is no whole answer.
         """
-        answer = await self._search(scope, _page_body(scope, query, wanted))
-        total = answer["hits"]["total"]["value"] if wanted.count else None
+        answer = await self._search(scope, _page_body(scope, query, request))
+        total = answer["hits"]["total"]["value"] if request.count else None
         return [from_hit(hit["_source"]) for hit in answer["hits"]["hits"]], total
 
     async def aggregate(self, scope: Scope, query: dict[str, Any], aggregations: dict[str, Any]) -> Aggregated:
@@ -181,7 +181,7 @@ class Hits:
             check_whole(await client.search(index=alias, size=0, terminate_after=1, ignore_unavailable=True))
 
     async def _search(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
-        if _count_wildcards(body["query"]) <= MOST_WILDCARDS:
+        if _count_wildcards(body["query"]) <= _MOST_WILDCARDS:
             return await self._ask(scope, body)
         async with self._heavy:
             try:
@@ -222,25 +222,25 @@ def _count_wildcards(query: Any) -> int:
             return 0
 
 
-def _page_body(scope: Scope, query: dict[str, Any], wanted: PageRequest) -> dict[str, Any]:
-    order = "desc" if wanted.newest_first else "asc"
-    watermarks = [seq for seq in (scope.watermark, wanted.upto) if seq is not None]
+def _page_body(scope: Scope, query: dict[str, Any], request: PageRequest) -> dict[str, Any]:
+    order = "desc" if request.newest_first else "asc"
+    watermarks = [seq for seq in (scope.watermark, request.upto) if seq is not None]
     narrowed = Scope(scope.indexes, min(watermarks, default=None), scope.excluded)
     body: dict[str, Any] = {
         "query": narrowed.narrow(query),
-        "sort": [{FIELDS[wanted.time].exact: order}, {"seq": order}],
-        "size": wanted.limit,
-        "track_total_hits": wanted.count,
+        "sort": [{FIELDS[request.time].exact: order}, {"seq": order}],
+        "size": request.limit,
+        "track_total_hits": request.count,
     }
-    if wanted.after is not None:
-        body["search_after"] = list(wanted.after)
-    if not wanted.by_creation:
+    if request.after is not None:
+        body["search_after"] = list(request.after)
+    if not request.by_creation:
         # No two events have the same seq, so createdAt decides nothing. It is sorted by to learn it: the log needs to
         # know in which months the events lie.
         # PERF: createdAt does not come first, because only the index's own sort order lets Lucene stop early.
         body["sort"].append({"createdAt": order})
-        if wanted.after is not None:
-            body["search_after"].append(0 if wanted.newest_first else _END_OF_TIME)
+        if request.after is not None:
+            body["search_after"].append(0 if request.newest_first else _END_OF_TIME)
     return body
 
 

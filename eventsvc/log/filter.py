@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-MOST_TESTS = 32  # substrings and paths in data that a query may test before it counts as heavy
+_MOST_TESTS = 32  # substrings and paths in data that a query may test before it counts as heavy
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Filter:
     @property
     def is_heavy(self) -> bool:
         """Whether a test of one event takes so much time that other searches must not wait behind this one."""
-        return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > MOST_TESTS
+        return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > _MOST_TESTS
 
     def __and__(self, other: Filter) -> Filter:
         return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters)

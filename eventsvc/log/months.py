@@ -11,7 +11,7 @@ from psycopg2 import sql
 from eventsvc.errors import LogError
 from eventsvc.log.connection import Connection, fetch, transaction
 
-AHEAD = 3  # months made beyond the current one
+_AHEAD = 3  # months made beyond the current one
 
 # While we wait in PostgreSQL's lock queue, every later reader waits behind us. So we never wait longer than this.
 _LOCK_TIMEOUT = "2s"
@@ -101,7 +101,7 @@ def ensure_months_ahead(connection: Connection) -> list[date]:
     """Make the current month (by the database's clock) and the months ahead."""
     ((today,),) = fetch(connection, "SELECT (now() AT TIME ZONE 'UTC')::date")
     last = today
-    for _ in range(AHEAD):
+    for _ in range(_AHEAD):
         last = next_month(last)
     return ensure_months(connection, today, last)
 

@@ -8,7 +8,7 @@ from eventsvc.errors import SchemaError
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import ensure_months_ahead
 
-MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
+_MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
 
 # The number of an advisory lock, the same in all processes.
 _MIGRATION_LOCK = 0x6576656E74
@@ -84,9 +84,9 @@ def _apply_missing(connection: Connection) -> list[str]:
 
 
 def _check_server(connection: Connection) -> None:
-    if connection.server_version < MINIMUM_SERVER:
+    if connection.server_version < _MINIMUM_SERVER:
         raise SchemaError(
-            f"PostgreSQL {connection.server_version // 10_000} is too old: {MINIMUM_SERVER // 10_000} is the oldest"
+            f"PostgreSQL {connection.server_version // 10_000} is too old: {_MINIMUM_SERVER // 10_000} is the oldest"
         )
     if connection.info.parameter_status("server_encoding") != "UTF8":
         raise SchemaError("the database's encoding must be UTF8: create it with ENCODING 'UTF8' TEMPLATE template0")

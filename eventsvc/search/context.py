@@ -68,8 +68,8 @@ class Neighbours:
         )
 
     async def _matching(self, query: Compiled, around: Around) -> tuple[Sequence[Event], Sequence[Event]]:
-        async def find(wanted: PageRequest) -> tuple[Event, ...]:
-            return (await self._search.find(query, wanted, keep=False)).events
+        async def find(request: PageRequest) -> tuple[Event, ...]:
+            return (await self._search.find(query, request, keep=False)).events
 
         older, newer = await asyncio.gather(*map(find, around.requests))
         return older, newer

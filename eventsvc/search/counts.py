@@ -24,7 +24,7 @@ STEPS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": 60 * MINUTE}
 UNITS = {"1d": "day", "1w": "week"}
 
 # The text columns whose values the index can count.
-COUNTED = frozenset({"email", "environment", "component"})
+_COUNTED = frozenset({"email", "environment", "component"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Wanted:
 
 def _is_counted(subject: ast.Subject) -> bool:
     if isinstance(subject, ast.Name):
-        return subject.name in COUNTED
+        return subject.name in _COUNTED
     return not any(map(ast.is_place, subject.keys))
 
 

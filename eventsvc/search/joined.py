@@ -117,7 +117,7 @@ class Joined:
             # Check the cached answer before the log is read: its tail might be very long.
             kept: tuple[LogState, IndexT] | None = self._find_kept(key, now, erased=survives is not _never)
             try:
-                base, found = kept or (now, await self.ask(scope_of(now), ask_index))
+                base, found = kept or (now, await self.ask(_scope_of(now), ask_index))
                 rest = await ask_log(base, found)
             except IndexUnavailable:
                 # If an index was replaced or lost since this state, a newer state names other indexes: try these.
@@ -193,7 +193,7 @@ class Joined:
         await self._breaker.close()
 
 
-def scope_of(state: LogState) -> Scope:
+def _scope_of(state: LogState) -> Scope:
     """Select the documents of the index up to the watermark of a state of the log.
 
     Raises:

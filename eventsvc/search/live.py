@@ -25,7 +25,7 @@ from eventsvc.query.to_predicate import Candidate, Predicate
 _log = structlog.get_logger(__name__)
 
 POLL = 0.06  # seconds between reads of the horizon, while anybody listens
-CAPACITY = 1024 * 1024  # bytes that may wait for one listener
+_CAPACITY = 1024 * 1024  # bytes that may wait for one listener
 _RETRY = 1.0  # seconds until the next try when PostgreSQL is away
 _PORTION = 64 * 1024  # characters that are tested and handed out at a time
 _PATIENCE = 0.1  # seconds that a full listener may delay the next portion
@@ -142,7 +142,7 @@ class Live:
     """
 
     def __init__(
-        self, dsn: str, render: Callable[[Event], bytes], *, poll: float = POLL, capacity: int = CAPACITY
+        self, dsn: str, render: Callable[[Event], bytes], *, poll: float = POLL, capacity: int = _CAPACITY
     ) -> None:
         self._dsn, self._render, self._poll, self._capacity = dsn, render, poll, capacity
         self._groups: dict[str, _Group] = {}

@@ -45,7 +45,7 @@ class Found:
     def add(self, values: Iterable[Any]) -> None:
         """Add the values of one event."""
         self.count += 1
-        typed = [(type_of(value), value) for value in values]
+        typed = [(_type_of(value), value) for value in values]
         self.types.update({kind for kind, _ in typed})
         for kind, value in typed:
             if len(self.examples) < EXAMPLES and _is_example(kind, value):
@@ -77,14 +77,14 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
         LogTimeout: the index is away, and PostgreSQL alone took too long.
     """
     seen: dict[Keys, Found] = {}
-    wanted = PageRequest(min(_PAGE, newest))
-    first = answer = await search.find(query, wanted, strong=strong, keep=False)
+    request = PageRequest(min(_PAGE, newest))
+    first = answer = await search.find(query, request, strong=strong, keep=False)
     examined = len(answer.events)
     # PERF: a thread does this, because it takes a while and other requests must not wait.
     await asyncio.to_thread(_add, seen, answer.events)
     while answer.more and examined < newest:
-        wanted = replace(wanted, limit=min(_PAGE, newest - examined), after=answer.end)
-        answer = await search.find(query, wanted, strong=strong, keep=False)
+        request = replace(request, limit=min(_PAGE, newest - examined), after=answer.end)
+        answer = await search.find(query, request, strong=strong, keep=False)
         examined += len(answer.events)
         await asyncio.to_thread(_add, seen, answer.events)
     named = {path_name(keys): found for keys, found in seen.items()}
@@ -118,7 +118,7 @@ def paths_of(data: Any) -> dict[Keys, list[Any]]:
     return found
 
 
-def type_of(value: Any) -> str:
+def _type_of(value: Any) -> str:
     """Name the JSON type of a value."""
     match value:
         case None:

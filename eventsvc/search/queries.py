@@ -16,7 +16,7 @@ from eventsvc.turns import Turns
 
 T = TypeVar("T")
 
-SHORT = 256  # characters, which take up to 2 ms: parsed at once
+_SHORT = 256  # characters, which take up to 2 ms: parsed at once
 MOST_WAITING = 32  # long queries in one process, being parsed or waiting
 _KEPT = 64  # trees, each up to 200 kB for a query of 8,000 characters
 
@@ -39,7 +39,7 @@ class Queries:
         Raises:
             QueriesQueued: too many long queries wait already.
         """
-        if len(text) <= SHORT:
+        if len(text) <= _SHORT:
             return work()
         async with self._turns:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -105,12 +105,12 @@ class Search:
         """Read the state of the log, by one small statement."""
         return await self._reader.state()
 
-    async def find(self, query: Compiled, wanted: PageRequest, *, strong: bool = True, keep: bool = True) -> Page:
-        """Give a page of events: at most ``wanted.limit``, and no more than fit into a page's bytes.
+    async def find(self, query: Compiled, request: PageRequest, *, strong: bool = True, keep: bool = True) -> Page:
+        """Give a page of events: at most ``request.limit``, and no more than fit into a page's bytes.
 
         Args:
             query: selects the events.
-            wanted: selects the page.
+            request: the page request.
             strong: include every event acknowledged by now, which needs PostgreSQL.
             keep: cache the index's answer. The pages of a stream would only push other answers out.
 
@@ -122,78 +122,78 @@ class Search:
         if query.as_of is not None:
             await self._reader.settle(query.as_of)
         # Ask for one event more, which tells whether there is a next page.
-        more = replace(wanted, limit=wanted.limit + 1, size=min(wanted.size, self._page_bytes))
+        more = replace(request, limit=request.limit + 1, size=min(request.size, self._page_bytes))
         answer = await self._find(query, more, strong=strong, keep=keep)
         SEARCHES.labels(answer.provenance.source).inc()
         return answer
 
-    async def _find(self, query: Compiled, wanted: PageRequest, *, strong: bool, keep: bool) -> Page:
+    async def _find(self, query: Compiled, request: PageRequest, *, strong: bool, keep: bool) -> Page:
         reason = self._joined.obstacle or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
-                return await (self._merged(query, wanted, keep=keep) if strong else self._eventual(query, wanted))
+                return await (self._merged(query, request, keep=keep) if strong else self._eventual(query, request))
             except IndexUnavailable as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "index away"
             except Inexact as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "events are erased" if isinstance(exc, Unsteady) else "not expressible"
-        rows = await self._reader.whole(query.log, PageQuestion(wanted), strong=strong)
-        return _page(rows.events, wanted, rows.total, Provenance(Source.SQL, reason, rows.state, rows.settled))
+        rows = await self._reader.whole(query.log, PageQuestion(request), strong=strong)
+        return _page(rows.events, request, rows.total, Provenance(Source.SQL, reason, rows.state, rows.settled))
 
-    async def _merged(self, query: Compiled, wanted: PageRequest, *, keep: bool) -> Page:
+    async def _merged(self, query: Compiled, request: PageRequest, *, keep: bool) -> Page:
         async def ask_index(hits: Hits, scope: Scope) -> Positions:
-            return await hits.positions(scope, query.index or {}, wanted)
+            return await hits.positions(scope, query.index or {}, request)
 
         async def ask_log(base: LogState, found: Positions) -> LogPage:
-            return await self._reader.tail(query.log, PageQuestion(wanted, found), base)
+            return await self._reader.tail(query.log, PageQuestion(request, found), base)
 
-        key = ("page", query.text, wanted) if keep else None
-        found, rows, provenance = await self._joined.both(key, ask_index, ask_log, partial(_survives, wanted))
+        key = ("page", query.text, request) if keep else None
+        found, rows, provenance = await self._joined.both(key, ask_index, ask_log, partial(_survives, request))
         total = None if found.total is None or rows.total is None else found.total + rows.total
-        return _page(rows.events, wanted, total, provenance, found.found)
+        return _page(rows.events, request, total, provenance, found.found)
 
-    async def _eventual(self, query: Compiled, wanted: PageRequest) -> Page:
-        request = replace(wanted, limit=min(wanted.limit, _AT_ONCE))
+    async def _eventual(self, query: Compiled, request: PageRequest) -> Page:
+        part = replace(request, limit=min(request.limit, _AT_ONCE))
 
         async def ask(hits: Hits, scope: Scope) -> tuple[list[Event], int | None]:
-            found, total = await hits.events(scope, query.index or {}, request)
+            found, total = await hits.events(scope, query.index or {}, part)
             events = [*found]
             # The size of documents is unknown before they arrive, so a large page is fetched in several requests.
-            while len(found) == request.limit and len(events) < wanted.limit and fit(events, wanted.size) == (*events,):
-                following = replace(request, after=wanted.position(events[-1]), count=False)
+            while len(found) == part.limit and len(events) < request.limit and fit(events, request.size) == (*events,):
+                following = replace(part, after=request.position(events[-1]), count=False)
                 found, _ = await hits.events(scope, query.index or {}, following)
                 events += found
-            return events[: wanted.limit], total
+            return events[: request.limit], total
 
         events, total = await self._joined.index_only(ask)
-        return _page(events, wanted, total, Provenance(Source.INDEX))
+        return _page(events, request, total, Provenance(Source.INDEX))
 
 
 _AT_ONCE = 128  # documents
 
 
-def _survives(wanted: PageRequest, found: Positions, rows: LogPage) -> bool:
+def _survives(request: PageRequest, found: Positions, rows: LogPage) -> bool:
     """Tell whether a page is exact although events may have been erased after the index was asked.
 
     The page is exact if the index has found all that there was, or if the log still has every event that the index has
     found for the page. Of a page with too many bytes the log gives only the beginning; the rest counts as erased.
     """
-    if wanted.count:
+    if request.count:
         return False
-    if len(found.found) < wanted.limit:
+    if len(found.found) < request.limit:
         return True
     there = {event.seq for event in rows.events}
     missing = [position for position in found.found if position[1] not in there]
-    if len(rows.events) < wanted.limit or not missing:
+    if len(rows.events) < request.limit or not missing:
         return not missing
-    end = wanted.position(rows.events[-1])
-    return all(position < end if wanted.newest_first else position > end for position in missing)
+    end = request.position(rows.events[-1])
+    return all(position < end if request.newest_first else position > end for position in missing)
 
 
 def _page(
     events: Sequence[Event],
-    wanted: PageRequest,
+    request: PageRequest,
     total: int | None,
     provenance: Provenance,
     positions: Sequence[Position] = (),
@@ -202,17 +202,17 @@ def _page(
 
     Args:
         events: the events found, in order.
-        wanted: the request for one event more than the page may have.
+        request: a page request for one event more than the page may have.
         total: see ``Page``.
         provenance: see ``Page``.
         positions: the positions that the index has found. The log may lack some of these events, for instance after a
             restore. If the index has found as many as asked, nothing is known of what lies past the last position, so
             the page ends there.
     """
-    cut = positions[-1] if len(positions) == wanted.limit else None
+    cut = positions[-1] if len(positions) == request.limit else None
     if cut is not None:
-        places = [(wanted.position(one), one) for one in events]
-        events = [one for place, one in places if (place >= cut if wanted.newest_first else place <= cut)]
-    page = fit(events[: wanted.limit - 1], wanted.size)
-    end = wanted.position(page[-1]) if len(page) < len(events) else cut
+        places = [(request.position(one), one) for one in events]
+        events = [one for place, one in places if (place >= cut if request.newest_first else place <= cut)]
+    page = fit(events[: request.limit - 1], request.size)
+    end = request.position(page[-1]) if len(page) < len(events) else cut
     return Page(page, end, total, provenance)

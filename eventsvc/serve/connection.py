@@ -23,11 +23,11 @@ from eventsvc.serve.listeners import is_turned_away, let_in
 from eventsvc.settings import Settings
 from eventsvc.telemetry import CONNECTIONS, REFUSED
 
-LONGEST_LINE = 8190  # bytes of a request line
-LARGEST_HEAD = 64 * 1024  # bytes of all header fields
-MOST_FIELDS = 100
+_LONGEST_LINE = 8190  # bytes of a request line
+_LARGEST_HEAD = 64 * 1024  # bytes of all header fields
+_MOST_FIELDS = 100
 # Bytes that the parser may read without calling us, for instance within a field that never ends.
-_LARGEST_SILENCE = LARGEST_HEAD + LONGEST_LINE
+_LARGEST_SILENCE = _LARGEST_HEAD + _LONGEST_LINE
 # A connection that is closed while the client still sends is reset, and the client never sees the answer. So we wait.
 _LINGER = 3.0  # seconds
 # A request whose client has gone away may be storing events: it gets this much time to finish.
@@ -160,7 +160,7 @@ class Connection(HttpToolsProtocol):
         elif self.timeout_keep_alive_task is None and self.is_idle:  # a line break between requests is no request
             self._await_next()
         if self._silence > _LARGEST_SILENCE and not self._refused:
-            self._refuse(431, f"The header fields are larger than {LARGEST_HEAD:,} bytes.")
+            self._refuse(431, f"The header fields are larger than {_LARGEST_HEAD:,} bytes.")
 
     def watch(self, seconds: float) -> None:
         """Add to the time that the client has taken to send, and refuse a request that takes too long."""
@@ -205,15 +205,15 @@ class Connection(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
         super().on_url(url)
-        if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > LONGEST_LINE:
-            raise self._because(414, f"A request line may have {LONGEST_LINE:,} bytes.")
+        if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > _LONGEST_LINE:
+            raise self._because(414, f"A request line may have {_LONGEST_LINE:,} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field; trailer fields are ignored."""
         self._head_size += len(name) + len(value)
-        if self._head_size > LARGEST_HEAD or len(self.headers) >= MOST_FIELDS:
+        if self._head_size > _LARGEST_HEAD or len(self.headers) >= _MOST_FIELDS:
             raise self._because(
-                431, f"A request may have {MOST_FIELDS} header fields with {LARGEST_HEAD:,} bytes in all."
+                431, f"A request may have {_MOST_FIELDS} header fields with {_LARGEST_HEAD:,} bytes in all."
             )
         if self._awaited == "head":
             super().on_header(name, value)

@@ -42,7 +42,7 @@ def _connect(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection("127.0.0.1", port, timeout=_PATIENCE, context=context)
 
 
-def indexer_turns(dsn: str) -> bool:
+def _indexer_turns(dsn: str) -> bool:
     """Tell whether an indexer at our address has a session at the log and has used it within a minute."""
     import psycopg2
 
@@ -70,7 +70,7 @@ def _database_url() -> str:
 def main(arguments: list[str]) -> bool:
     """Check the API, or with ``index`` the indexer."""
     if arguments == ["index"]:
-        return indexer_turns(_database_url())
+        return _indexer_turns(_database_url())
     return api_is_ready(int(os.environ.get("EVENTSVC_PORT", "8000")))
 
 

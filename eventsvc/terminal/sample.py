@@ -18,8 +18,8 @@ from eventsvc.terminal.service import Service
 if TYPE_CHECKING:
     import random  # loaded late: it loads OpenSSL
 
-MARK = "eventsvc-sample"  # the value of data.sample in every sample event
-_ALL = f"data.sample eq '{MARK}'"
+_MARK = "eventsvc-sample"  # the value of data.sample in every sample event
+_ALL = f"data.sample eq '{_MARK}'"
 _BATCH = 1000
 COUNT = 10_000
 STORED = "sample events are stored; `eventsvc sample --remove` takes them away"
@@ -119,7 +119,7 @@ def _event(chance: random.Random, moment: dt.datetime, *, bad: bool) -> dict[str
     component, text, level, _ = chance.choices(_KINDS, weights)[0]
     person = chance.choice(_PEOPLE)
     data = {
-        "sample": MARK,
+        "sample": _MARK,
         "level": level,
         "order": chance.randint(10_000, 99_999),
         "buyer": chance.randint(100_000, 999_999),

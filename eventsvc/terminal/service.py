@@ -16,7 +16,7 @@ from eventsvc.errors import EventsvcError, SetupError
 if TYPE_CHECKING:
     import urllib3  # loaded late: urllib3 takes as long to load as the rest of the command line
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+_DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT, _READ = 5.0, 60.0  # seconds
 _SUCCESS = range(200, 300)
 
@@ -51,7 +51,7 @@ def find_target(url: str | None, key: str | None, data: str | None) -> Target:
     found = url or os.environ.get("EVENTSVC_URL")
     if not found:
         try:
-            found = connection_file.read(data).get("EVENTSVC_URL", DEFAULT_URL)
+            found = connection_file.read(data).get("EVENTSVC_URL", _DEFAULT_URL)
         except SetupError as exc:
             raise ServiceError(str(exc)) from exc
     return Target(found.rstrip("/"), key or os.environ.get("EVENTSVC_KEY", ""))

@@ -58,7 +58,7 @@ def line(event: dict[str, Any], style: Style) -> str:
     if style.template:
         return _fill(style.template, event)
     if style.fields:
-        return "\t".join(safe(_text(lookup(event, name))) for name in style.fields)
+        return "\t".join(safe(_text(_lookup(event, name))) for name in style.fields)
     message = safe(str(event.get("message", "")))
     if style.colour and style.marks is not None:
         message = style.marks.sub(lambda match: f"{_MARK}{match[0]}{_UNMARK}", message)
@@ -85,7 +85,7 @@ def safe(text: str) -> str:
     )
 
 
-def lookup(event: dict[str, Any], name: str) -> Any:
+def _lookup(event: dict[str, Any], name: str) -> Any:
     """Give the value of a field. The name data.path.to.leaf names a value in data."""
     value: Any = event
     for key in name.split("."):
@@ -96,7 +96,7 @@ def lookup(event: dict[str, Any], name: str) -> Any:
 
 
 def _fill(template: str, event: dict[str, Any]) -> str:
-    return re.sub(r"\{([\w.@$-]+)\}", lambda match: safe(_text(lookup(event, match[1]))), template)
+    return re.sub(r"\{([\w.@$-]+)\}", lambda match: safe(_text(_lookup(event, match[1]))), template)
 
 
 def _text(value: Any) -> str:

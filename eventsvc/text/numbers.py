@@ -9,7 +9,7 @@ Number = int | Decimal
 
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
-MOST_DIGITS = 1_000
+_MOST_DIGITS = 1_000
 """Characters of a number written without exponent, which is the limit of Elasticsearch."""
 
 _LARGEST, _SMALLEST = 308, -324  # decimal exponents near float64's ends: 1.8e308 and 5e-324
@@ -40,8 +40,8 @@ def read(literal: str) -> Decimal:
         raise OutOfRange("is beyond float64 (up to 1.8e308)")
     if size <= _SMALLEST and (size < _SMALLEST or not float(number)):
         raise OutOfRange("is nearer to zero than float64 can tell (5e-324)")
-    if len(literal) + abs(int(number.as_tuple().exponent)) > MOST_DIGITS and len(plain(number)) > MOST_DIGITS:
-        raise OutOfRange(f"has more than {MOST_DIGITS:,} digits")
+    if len(literal) + abs(int(number.as_tuple().exponent)) > _MOST_DIGITS and len(plain(number)) > _MOST_DIGITS:
+        raise OutOfRange(f"has more than {_MOST_DIGITS:,} digits")
     return number
 
 

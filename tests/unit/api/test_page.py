@@ -37,7 +37,7 @@ def test_a_cursor_leads_back_to_its_position(created_at: int, seq: int) -> None:
     first = read(request(q="message ct 'x'", order="asc"))
     cursor = first.next_cursor((created_at, seq), None)
     second = read(request(q="message ct 'x'", order="asc", cursor=cursor))
-    assert (second.wanted.after, second.now) == ((created_at, seq), first.now)
+    assert (second.request.after, second.now) == ((created_at, seq), first.now)
 
 
 @given(st.text(max_size=80))
@@ -48,7 +48,7 @@ def test_whatever_is_no_cursor_is_refused(text: str) -> None:
 
 def test_a_cursor_may_be_used_with_another_limit_and_other_fields() -> None:
     cursor = read(request(limit=5)).next_cursor((1, 2), None)
-    assert read(request(limit=9, fields="id", cursor=cursor)).wanted.after == (1, 2)
+    assert read(request(limit=9, fields="id", cursor=cursor)).request.after == (1, 2)
 
 
 def test_links_keep_what_was_asked_for() -> None:
