@@ -16,7 +16,7 @@ from eventsvc.access.key import digest, is_whole, key_id, make_key
 from eventsvc.access.rights import DEFAULTS, Grant, Restriction, Right, read_rate
 from eventsvc.errors import InvalidInput, InvalidParameter, KeyNotFound, SetupError
 from eventsvc.incoming.parser import EventParser
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -167,9 +167,7 @@ def revoke(connection: Connection, name: str) -> list[str]:
     Raises:
         InvalidParameter: there is no such key.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_REVOKE, (name, name))
-        found = [text for (text,) in cursor]
+    found = [text for (text,) in fetch(connection, _REVOKE, (name, name))]
     if not found:
         raise InvalidParameter("NAME", "no good key has this name or id")
     return sorted(found)
@@ -193,9 +191,7 @@ def revoke_id(connection: Connection, key_id: str) -> list[str]:
     Raises:
         KeyNotFound: no good key has this id.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_REVOKE_ID, (key_id,))
-        found = [text for (text,) in cursor]
+    found = [text for (text,) in fetch(connection, _REVOKE_ID, (key_id,))]
     if not found:
         raise KeyNotFound(key_id)
     return found
@@ -203,23 +199,17 @@ def revoke_id(connection: Connection, key_id: str) -> list[str]:
 
 def list_keys(connection: Connection) -> list[Key]:
     """List every key there ever was, oldest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LIST)
-        return [_key(row) for row in cursor]
+    return [_key(row) for row in fetch(connection, _LIST)]
 
 
 def any_key(connection: Connection) -> bool:
     """Tell whether a key was ever made."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM access_key)")
-        return bool(cursor.fetchall()[0][0])
+    return bool(fetch(connection, "SELECT 1 FROM access_key LIMIT 1"))
 
 
 def load_grants(connection: Connection) -> tuple[bool, dict[bytes, Grant]]:
     """Tell whether a key was ever made, and map the digests of good keys to their grants."""
-    with connection.cursor() as cursor:
-        cursor.execute(_GRANTS)
-        rows = cursor.fetchall()
+    rows = fetch(connection, _GRANTS)
     grants = [_grant(row[1:]) for row in rows if row[0]]
     return bool(rows), {grant.digest: grant for grant in grants}
 

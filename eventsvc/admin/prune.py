@@ -12,7 +12,7 @@ from eventsvc.erasure.retention import drop_unless_held
 from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.log import months
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 from eventsvc.log.filter import EVERYTHING, Filter
 from eventsvc.log.progress import erasures, index_months, rebuilds
 from eventsvc.log.progress.index_months import IndexMonth
@@ -67,13 +67,12 @@ def _size(
 
 
 def _table_size(connection: Connection, month: date) -> tuple[int, int]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT (SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s),"
-            " pg_total_relation_size(%s::regclass)",
-            (*months.bounds(month), months.partition_name(month)),
-        )
-        ((events, size),) = cursor.fetchall()
+    ((events, size),) = fetch(
+        connection,
+        "SELECT (SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s),"
+        " pg_total_relation_size(%s::regclass)",
+        (*months.bounds(month), months.partition_name(month)),
+    )
     return int(events), int(size)
 
 
@@ -137,12 +136,11 @@ def _start_of(month: date) -> datetime:
 
 def _count(connection: Connection, which: Filter, month: date, cutoff: datetime) -> int:
     end = min(cutoff, _start_of(months.next_month(month)))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT count(*) FROM event WHERE ({which.text}) AND created_at >= %s AND created_at < %s",  # noqa: S608
-            (*which.parameters, _start_of(month), end),
-        )
-        ((count,),) = cursor.fetchall()
+    ((count,),) = fetch(
+        connection,
+        f"SELECT count(*) FROM event WHERE ({which.text}) AND created_at >= %s AND created_at < %s",  # noqa: S608
+        (*which.parameters, _start_of(month), end),
+    )
     return int(count)
 
 

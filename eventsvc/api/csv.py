@@ -25,19 +25,19 @@ class Csv:
         self._fields = tuple(FIELDS) if fields is None else tuple(fields)
 
     def begin(self) -> bytes:
-        """See ``lines.Form``."""
+        """See ``ndjson.Form``."""
         return _rows([self._fields])
 
     def write(self, events: Sequence[Event]) -> bytes:
-        """See ``lines.Form``."""
+        """See ``ndjson.Form``."""
         return _rows([[defuse(_text(event, name)) for name in self._fields] for event in events])
 
     def end(self, count: int) -> bytes:
-        """See ``lines.Form``."""
+        """See ``ndjson.Form``."""
         return _rows([("#count", str(count))])
 
     def break_off(self, problem: dict[str, Any]) -> bytes:
-        """See ``lines.Form``."""
+        """See ``ndjson.Form``."""
         return _rows([("#error", f"{problem['title']}: {problem['detail']}")])
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from eventsvc.errors import EventsvcError, IndexUnavailable
 from eventsvc.log import schema
+from eventsvc.log.connection import fetch
 from eventsvc.telemetry import render_metrics
 
 if TYPE_CHECKING:
@@ -81,7 +82,5 @@ class Metrics:
 
 def _writable(connection: Connection) -> str:
     schema.check(connection)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_is_in_recovery()")
-        ((standby,),) = cursor.fetchall()
+    ((standby,),) = fetch(connection, "SELECT pg_is_in_recovery()")
     return "read-only standby" if standby else "ok"

@@ -1,4 +1,4 @@
-"""What a read asks for and how its pages hang together: parameters, cursor, Link, ETag."""
+"""Read the parameters of a request for events, and write cursors, Link headers and entity tags."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one request wants to read.
+    """A request for events, read from its parameters.
 
     Attributes:
-        given: the parameters as sent, with q; what a cursor is bound to.
-        scope: the part of the log that the key sees; likewise.
-        now: what "now" means in q, ms; later pages keep that of the first.
-        fields: only these, in this order; None for all.
-        strong: with everything acknowledged before the request, at the price of asking PostgreSQL.
-        trailer: end a stream with a line that holds the count.
+        given: the parameters as sent, with q. A cursor is bound to them.
+        scope: the part of the log that the key sees. A cursor is bound to it, too.
+        now: the time in ms that "now" in q means. Later pages keep the time of the first page.
+        fields: the fields of the answer, in this order; None for all fields.
+        strong: whether the answer includes every event that was acknowledged before the request.
+        trailer: whether a stream ends with a line that holds the count.
         root: the prefix of a proxy before the service.
-        download: "" or, where the answer is to be saved as a file, the form of that file, or "true".
+        download: the form of the file as which a browser saves the answer, or "true"; "" for no file.
     """
 
     given: Mapping[str, str]
@@ -90,10 +90,10 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
 
     Args:
         req: the request.
-        body: the query, where it came as the body (method QUERY).
+        body: the query of a QUERY request, which is its body.
 
     Raises:
-        InvalidParameter: one is unknown, repeated or has an impossible value.
+        InvalidParameter: a parameter is unknown, is repeated, or has an impossible value.
         QueryError: q cannot be understood.
     """
     given = plain_parameters(req, PARAMETERS)
@@ -126,7 +126,7 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
 
 
 def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
-    """Give the query parameters, each known and sent once."""
+    """Give the query parameters. Each must be known, and be sent once."""
     given: dict[str, str] = {}
     for name, value in req.params.items():
         if name not in known:
@@ -159,7 +159,7 @@ def _read_seq(given: Mapping[str, str]) -> int:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """Suggest what was meant, as the end of a sentence."""
+    """Suggest the nearest name, as the end of a sentence."""
     close = difflib.get_close_matches(name.lower(), known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
 
@@ -205,7 +205,7 @@ def _read_order(given: Mapping[str, str]) -> str:
 
 
 def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | None:
-    """Give the first page's now, and the position; the epoch in it is for whoever must tell old cursors."""
+    """Read a cursor: give the "now" of the first page, and the position after which the next page begins."""
     if "cursor" not in given:
         return None
     try:
@@ -222,7 +222,7 @@ def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | 
 
 
 def _digest(content: bytes, given: Mapping[str, str], seen: str) -> bytes:
-    """Bind a cursor to what decides which events there are and in which order."""
+    """Make a digest of everything that decides which events a page has, and in which order."""
     by_creation = () if _read_order(given) == "createdAt" else (given["orderBy"],)
     frozen = (f"asOf {given['asOf']}",) if "asOf" in given else ()
     bound = (
@@ -246,7 +246,7 @@ def links(req: Request, next_cursor: str | None) -> str:
 
 
 def help_link(req: Request, given: Mapping[str, str]) -> str:
-    """Lead from an empty page to what is to be said about the places in data that its query names; "" if to nothing."""
+    """Link an empty page to the explanation of its query, if the query names paths in data; "" if it names none."""
     query = given.get("q", "")
     if "data." not in query or "cursor" in given or len(query) > _LONGEST_IN_URL:
         return ""

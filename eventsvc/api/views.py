@@ -30,7 +30,7 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ViewsResource:
-    """All views, and one."""
+    """The resource of /view and /view/{name}."""
 
     types = (media.JSON,)
 
@@ -51,7 +51,7 @@ class ViewsResource:
         _answer(resp, _render(await self._pool.run(lambda connection: views.read_view(connection, name, own))))
 
     async def on_put_one(self, req: Request, resp: Response, name: str) -> None:
-        """Save a view, in the place of the one of that name."""
+        """Save a view. A view of the same name is replaced."""
         if not _is_name(name):
             raise InvalidParameter("name", f"it must be 1 to {LONGEST_NAME} characters that can be seen, without /")
         shape = "the body must be an object with address"
@@ -77,7 +77,7 @@ def _is_name(text: str) -> bool:
 
 
 def _own(req: Request) -> str | None:
-    """Give the name of a restricted key, which sees its own views alone: a query quotes what others may see."""
+    """Give the name of a restricted key. Such a key sees only its own views, because other views may quote events."""
     grant = req.context.grant
     return grant.name if grant.where else None
 

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from typing import Self, TextIO
 
 from eventsvc.errors import EventsvcError
-from eventsvc.log.connection import Connection, connect, translate_errors
+from eventsvc.log.connection import Connection, connect, fetch, translate_errors
 
 _EVERY = 1.0  # seconds
 _TIMES_THE_COST = 20  # a pause is this many times as long as the count, which takes long for a large log
@@ -111,9 +111,8 @@ class _Figures(threading.Thread):
     def _ask_for_ever(self, connection: Connection) -> None:
         while not self._ended.is_set():
             started = time.monotonic()
-            with translate_errors(), connection.cursor() as cursor:
-                cursor.execute(_FIGURES)
-                ((events, behind, seconds),) = cursor.fetchall()
+            with translate_errors():
+                ((events, behind, seconds),) = fetch(connection, _FIGURES)
             self.text = describe(events, behind if self._indexed else None, seconds)
             self._ended.wait(max(_EVERY, _TIMES_THE_COST * (time.monotonic() - started)))
 

@@ -36,11 +36,11 @@ def list_writers_on_workers(connection: Connection) -> frozenset[str]:
     Raises:
         LogUnavailable: a worker does not answer, so its transactions are unknown.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT nodename, nodeport, success, result FROM run_command_on_workers(%s)", (_WRITERS_ON_WORKERS,)
-        )
-        rows = cursor.fetchall()
+    rows = fetch(
+        connection,
+        "SELECT nodename, nodeport, success, result FROM run_command_on_workers(%s)",
+        (_WRITERS_ON_WORKERS,),
+    )
     for host, port, success, result in rows:
         if not success:
             raise LogUnavailable(f"worker {host}:{port} does not answer: {str(result).splitlines()[0]}")
@@ -83,13 +83,10 @@ def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
 
 
 def _check_cluster(connection: Connection) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
-        if not cursor.fetchall()[0][0]:
-            raise SetupError("this database has no Citus: CREATE EXTENSION citus, on every server")
-        cursor.execute("SELECT count(*) FROM citus_get_active_worker_nodes()")
-        if not cursor.fetchall()[0][0]:
-            raise SetupError("the coordinator knows no worker: SELECT citus_add_node(host, port)")
+    if not fetch(connection, "SELECT 1 FROM pg_extension WHERE extname = 'citus'"):
+        raise SetupError("this database has no Citus: CREATE EXTENSION citus, on every server")
+    if not fetch(connection, "SELECT 1 FROM citus_get_active_worker_nodes()"):
+        raise SetupError("the coordinator knows no worker: SELECT citus_add_node(host, port)")
 
 
 def _spread_functions(connection: Connection) -> int:

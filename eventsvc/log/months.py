@@ -40,35 +40,27 @@ def partition_name(month: date) -> str:
 
 def list_months(connection: Connection) -> list[date]:
     """List the months that have a partition, oldest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event'::regclass"
-            " AND inhrelid <> 'event_default'::regclass"
-        )
-        return sorted(datetime.strptime(name, "event_%Y_%m").replace(tzinfo=UTC).date() for (name,) in cursor)
+    rows = fetch(
+        connection,
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event'::regclass"
+        " AND inhrelid <> 'event_default'::regclass",
+    )
+    return sorted(datetime.strptime(name, "event_%Y_%m").replace(tzinfo=UTC).date() for (name,) in rows)
 
 
 def list_default(connection: Connection) -> list[date]:
     """List the months that have events in the default partition, because no partition was made in time."""
-    return sorted(
-        month
-        for (month,) in fetch(
-            connection, "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default"
-        )
+    rows = fetch(
+        connection, "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default"
     )
+    return sorted(month for (month,) in rows)
 
 
 def list_filled(connection: Connection) -> list[date]:
     """List the months that have events, oldest first."""
-    found = set(list_default(connection))
-    with connection.cursor() as cursor:
-        for month in list_months(connection):
-            cursor.execute(
-                "SELECT EXISTS (SELECT 1 FROM event WHERE created_at >= %s AND created_at < %s)", bounds(month)
-            )
-            if cursor.fetchall()[0][0]:
-                found.add(month)
-    return sorted(found)
+    statement = "SELECT 1 FROM event WHERE created_at >= %s AND created_at < %s LIMIT 1"
+    filled = [month for month in list_months(connection) if fetch(connection, statement, bounds(month))]
+    return sorted({*filled, *list_default(connection)})
 
 
 def count_events(connection: Connection, month: date) -> int:
@@ -114,10 +106,7 @@ def count_default(connection: Connection) -> int:
 
 def empty_default(connection: Connection) -> list[date]:
     """Make the months of the events in the default partition, which move there; return the months made."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default")
-        months = [month for (month,) in cursor]
-    return [made for month in sorted(months) for made in ensure_months(connection, month, month)]
+    return [made for month in list_default(connection) for made in ensure_months(connection, month, month)]
 
 
 def drop_month(connection: Connection, month: date) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 from eventsvc.errors import SchemaError
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.months import ensure_months_ahead
 
 _MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
@@ -60,12 +60,8 @@ def _files() -> dict[str, str]:
 
 
 def _applied(connection: Connection) -> set[str]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('schema_migration') IS NOT NULL")
-        if not cursor.fetchall()[0][0]:
-            return set()
-        cursor.execute("SELECT name FROM schema_migration")
-        return {name for (name,) in cursor}
+    ((there,),) = fetch(connection, "SELECT to_regclass('schema_migration') IS NOT NULL")
+    return {name for (name,) in fetch(connection, "SELECT name FROM schema_migration")} if there else set()
 
 
 def _apply_missing(connection: Connection) -> list[str]:
@@ -94,10 +90,8 @@ def _check_server(connection: Connection) -> None:
 
 def _check_sequence(connection: Connection) -> None:
     """Check that seqs are drawn one by one, because the horizon relies on the sequence's last value."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('event', 'seq')::regclass"
-        )
-        ((cache,),) = cursor.fetchall()
+    ((cache,),) = fetch(
+        connection, "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('event', 'seq')::regclass"
+    )
     if cache != 1:
         raise SchemaError(f"the sequence of event.seq has CACHE {cache}: run ALTER SEQUENCE event_seq_seq CACHE 1")

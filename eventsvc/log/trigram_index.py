@@ -10,7 +10,7 @@ from psycopg2 import errors as pg_errors
 from psycopg2 import sql
 
 from eventsvc.errors import LogError
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.months import list_months, partition_name
 
 COLUMNS = ("message", "email")  # the other columns have few distinct values, where trigrams gain nothing
@@ -63,9 +63,8 @@ def disable(connection: Connection) -> bool:
     """
     found = False
     for column in COLUMNS:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (_parent_name(column),))
-            found |= cursor.fetchall()[0][0]
+        ((there,),) = fetch(connection, "SELECT to_regclass(%s) IS NOT NULL", (_parent_name(column),))
+        found |= there
         drop = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(_parent_name(column)))
         _execute_patiently(connection, drop)
     return found
@@ -82,7 +81,7 @@ def _names(index: str, column: str, month: str = "event") -> dict[str, sql.Ident
 def _cover(connection: Connection, column: str, month: str) -> list[str]:
     """Build and attach one month's index, unless it has one."""
     parent, index = _parent_name(column), f"{month}_{column}_trigrams"
-    if _found(connection, _COVERED, (parent, month)):
+    if fetch(connection, _COVERED, (parent, month)):
         return []
     with connection.cursor() as cursor:
         if not _is_valid(connection, index):
@@ -95,15 +94,7 @@ def _cover(connection: Connection, column: str, month: str) -> list[str]:
 
 
 def _is_valid(connection: Connection, index: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(_VALID, (index,))
-        return cursor.fetchall() == [(True,)]
-
-
-def _found(connection: Connection, statement: str, values: tuple[str, ...]) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return cursor.fetchone() is not None
+    return fetch(connection, _VALID, (index,)) == [(True,)]
 
 
 def _execute_patiently(connection: Connection, statement: sql.Composed) -> None:

@@ -37,11 +37,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Saver:
-    """Who saves or removes views.
+    """The key that saves or removes views.
 
     Attributes:
         name: the name of the key.
-        any_view: those of others as well.
+        any_view: whether the key may change the views of other keys.
     """
 
     name: str
@@ -66,10 +66,10 @@ def read_view(connection: Connection, name: str, saved_by: str | None = None) ->
 
 
 def put_view(connection: Connection, name: str, address: str, saver: Saver) -> View:
-    """Save a view, in the place of the one of that name.
+    """Save a view. A view of the same name is replaced.
 
     Raises:
-        Forbidden: the view of that name is somebody else's.
+        Forbidden: another key has saved the view of this name.
         InvalidParameter: there are too many views.
     """
     ((others,),) = fetch(connection, "SELECT count(*) FROM saved_view WHERE name <> %s", (name,))
@@ -86,7 +86,7 @@ def remove_view(connection: Connection, name: str, saver: Saver) -> None:
 
     Raises:
         ViewNotFound: no view has this name.
-        Forbidden: the view is somebody else's.
+        Forbidden: another key has saved the view.
     """
     removed = fetch(connection, _REMOVE, (name, saver.name, saver.any_view))
     if not removed:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from eventsvc.admin.commands.arguments import DatabaseUrl
+
+if TYPE_CHECKING:
+    from eventsvc.log.connection import Connection
+    from eventsvc.settings import Settings
 
 
 def register(admin: typer.Typer) -> None:
@@ -25,16 +31,10 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     """Update the schema of the database. Several processes may run this command at once."""
     from eventsvc.access.store import install_first_keys
     from eventsvc.log import schema
-    from eventsvc.log.connection import connect
-    from eventsvc.settings import find
 
-    settings = find(database_url=database_url)
-    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc migrate")
-    try:
+    with _open_log(database_url, "eventsvc migrate") as (connection, settings):
         applied = schema.migrate(connection)
         installed = install_first_keys(connection, settings)
-    finally:
-        connection.close()
     for name in applied:
         print(f"applied {name}")
     for name in installed:
@@ -87,24 +87,17 @@ def distribute(
     has changed nothing, or the next run finishes it. Then start the API and the indexer again. See docs/scaling.md.
     """
     from eventsvc.log import citus, schema
-    from eventsvc.log.connection import connect
-    from eventsvc.settings import find
+    from eventsvc.log.connection import fetch
 
-    settings = find(database_url=database_url)
-    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc distribute")
-    try:
+    with _open_log(database_url, "eventsvc distribute") as (connection, _):
         schema.check(connection)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM event")
-            ((events,),) = cursor.fetchall()
+        ((events,),) = fetch(connection, "SELECT count(*) FROM event")
         if not yes:
             print(f"{events:,} events would be spread by {by} over {shards} shards; add --yes to do it")
             return
         print(f"copying {events:,} events; requests that write wait meanwhile", flush=True)
         for step in citus.distribute(connection, citus.Distribution(by, shards)):
             print(f"done: {step}", flush=True)
-    finally:
-        connection.close()
 
 
 def trigrams(
@@ -120,17 +113,21 @@ def trigrams(
     slower. Writers need not wait while the indexes are built. The next run continues an interrupted build.
     """
     from eventsvc.log import trigram_index
-    from eventsvc.log.connection import connect
-    from eventsvc.settings import find
 
-    settings = find(database_url=database_url)
-    connection = connect(settings.database_url.get_secret_value(), application_name="eventsvc trigrams")
-    try:
+    with _open_log(database_url, "eventsvc trigrams") as (connection, _):
         if on is True:
             for name in trigram_index.enable(connection):
                 print(f"made {name}")
         elif on is False:
             trigram_index.disable(connection)
         print(f"trigram indexes are {'on' if trigram_index.enabled(connection) else 'off'}")
-    finally:
-        connection.close()
+
+
+@contextmanager
+def _open_log(database_url: str | None, application_name: str) -> Iterator[tuple[Connection, Settings]]:
+    from eventsvc.log.connection import connect
+    from eventsvc.settings import find
+
+    settings = find(database_url=database_url)
+    with closing(connect(settings.database_url.get_secret_value(), application_name=application_name)) as connection:
+        yield connection, settings

@@ -12,7 +12,7 @@ import structlog
 
 from eventsvc.breaker import Breaker
 from eventsvc.errors import LogError, LogTimeout
-from eventsvc.log.connection import Connection, Pool
+from eventsvc.log.connection import Connection, Pool, fetch
 
 T = TypeVar("T")
 
@@ -124,12 +124,11 @@ def needed_position(connection: Connection) -> str:
 
     A commit is acknowledged once it is flushed, unless synchronous_commit is off.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn()"
-            " ELSE pg_current_wal_flush_lsn() END"
-        )
-        ((position,),) = cursor.fetchall()
+    ((position,),) = fetch(
+        connection,
+        "SELECT CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn()"
+        " ELSE pg_current_wal_flush_lsn() END",
+    )
     return str(position)
 
 
@@ -142,13 +141,12 @@ class _Unfit:
 
 def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], needed: Needed) -> T | _Unfit:
     """Look first, read afterwards: the read's snapshot is then at least as new as what was looked at."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= coalesce(%s::pg_lsn, '0/0'), false)"
-            " AND (%s::bigint IS NULL OR (SELECT epoch FROM erasure_epoch) >= %s::bigint)",
-            (needed.position, needed.epoch, needed.epoch),
-        )
-        ((standby, far_enough),) = cursor.fetchall()
+    ((standby, far_enough),) = fetch(
+        connection,
+        "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= coalesce(%s::pg_lsn, '0/0'), false)"
+        " AND (%s::bigint IS NULL OR (SELECT epoch FROM erasure_epoch) >= %s::bigint)",
+        (needed.position, needed.epoch, needed.epoch),
+    )
     if not standby:
         return _Unfit("it is no longer a replica, so nobody knows what it holds")
     return work(connection) if far_enough else _Unfit("it has not replayed far enough")
