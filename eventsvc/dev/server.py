@@ -8,42 +8,26 @@ from collections.abc import Callable
 from typing import Protocol
 
 from eventsvc.dev.account import reach_hint
+from eventsvc.dev.watch import Asked
 from eventsvc.errors import SetupError
 
 _POLL = 0.05
 _GIVEN_SECONDS = 20.0  # a server of somebody else has been running for a long time
 
 
-class Server(Protocol):
-    """A server that we run, or that somebody else runs.
+class Server(Asked, Protocol):
+    """A server that we run, or that somebody else runs. After a stop, the data stays for the next start.
 
     Attributes:
-        name: the name for users.
         way: a description of how the server runs.
         url: the address. The address is final when the server is ready, and stays the same after another start.
     """
 
-    name: str
     way: str
 
     @property
     def url(self) -> str:
         """The address."""
-
-    def start(self) -> None:
-        """Start the server, or start it again with the same data; do not wait."""
-
-    def alive(self) -> bool:
-        """Tell whether the server runs; True for a server that somebody else runs."""
-
-    def ready(self) -> bool:
-        """Tell whether the server answers."""
-
-    def stop(self) -> None:
-        """Stop the server; the data stays."""
-
-    def last_lines(self) -> str:
-        """Give the end of the server's log."""
 
 
 class Given:

@@ -24,12 +24,16 @@ _WORRYING = re.compile(r'\[(warning|error|critical) *\]|"log\.level": ?"(warning
 
 
 class Watched(Protocol):
-    """A server or another child process that is started again."""
+    """A server or another child process.
+
+    Attributes:
+        name: the name for users.
+    """
 
     name: str
 
     def start(self) -> None:
-        """Start the process again."""
+        """Start the process, or start it again; do not wait."""
 
     def alive(self) -> bool:
         """Tell whether the process runs."""
@@ -39,7 +43,7 @@ class Watched(Protocol):
 
 
 class Asked(Watched, Protocol):
-    """A server that we run, and that is stopped if it does not answer."""
+    """A process that can also be asked whether it answers."""
 
     def ready(self) -> bool:
         """Tell whether the server answers."""

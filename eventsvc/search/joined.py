@@ -68,7 +68,7 @@ class Provenance:
     settled: bool = False
 
 
-def _never(_found: object, _rest: object) -> bool:
+def _never(_found: object, _tail: object) -> bool:
     return False
 
 
@@ -95,7 +95,7 @@ class Joined:
         ask_log: Callable[[LogState, IndexT], Awaitable[TailT]],
         survives: Callable[[IndexT, TailT], bool] = _never,
     ) -> tuple[IndexT, TailT, Provenance]:
-        """Ask the index (or the cache), then ask the log for the rest.
+        """Ask the index (or the cache), then ask the log for the tail.
 
         Args:
             key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
@@ -118,7 +118,7 @@ class Joined:
             kept: tuple[LogState, IndexT] | None = self._find_kept(key, now, erased=survives is not _never)
             try:
                 base, found = kept or (now, await self.ask(_scope_of(now), ask_index))
-                rest = await ask_log(base, found)
+                tail = await ask_log(base, found)
             except IndexUnavailable:
                 # If an index was replaced or lost since this state, a newer state names other indexes: try these.
                 asked, now = now, await self._look()
@@ -128,12 +128,12 @@ class Joined:
             except LogTimeout:
                 self._drop(key)
                 raise
-            now = self._see(rest.state)
-            if now.extends(base, most=_LONGEST_TAIL, erased=survives(found, rest)):
+            now = self._see(tail.state)
+            if now.extends(base, most=_LONGEST_TAIL, erased=survives(found, tail)):
                 if kept is None and key is not None:
                     self._cache.put(key, base, found)
                 source = Source.INDEX_AND_TAIL if kept is None else Source.CACHE_AND_TAIL
-                return found, rest, Provenance(source, "", rest.state, rest.settled)
+                return found, tail, Provenance(source, "", tail.state, tail.settled)
             self._drop(key)
         raise Unsteady("the state of the log does not stand still")
 
