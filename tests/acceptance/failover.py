@@ -248,11 +248,12 @@ def main() -> None:
     gaps: dict[str, list[float]] = {fault: [] for fault in FAULTS}
     losses: dict[str, list[int]] = {fault: [] for fault in FAULTS}
     with ExitStack() as stack:
+        stack.callback(report, gaps, losses)
         world = World(stack, synchronous=not asked.asynchronous)
         traffic = Traffic(world.url)
         for thread in traffic.threads:
             thread.start()
-        stack.callback(lambda: [thread.join() for thread in traffic.threads])
+            stack.callback(thread.join)
         stack.callback(traffic.stopping.set)
         for number in range(asked.rounds):
             fault = FAULTS[number % len(FAULTS)]
@@ -265,7 +266,6 @@ def main() -> None:
             losses[fault].append(len(lost))
             gap = f"{gaps[fault][-1]:.1f} s without writes"
             say(f"round {number + 1}: {fault}: {gap}; {count:,} acknowledged, {len(lost)} of them lost")
-    report(gaps, losses)
 
 
 def report(gaps: dict[str, list[float]], losses: dict[str, list[int]]) -> None:
