@@ -165,6 +165,14 @@ def start_etcd(stack: ExitStack, folder: Path) -> int:
         )
     stack.callback(process.wait)
     stack.callback(process.kill)
+
+    def has_version() -> bool:
+        with suppress(urllib3.exceptions.HTTPError):
+            answer = urllib3.request("GET", f"{client}/version", timeout=1, retries=False)
+            return bool(answer.json()["etcdcluster"][0].isdigit())  # "not_decided" until it has a leader
+        return False
+
+    wait_for(has_version, "etcd does not start", 60)
     return int(client.rpartition(":")[2])
 
 
