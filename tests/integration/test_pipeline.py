@@ -81,7 +81,8 @@ def test_a_leader_that_waits_to_erase_does_not_spin(busy: Any, log: Any, setting
         while time.monotonic() < until:
             term.step()
             steps += 1
-        assert steps <= SECONDS / POLL + 1
+        # One step may read, and one may see that a younger batch has arrived.
+        assert steps <= SECONDS / POLL + 3
         assert log.fetch("SELECT seq FROM erased") == [(1,)]
     finally:
         term.close()
