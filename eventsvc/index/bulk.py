@@ -147,6 +147,13 @@ def send(
     return sending.all_refused()
 
 
+def erase(client: Elasticsearch, items: Sequence[Item], stop: threading.Event) -> None:
+    """Send items of ``erase_item`` until every document is deleted; see ``send`` for the errors."""
+    refused = send(client, items, stop)
+    # A wrong clock has written versions from the future. Delete these documents without a version.
+    send(client, [delete_item(one.item.index, str(one.item.seq)) for one in refused], stop)
+
+
 class _Sending:
     """Cuts items into requests, and collects the results.
 

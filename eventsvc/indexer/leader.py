@@ -199,9 +199,7 @@ class Term:
 
     def _erase(self, gone: list[Erased]) -> None:
         items = [bulk.erase_item(self._indexes[one.month].name, one.seq) for one in gone if one.month in self._indexes]
-        refused = bulk.send(self._client, items, self._stop)
-        # A wrong clock has written versions from the future. Delete these documents without a version.
-        bulk.send(self._client, [bulk.delete_item(r.item.index, str(r.item.seq)) for r in refused], self._stop)
+        bulk.erase(self._client, items, self._stop)
         indexes.refresh(self._client, {item.index for item in items})
         erased.forget(self._connection, self._fence, gone)
         _logger.info("documents of erased events removed", events=len(gone))

@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 
 from eventsvc.index import bulk, indexes
 from eventsvc.index.client import translate_errors
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 from eventsvc.log.progress.index_months import IndexMonth
 from eventsvc.log.progress.watermark import Mark
 
@@ -38,9 +38,7 @@ def remove_leftovers(
         for seqs in _list_beyond(client, index.name, max(mark.checkpoint, index.filled_to)):
             known = _read_months(connection, seqs)
             gone = [bulk.erase_item(index.name, seq, mark.fence) for seq in seqs if known.get(seq) != index.month]
-            refused = bulk.send(client, gone, stop)
-            # A wrong clock has written versions from the future. Delete these documents without a version.
-            bulk.send(client, [bulk.delete_item(index.name, str(one.item.seq)) for one in refused], stop)
+            bulk.erase(client, gone, stop)
             removed += len(gone)
     return removed
 
@@ -65,6 +63,4 @@ def _list_beyond(client: Elasticsearch, name: str, after: int) -> Iterator[list[
 
 
 def _read_months(connection: Connection, seqs: list[int]) -> dict[int, date]:
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND, (seqs,))
-        return dict(cursor.fetchall())
+    return dict(fetch(connection, _FIND, (seqs,)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import signal
 import sys
 import threading
@@ -32,6 +31,7 @@ from eventsvc.log.progress import watermark
 from tests.acceptance.chaos_erasing import Check, Eraser
 from tests.acceptance.chaos_traffic import Monitor, Traffic, Wrong, say, wait_for
 from tests.acceptance.chaos_world import World, children, strike
+from tests.report import replace_block
 
 PAUSE = 10.0
 JOB_EVERY = 10  # rounds: the first of so many has a large erasure under way when something breaks
@@ -244,11 +244,7 @@ def report(path: Path, rounds: list[Round], traffic: Traffic, monitor: Monitor, 
         for r in rounds
     ]
     lines = [summary, "", legend, "", head, *rows]
-    text = path.read_text(encoding="utf-8")
-    block = "\n".join(["<!-- chaos -->", *lines, "<!-- /chaos -->"])
-    path.write_text(
-        re.sub(r"<!-- chaos -->.*<!-- /chaos -->", lambda _: block, text, flags=re.DOTALL), encoding="utf-8"
-    )
+    replace_block(path, "chaos", "\n".join(lines))
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.attack import attacks
+from tests.report import replace_block
 
 LONG = bool(os.environ.get("FULL_RUN"))
 SEED = int(os.environ.get("SEED", "25"))
@@ -188,11 +189,7 @@ def _render_answers(answers: Counter[int]) -> str:
 def _write_report(text: str) -> None:
     print(text)  # noqa: T201
     if path := os.environ.get("REPORT"):
-        page = Path(path)
-        block = f"<!-- attack -->\n{text}\n<!-- /attack -->"
-        old = page.read_text(encoding="utf-8")
-        new = re.sub("<!-- attack -->.*<!-- /attack -->", lambda _: block, old, flags=re.DOTALL)
-        page.write_text(new, encoding="utf-8")
+        replace_block(Path(path), "attack", text)
 
 
 def test_nobody_stops_the_service_or_starves_others(service: Service) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from tests.bench import generate
 from tests.bench.postgres import EVENT
 from tests.bench.query import LIMIT, QUERIES, Measured, summarise, vary
 from tests.bench.service import Service, running_dev, wait_for_the_index
+from tests.report import replace_block
 
 COUNT = 2_000_000
 SECONDS = 20.0  # of load before and after
@@ -228,10 +228,7 @@ def _write(document: Path, count: int, text: str) -> None:
     today = time.strftime("%Y-%m-%d", time.gmtime())
     command = "make bench-erase" if count == COUNT else f"make bench-erase COUNT={count}"
     head = f"`{command}`, {today}, {os.cpu_count()} cores, one run:"
-    block = f"<!-- bench-erase -->\n{head}\n\n{text}\n<!-- /bench-erase -->"
-    page = document.read_text(encoding="utf-8")
-    page = re.sub("<!-- bench-erase -->.*<!-- /bench-erase -->", lambda _: block, page, flags=re.DOTALL)
-    document.write_text(page, encoding="utf-8")
+    replace_block(document, "bench-erase", f"{head}\n\n{text}")
 
 
 def say(line: str) -> None:

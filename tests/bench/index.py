@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -48,6 +47,7 @@ from eventsvc.search.joined import Joined
 from eventsvc.search.search import Search, compile_query
 from eventsvc.settings import Settings, load
 from eventsvc.telemetry import configure_logging
+from tests.report import replace_block
 
 _FILL = """
     INSERT INTO event (id, email, environment, component, message, data)
@@ -80,10 +80,7 @@ def main() -> None:
     lines = ["| what | measured | to reach |", "| --- | --- | --- |", *("| " + " | ".join(row) + " |" for row in rows)]
     print("\n".join(lines))
     if options.report:
-        text = options.report.read_text(encoding="utf-8")
-        block = "\n".join(["<!-- bench -->", *lines, "<!-- /bench -->"])
-        text = re.sub(r"<!-- bench -->.*<!-- /bench -->", lambda _: block, text, flags=re.DOTALL)
-        options.report.write_text(text, encoding="utf-8")
+        replace_block(options.report, "bench", "\n".join(lines))
 
 
 def _parse() -> argparse.Namespace:

@@ -11,7 +11,6 @@ import http.client
 import io
 import json
 import os
-import re
 import resource
 import statistics
 import sys
@@ -33,6 +32,7 @@ from eventsvc.log.connection import Connection, connect
 from tests.bench import http_load
 from tests.bench.postgres import EVENT, pgbench, running_postgres
 from tests.bench.service import Service, running_dev, wait_for_the_index
+from tests.report import replace_block
 
 COUNTS, BULK = (1, 8, 64), 100_000  # connections; events
 MOST = COUNTS[-1]
@@ -272,12 +272,9 @@ def _render(results: Results) -> str:
 
 
 def _write(document: Path, table: str) -> None:
-    text = document.read_text(encoding="utf-8")
     today = time.strftime("%Y-%m-%d", time.gmtime())
     head = f"`make bench-ingest`, {today}, {os.cpu_count()} cores, one run, fsync on:"
-    block = f"<!-- bench-ingest -->\n{head}\n\n{table}\n<!-- /bench-ingest -->"
-    new = re.sub("<!-- bench-ingest -->.*<!-- /bench-ingest -->", lambda _: block, text, flags=re.DOTALL)
-    document.write_text(new, encoding="utf-8")
+    replace_block(document, "bench-ingest", f"{head}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import statistics
 import sys
@@ -22,6 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from eventsvc.log.connection import connect
 from tests.bench import generate
 from tests.bench.service import running_dev, wait_for_the_index
+from tests.report import replace_block
 
 COUNT = 100_000
 VISITS = 9
@@ -95,10 +95,7 @@ def main() -> None:
         browser.close()
     print("\n".join(lines))
     if options.report:
-        text = options.report.read_text(encoding="utf-8")
-        block = "\n".join(["<!-- bench-page -->", *lines, "<!-- /bench-page -->"])
-        text = re.sub("<!-- bench-page -->.*<!-- /bench-page -->", lambda _: block, text, flags=re.DOTALL)
-        options.report.write_text(text, encoding="utf-8")
+        replace_block(options.report, "bench-page", "\n".join(lines))
 
 
 def _measure(browser: Browser, url: str) -> Iterator[str]:

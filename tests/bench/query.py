@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import secrets
 import statistics
 import sys
@@ -43,6 +42,7 @@ from eventsvc.search.search import Compiled, compile_query
 from eventsvc.settings import Settings, load
 from tests.bench import generate
 from tests.bench.service import Service
+from tests.report import replace_block
 
 LIMIT = 100
 TAIL = 500  # events that the index does not have yet: a second of a busy log
@@ -408,12 +408,9 @@ def measure_all(sizes: list[int]) -> list[tuple[dict[str, Row], dict[str, Measur
 
 
 def write(document: Path, tables: str) -> None:
-    text = document.read_text(encoding="utf-8")
     today = time.strftime("%Y-%m-%d", time.gmtime())
     head = f"`make bench-query`, {today}, {os.cpu_count()} cores, one run:"
-    block = f"<!-- bench-query -->\n{head}\n\n{tables}\n<!-- /bench-query -->"
-    new = re.sub("<!-- bench-query -->.*<!-- /bench-query -->", lambda _: block, text, flags=re.DOTALL)
-    document.write_text(new, encoding="utf-8")
+    replace_block(document, "bench-query", f"{head}\n\n{tables}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from tests.bench import http_load
 from tests.bench.index import fill, forget, serve_stores
 from tests.bench.postgres import EVENT, running_postgres
 from tests.bench.service import Service
+from tests.report import replace_block
 
 WORKERS = (1, 2, 4)
 INDEXERS = (1, 2)
@@ -54,10 +54,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.report:
-        text = options.report.read_text(encoding="utf-8")
-        block = "\n".join(["<!-- bench-scale -->", *lines, "<!-- /bench-scale -->"])
-        text = re.sub("<!-- bench-scale -->.*<!-- /bench-scale -->", lambda _: block, text, flags=re.DOTALL)
-        options.report.write_text(text, encoding="utf-8")
+        replace_block(options.report, "bench-scale", "\n".join(lines))
 
 
 def _describe(what: str, rates: Rates) -> Iterator[str]:

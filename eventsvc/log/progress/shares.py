@@ -22,7 +22,7 @@ from typing import Any
 from psycopg2.extras import Json
 
 from eventsvc.errors import Fenced
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, fetch
 from eventsvc.log.progress.refusals import Refusal
 
 INDEXER = "eventsvc index"  # the application_name of an indexer's session
@@ -68,9 +68,7 @@ _TAKE = """
 
 def take(connection: Connection, taker: str) -> Share | None:
     """Take the oldest share that nobody has taken; None if there is none."""
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE, (taker,))
-        rows = cursor.fetchall()
+    rows = fetch(connection, _TAKE, (taker,))
     return Share(*rows[0]) if rows else None
 
 
@@ -117,13 +115,13 @@ def collect(connection: Connection, fence: int, silence: float) -> dict[int, Res
     Returns:
         The results by ``after`` of their shares. None: the taker was silent, so the leader must index the share.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM index_share WHERE fence = %s AND (result IS NOT NULL OR taker IS NOT NULL"
-            " AND renewed_at < clock_timestamp() - make_interval(secs => %s)) RETURNING after, result::json",
-            (fence, silence),
-        )
-        return {after: _read_result(result) for after, result in cursor}
+    rows = fetch(
+        connection,
+        "DELETE FROM index_share WHERE fence = %s AND (result IS NOT NULL OR taker IS NOT NULL"
+        " AND renewed_at < clock_timestamp() - make_interval(secs => %s)) RETURNING after, result::json",
+        (fence, silence),
+    )
+    return {after: _read_result(result) for after, result in rows}
 
 
 def _read_result(stored: Any) -> Result | None:
@@ -135,13 +133,12 @@ def _read_result(stored: Any) -> Result | None:
 
 def take_back(connection: Connection, fence: int) -> int | None:
     """Take out the oldest share of the leader that nobody has taken; give its ``after``, or None."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM index_share WHERE (fence, after) = (SELECT fence, after FROM index_share"
-            " WHERE fence = %s AND taker IS NULL ORDER BY after LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING after",
-            (fence,),
-        )
-        rows = cursor.fetchall()
+    rows = fetch(
+        connection,
+        "DELETE FROM index_share WHERE (fence, after) = (SELECT fence, after FROM index_share"
+        " WHERE fence = %s AND taker IS NULL ORDER BY after LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING after",
+        (fence,),
+    )
     return int(rows[0][0]) if rows else None
 
 
@@ -153,11 +150,10 @@ def forget(connection: Connection, fence: int) -> None:
 
 def count_others(connection: Connection) -> int:
     """Count the other indexers that work on this log, from their sessions."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND application_name = %s",
-            (INDEXER,),
-        )
-        ((count,),) = cursor.fetchall()
+    ((count,),) = fetch(
+        connection,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND application_name = %s",
+        (INDEXER,),
+    )
     return int(count)

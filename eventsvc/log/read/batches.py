@@ -65,13 +65,13 @@ def read_batch(
 
 def list_months_of(connection: Connection, *, after: int, to: int) -> list[date]:
     """List the months of the events with after < seq ≤ to."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event"
-            " WHERE seq > %s AND seq <= %s",
-            (after, to),
-        )
-        return [month for (month,) in cursor]
+    rows = fetch(
+        connection,
+        "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event"
+        " WHERE seq > %s AND seq <= %s",
+        (after, to),
+    )
+    return [month for (month,) in rows]
 
 
 def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
