@@ -18,7 +18,8 @@ from eventsvc.api.page import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
 from eventsvc.query.to_predicate import Candidate, to_predicate
-from eventsvc.search.live import BROKEN, Listener, Live, Topic
+from eventsvc.search.listeners import Listener, Topic
+from eventsvc.search.live import BROKEN, Live
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response

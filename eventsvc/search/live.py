@@ -1,136 +1,29 @@
 """The live tail: each worker process reads the log once, however many clients listen.
 
-The reader goes up to the horizon, in seq order, so that no event is skipped and none comes twice. The reader's thread
-tests and writes the events, never the event loop. Each event is unpacked once, tested once per distinct query and
-written once; all listeners share the bytes.
+The reader goes up to the horizon, in seq order, so that no event is skipped and none comes twice. It hands the events
+to the listeners (listeners.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
 from eventsvc.errors import EventsvcError, LogError
 from eventsvc.event import Event
 from eventsvc.log.read.follower import MOST, MOST_CHARACTERS, Follower
-from eventsvc.query.to_predicate import Candidate, Predicate
+from eventsvc.search.listeners import CAPACITY, Listener, Listeners, Topic
 
 _log = structlog.get_logger(__name__)
 
 POLL = 0.06  # seconds between reads of the horizon, while anybody listens
-_CAPACITY = 1024 * 1024  # bytes that may wait for one listener
 _RETRY = 1.0  # seconds until the next try when PostgreSQL is away
 _PORTION = 64 * 1024  # characters that are tested and handed out at a time
-_PATIENCE = 0.1  # seconds that a full listener may delay the next portion
 
-# Processor time for testing events. All queries together get this share of one processor, each query an equal part.
-# A query may save up unused time. The stream of a query that needs more is ended.
-_SHARE, _SAVED = 0.5, 1.0  # of a second, seconds
-
-TOO_SLOW = "events came faster than they were taken; come back with the Last-Event-ID"
-TOO_MUCH_WORK = "testing each event against this query takes too long: ask for less, or turn pages of GET /event"
 BROKEN = "the live tail broke off; the cause is in the service's log"
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """The query of a listener. Listeners with equal texts share the work.
-
-    Attributes:
-        text: the canonical query, with relative times resolved.
-        matches: the predicate of the query.
-    """
-
-    text: str
-    matches: Predicate
-
-
-class Listener:
-    """The queue of chunks for one client.
-
-    Attributes:
-        position: the client has taken everything up to this seq.
-        lost: why no more chunks will come; "" while the listener is alive.
-        on_lost: called when the listener is lost.
-    """
-
-    def __init__(self, topic: Topic, position: int, capacity: int, on_take: Callable[[], object] = bool) -> None:
-        self.topic, self.position, self.lost = topic, position, ""
-        self.on_lost: Callable[[], object] = bool
-        self._capacity, self._size, self._on_take = capacity, 0, on_take
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._news = asyncio.Event()
-
-    @property
-    def pressed(self) -> bool:
-        """Whether the queue is so full that the next chunk may not fit."""
-        return self._size > self._capacity // 2 and not self.lost
-
-    def offer(self, chunk: bytes, reached: int) -> None:
-        """Queue a chunk that holds all matching events up to ``reached``. A listener whose queue is full is lost."""
-        if self.lost:
-            return
-        if self._size + len(chunk) > self._capacity:
-            self.lose(TOO_SLOW)
-        elif chunk:
-            self._waiting.append((reached, chunk))
-            self._size += len(chunk)
-            self._news.set()
-        elif self._waiting:
-            self._waiting[-1] = (reached, self._waiting[-1][1])
-        else:
-            self.position = reached
-
-    def lose(self, reason: str) -> None:
-        """Empty the queue and give the reason why no more chunks will come."""
-        if not self.lost:
-            self.lost, self._size = reason, 0
-            self._waiting.clear()
-            self.on_lost()
-            self._news.set()
-
-    async def take(self, patience: float) -> bytes:
-        """Give the next chunk, waiting up to ``patience`` seconds; b"" if there is none."""
-        if not self._waiting and not self.lost:
-            self._news.clear()
-            try:
-                async with asyncio.timeout(patience):
-                    await self._news.wait()
-            except TimeoutError:
-                return b""
-        if not self._waiting:
-            return b""
-        self.position, chunk = self._waiting.popleft()
-        self._size -= len(chunk)
-        self._on_take()
-        return chunk
-
-    def wake(self) -> None:
-        """Make a waiting ``take`` return."""
-        self._news.set()
-
-
-class _Group:
-    """The listeners of one topic, and the processor time that the topic's query may still use."""
-
-    def __init__(self, topic: Topic) -> None:
-        self.topic = topic
-        self.listeners: set[Listener] = set()
-        self._left, self._since = _SAVED, time.monotonic()
-
-    def spend(self, seconds: float, share: float) -> bool:
-        """Charge processor time, of which the query earns ``share`` each second; tell whether there was enough."""
-        now = time.monotonic()
-        self._left = min(_SAVED, self._left + (now - self._since) * share) - seconds
-        self._since = now
-        return self._left >= 0
 
 
 class Live:
@@ -142,14 +35,14 @@ class Live:
     """
 
     def __init__(
-        self, dsn: str, render: Callable[[Event], bytes], *, poll: float = POLL, capacity: int = _CAPACITY
+        self, dsn: str, render: Callable[[Event], bytes], *, poll: float = POLL, capacity: int = CAPACITY
     ) -> None:
-        self._dsn, self._render, self._poll, self._capacity = dsn, render, poll, capacity
-        self._groups: dict[str, _Group] = {}
+        self._dsn, self._poll = dsn, poll
+        self._listeners = Listeners(render, capacity)
         self._interested = 0
         self._follow: asyncio.Task[None] | None = None
         self._started: asyncio.Task[None] | None = None
-        self._moved, self._taken = asyncio.Event(), asyncio.Event()
+        self._moved = asyncio.Event()
         # When following begins, a transaction that has drawn a lower seq may still be under way.
         self._settled = False
         self.position = 0
@@ -158,7 +51,7 @@ class Live:
     @property
     def listeners(self) -> int:
         """The number of listeners."""
-        return sum(len(group.listeners) for group in self._groups.values())
+        return sum(1 for _ in self._listeners)
 
     async def follow(self) -> None:
         """Follow the log until ``unfollow`` is called.
@@ -199,27 +92,18 @@ class Live:
 
     def listen(self, topic: Topic, position: int) -> Listener | None:
         """Queue everything after a position for a new listener; None if the reader is not at this position."""
-        if position != self.position:
-            return None
-        listener = Listener(topic, position, self._capacity, self._taken.set)
-        self._groups.setdefault(topic.text, _Group(topic)).listeners.add(listener)
-        return listener
+        return self._listeners.add(topic, position) if position == self.position else None
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener."""
-        group = self._groups.get(listener.topic.text)
-        if group is not None:
-            group.listeners.discard(listener)
-            if not group.listeners:
-                del self._groups[listener.topic.text]
+        self._listeners.remove(listener)
 
     def end(self) -> None:
         """Wake every listener, because the service stops."""
         self.closing = True
         self._moved.set()
-        for group in self._groups.values():
-            for listener in group.listeners:
-                listener.wake()
+        for listener in self._listeners:
+            listener.wake()
 
     async def close(self) -> None:
         """Stop the reader."""
@@ -268,10 +152,7 @@ class Live:
     def _break_off(self) -> None:
         """End every stream with a reason, rather than send heartbeats only. A client that reconnects starts anew."""
         self._started = self._follow = None
-        groups, self._groups = self._groups, {}
-        for group in groups.values():
-            for listener in group.listeners:
-                listener.lose(BROKEN)
+        self._listeners.lose_all(BROKEN)
         self._moved.set()
 
     async def _step(self, follower: Follower) -> float:
@@ -284,38 +165,13 @@ class Live:
         if batch.reached < self.position:
             return self._poll
         for events, reached in _portions(batch.events, batch.reached):
-            self._hand_out(await self._sort_out(follower, events), reached)
-            await self._wait_for_listeners()
+            await self._listeners.hand_out(events, reached, follower.work)
+            # No other task has run since the events were queued: nobody begins to listen at the position before them.
+            self.position, self._settled = reached, True
+            self._moved.set()
+            await self._listeners.wait_for_room()
         full = len(batch.events) >= MOST or batch.size >= MOST_CHARACTERS
         return 0.0 if full else self._poll
-
-    async def _sort_out(self, follower: Follower, events: Sequence[Event]) -> dict[str, bytes | None]:
-        """Write the matching events of each topic; None for a topic whose query takes too much time."""
-        chunks: dict[str, bytes | None] = {}
-        # Topics may join while the thread works.
-        while events and (missing := [group for text, group in self._groups.items() if text not in chunks]):
-            share = _SHARE / len(self._groups)
-            chunks |= await follower.work(partial(_test, events, missing, share, self._render))
-        return chunks
-
-    def _hand_out(self, chunks: dict[str, bytes | None], reached: int) -> None:
-        for text, group in self._groups.items():
-            chunk = chunks.get(text, b"")
-            for listener in group.listeners:
-                if chunk is None:
-                    listener.lose(TOO_MUCH_WORK)
-                else:
-                    listener.offer(chunk, reached)
-        self.position, self._settled = reached, True
-        self._moved.set()
-
-    async def _wait_for_listeners(self) -> None:
-        """Give clients that read time to catch up, so that a burst of events loses only clients that do not read."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                while any(listener.pressed for group in self._groups.values() for listener in group.listeners):
-                    self._taken.clear()
-                    await self._taken.wait()
 
 
 def _portions(events: Sequence[Event], reached: int) -> Iterator[tuple[Sequence[Event], int]]:
@@ -327,20 +183,3 @@ def _portions(events: Sequence[Event], reached: int) -> Iterator[tuple[Sequence[
             yield events[start : place + 1], event.seq
             start, size = place + 1, 0
     yield events[start:], reached
-
-
-def _test(
-    events: Iterable[Event], groups: Sequence[_Group], share: float, render: Callable[[Event], bytes]
-) -> dict[str, bytes | None]:
-    parts: dict[str, list[bytes] | None] = {group.topic.text: [] for group in groups}
-    for event in events:
-        candidate, rendered = Candidate(event), b""
-        for group in groups:
-            began = time.thread_time()
-            found = parts[group.topic.text]
-            if found is not None and group.topic.matches(candidate):
-                rendered = rendered or render(event)
-                found.append(rendered)
-            if not group.spend(time.thread_time() - began, share):
-                parts[group.topic.text] = None
-    return {text: None if found is None else b"".join(found) for text, found in parts.items()}

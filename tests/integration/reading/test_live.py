@@ -15,7 +15,8 @@ import pytest
 from eventsvc.api.stream import Sender, read_token, render
 from eventsvc.errors import LogUnavailable
 from eventsvc.log.connection import connect
-from eventsvc.search.live import BROKEN, TOO_MUCH_WORK, TOO_SLOW, Live, Topic
+from eventsvc.search.listeners import TOO_MUCH_WORK, TOO_SLOW, Topic
+from eventsvc.search.live import BROKEN, Live
 
 
 class Client:
