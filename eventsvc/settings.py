@@ -97,6 +97,14 @@ class Settings(BaseSettings):
         30.0, gt=0, description="seconds in which the body of a request must arrive; each body_rate bytes add a second"
     )
     body_rate: int = Field(8192, ge=1, description="bytes of a body that add a second to body_seconds")
+    answer_seconds: float = Field(
+        300.0, gt=0, description="seconds after which a client that reads nothing of its answer is cut off"
+    )
+    unread_bytes: int = Field(
+        256 * 1024**2,
+        ge=1024**2,
+        description="bytes of answers that may wait for slow clients, in each process; the slowest are cut off",
+    )
     cors_origins: str = Field(
         "", description="CORS: origins whose pages may use the API, separated by spaces or commas; *: all; empty: none"
     )

@@ -136,13 +136,17 @@ def _weight(text: str) -> float:
 
 
 async def read_small(req: Request, limit: int) -> bytes:
-    """Read a body whose Content-Length is known into memory.
+    """Read a body into memory.
 
     Raises:
         BodyTooLarge: the body is larger than the limit.
         InvalidBody: the client went away before the end of the body.
     """
     length = _check_length(req, limit)
+    if req.content_length is None:  # chunked: only counting bounds such a body
+        chunks: list[bytes] = []
+        await _copy_body(req, limit, chunks.append)
+        return b"".join(chunks)
     raw = await req.stream.readall()
     if len(raw) < length:
         raise InvalidBody(f"the body ends after {len(raw):,} of {length:,} bytes")

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import resource
+import socket
+import struct
 from contextlib import suppress
-from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
-import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from eventsvc.api.problem_types import BY_STATUS
+from eventsvc.serve.answers import begin_without_body, count_unsent, render_problem, send_without_chunks
+from eventsvc.serve.door import Door
 from eventsvc.serve.listeners import is_turned_away, let_in
-from eventsvc.settings import Settings
 from eventsvc.telemetry import CONNECTIONS, REFUSED
 
 _LONGEST_LINE = 8190  # bytes of a request line
@@ -32,36 +30,14 @@ _LARGEST_SILENCE = _LARGEST_HEAD + _LONGEST_LINE
 _LINGER = 3.0  # seconds
 # A request whose client has gone away may be storing events: it gets this much time to finish.
 _AFTER_HANGUP = 3.0  # seconds
+_MOST_AHEAD = 32  # requests that wait for the answers to earlier requests of their connection
+# A chunk may carry a single byte, and may have an extension of any length: a body may be this much larger on the wire.
+_FRAMING, _FRAMING_RATIO = 1024 * 1024, 16  # bytes, and bytes for each byte of the body
 _MOST_TURNED_AWAY = 32  # connections beyond the bound that are closed with care
-_SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and the listening sockets
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 _HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=:\[\]]*")
-
-
-@dataclass(slots=True)
-class Door:
-    """The bounds that all connections of a worker share, and whether the worker is about to stop.
-
-    Attributes:
-        connections: how many connections there may be at a time.
-        head_seconds: how many seconds the head of a request may take.
-        body_seconds: how many seconds a body may take, and one second more for each ``body_rate`` bytes.
-        body_rate: bytes a second.
-        closing: whether each answer is the last of its connection.
-    """
-
-    connections: int
-    head_seconds: float
-    body_seconds: float
-    body_rate: int
-    closing: bool = False
-
-    @classmethod
-    def of(cls, settings: Settings) -> Door:
-        """Make the bounds from the settings, but leave enough file descriptors for everything else."""
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = min(settings.connections, max(descriptors - _SPARE_DESCRIPTORS, 16))
-        return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate)
 
 
 class _Flow(FlowControl):
@@ -99,14 +75,18 @@ class Connection(HttpToolsProtocol):
         self._door = door
         self._serve, self.app = self.app, self._run
         self._running: asyncio.Task[Any] | None = None
+        self._answering: RequestResponseCycle | None = None  # the request under way; self.cycle is the latest request
         self._awaited = ""  # the part of the current request that is not complete: "head" or "body"
         self._waited = 0.0  # seconds waited for this part
         self._received = 0  # bytes received of this part
+        self._carried = 0  # bytes of the body, without chunk headers
         self._silence = 0  # bytes that the parser has read without calling us
         self._head_size = 0
         self._reason: tuple[int, str] | None = None
         self._refused = False
         self._heard = 0.0
+        self._untaken = 0  # bytes of answers that the client had not taken when we last looked
+        self.stalled = 0.0  # seconds since the client took something of an answer that waits for the client
         self.has_ended = False  # the client has closed its sending side
 
     # ---- what happens to the connection
@@ -131,16 +111,21 @@ class Connection(HttpToolsProtocol):
         """Cancel the request of a client that has gone away."""
         CONNECTIONS.dec()
         super().connection_lost(exc)
-        if self.cycle is not None and not self.cycle.response_complete and self._running is not None:
-            if self.cycle.response_started:
-                self._running.cancel()
-            else:
-                self.loop.call_later(_AFTER_HANGUP, self._running.cancel)
+        self.pipeline.clear()
+        cycle = self._answering
+        if cycle is None or cycle.response_complete:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self._running is not None and cycle.response_started:
+            self._running.cancel()
+        elif self._running is not None:
+            self.loop.call_later(_AFTER_HANGUP, self._running.cancel)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Tell whether to keep our sending side open: a client may close its own and wait for the answer."""
         cycle = self.cycle
-        if self._refused or self._awaited or cycle is None or cycle.response_complete:
+        if cycle is None or cycle.response_complete or cycle.disconnected or self._awaited == "body":
             return False
         if cycle.response_started and cycle.scope.get("state", {}).get("endless"):
             return False
@@ -155,15 +140,46 @@ class Connection(HttpToolsProtocol):
         self._received += len(data)
         self._silence += len(data)
         super().data_received(data)
+        if self._refused:
+            return
         if self._awaited == "body" and self.cycle.transport is self.transport:
             self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
         elif self.timeout_keep_alive_task is None and self.is_idle:  # a line break between requests is no request
             self._await_next()
-        if self._silence > _LARGEST_SILENCE and not self._refused:
+        if self._silence > _LARGEST_SILENCE:
             self._refuse(431, f"The header fields are larger than {_LARGEST_HEAD:,} bytes.")
+        elif self._awaited == "body" and self._received > _FRAMING + _FRAMING_RATIO * self._carried:
+            self._refuse(400, "The chunks of the body are smaller than their headers.")
+
+    @property
+    def unread(self) -> int:
+        """How many bytes of answers wait in this process, because the client does not read them."""
+        return int(self.transport.get_write_buffer_size())
+
+    def cut_off(self) -> None:
+        """Drop what the client has not read, and end the connection."""
+        REFUSED.labels("unread").inc()
+        with suppress(OSError):  # otherwise the kernel would keep its part for a client that does not read
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def watch(self, seconds: float) -> None:
-        """Add to the time that the client has taken to send, and refuse a request that takes too long."""
+        """Add to the time that the client has taken to read or to send, and end a connection that takes too long."""
+        self._watch_answer(seconds)
+        self._watch_request(seconds)
+
+    def _watch_answer(self, seconds: float) -> None:
+        if not self.flow.write_paused:
+            self.stalled = 0.0
+            return
+        # The kernel takes more from us in large steps only, so what it has not sent yet counts as well.
+        untaken = self.unread + count_unsent(self.transport)
+        self.stalled = 0.0 if untaken < self._untaken else self.stalled + seconds
+        self._untaken = untaken
+        if self.stalled > self._door.answer_seconds:
+            self.cut_off()
+
+    def _watch_request(self, seconds: float) -> None:
         if not self._awaited or self._refused or self.flow.read_paused:
             return
         self._waited += seconds
@@ -221,10 +237,10 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the head, and start the app."""
         self._check_head()
-        self._awaited, self._waited, self._received = "body", 0.0, 0
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises if the target is no URL
+        self._awaited, self._waited, self._received, self._carried = "body", 0.0, 0, 0
         if self.parser.get_http_version() == "1.0":
-            self.cycle.send = _send_without_chunks(self.cycle)  # type: ignore[method-assign]
+            self.cycle.send = send_without_chunks(self.cycle)  # type: ignore[method-assign]
         # A client that expects 100-continue and is refused may still send the body, so the next bytes are ambiguous.
         if self._door.closing or self.expect_100_continue or self.parser.should_upgrade():
             self.cycle.keep_alive = False
@@ -232,6 +248,7 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._silence = 0
+        self._carried += len(body)
         if self.expect_100_continue:
             self.expect_100_continue = False
             self.cycle.keep_alive = self.parser.should_keep_alive() and not self._door.closing
@@ -251,7 +268,13 @@ class Connection(HttpToolsProtocol):
         if self._awaited:
             self._unset_keepalive_if_required()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _check_head(self) -> None:
+        if len(self.pipeline) >= _MOST_AHEAD:
+            raise self._because(503, f"At most {_MOST_AHEAD} requests may be sent ahead.")
         hosts, codings = [], []
         for name, value in self.headers:
             if name == b"host":
@@ -276,9 +299,15 @@ class Connection(HttpToolsProtocol):
         self._running = asyncio.current_task()
         cycle: RequestResponseCycle = receive.__self__
         if self._awaited == "body" and scope is self.scope:
-            receive = _begin_without_body(receive)
+            receive = begin_without_body(receive)
+
+        async def send_if_open(message: Any) -> None:
+            # Between close() and connection_lost(), the transport raises if it is written to.
+            cycle.disconnected = cycle.disconnected or self.transport.is_closing()
+            await send(message)
+
         try:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, send_if_open)
         except asyncio.CancelledError:
             if not self.transport.is_closing() and not cycle.response_started:
                 raise
@@ -286,7 +315,8 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             self.transport.abort()
         finally:
-            self._running = None
+            if self._answering is cycle:  # the next request may have begun
+                self._running = None
 
     def _because(self, status: int, detail: str) -> Exception:
         self._reason = (status, detail)
@@ -301,25 +331,30 @@ class Connection(HttpToolsProtocol):
         """Answer with a problem if no other answer is under way, and close."""
         REFUSED.labels(str(status)).inc()
         self._refused = True
+        if self._awaited == "body" and self.pipeline:  # the refused request has not begun
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering  # type: ignore[assignment]
+            self._awaited = ""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._awaited != "body":  # a later request is refused: earlier requests still get their answers
                 cycle.keep_alive = False
+                cycle.transport = _Lingering(self)  # type: ignore[assignment]
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-            if cycle.response_started or self.pipeline:
+            if cycle.response_started:
                 self.transport.close()
                 return
         elif self._awaited == "body":  # the request has been answered already
             self.transport.close()
             return
-        self.transport.write(_render(status, detail))
+        self.transport.write(render_problem(status, detail))
         self.linger()
 
     def linger(self) -> None:
         """Close our sending side; receive and drop further bytes for a while."""
-        if not self._awaited and not self._refused:
+        if self.has_ended or not (self._awaited or self._refused):
             self.transport.close()
             return
         self._refused = True
@@ -330,48 +365,3 @@ class Connection(HttpToolsProtocol):
 
     def _await_next(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-
-
-def _send_without_chunks(cycle: RequestResponseCycle) -> Any:
-    """Send an answer to HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
-    send, is_endless = cycle.send, False
-
-    async def send_plainly(message: Any) -> None:
-        nonlocal is_endless
-        if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message.get("headers", [])}
-            is_endless = b"content-length" not in names
-            if is_endless:
-                cycle.chunked_encoding, cycle.keep_alive = False, False
-        elif is_endless:
-            cycle.expected_content_length = len(message.get("body", b"")) + bool(message.get("more_body"))
-        await send(message)
-
-    return send_plainly
-
-
-def _begin_without_body(receive: Any) -> Any:
-    """Let the app start before the body arrives, because it may refuse the request by the head alone."""
-    begun = False
-
-    async def receive_later() -> Any:
-        nonlocal begun
-        if begun:
-            return await receive()
-        begun = True
-        return {"type": "http.request", "body": b"", "more_body": True}
-
-    return receive_later
-
-
-def _render(status: int, detail: str) -> bytes:
-    problem = BY_STATUS[status]
-    body = orjson.dumps(
-        {"type": problem.type, "title": problem.title, "status": status, "detail": detail, "hint": problem.advice}
-    )
-    retry = f"retry-after: {problem.retry_after}\r\n" if problem.retry_after else ""
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"
-        f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body

@@ -1,4 +1,6 @@
-"""Turn new connections away in the kernel, so that a service stops without a failed request.
+"""Options of the listening sockets.
+
+``turn_away`` turns new connections away in the kernel, so that a service stops without a failed request.
 
 Closing a listening socket resets the connections that were not accepted yet. Their requests fail, although a load
 balancer could have sent them elsewhere. So the service first turns new connections away, then accepts and serves the
@@ -19,6 +21,15 @@ _FAMILIES = {
     socket.AF_INET: (socket.IPPROTO_IP, _IP_MINTTL),
     socket.AF_INET6: (socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT),
 }
+
+# The kernel would take 3 MiB of an answer for a client that reads nothing, and this process could not free them.
+_UNSENT = 256 * 1024  # bytes
+
+
+def bound_unsent(listener: socket.socket) -> None:
+    """Let the kernel take only so many bytes that it cannot send yet. Accepted connections inherit this."""
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
 def turn_away(listener: socket.socket) -> bool:

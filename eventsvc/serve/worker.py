@@ -22,8 +22,9 @@ from uvicorn.config import Config
 from uvicorn.server import Server as _Server
 from uvicorn_worker import UvicornWorker
 
-from eventsvc.serve.connection import Connection, Door
-from eventsvc.serve.listeners import is_turned_away, is_waiting, turn_away
+from eventsvc.serve.connection import Connection
+from eventsvc.serve.door import Door
+from eventsvc.serve.listeners import bound_unsent, is_turned_away, is_waiting, turn_away
 
 # A handshake under way ends within a round trip or two.
 _SETTLE = 0.2  # seconds
@@ -77,6 +78,7 @@ class Server(_Server):
             passed, self._looked = min(now - self._looked, 1.5), now
             for connection in self._connections():
                 connection.watch(passed)
+            self._door.make_room(self._connections())
             if os.getppid() != self._parent:  # gunicorn was killed, and could not tell its workers
                 self.should_exit = True
         return await super().on_tick(counter)
@@ -127,6 +129,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
         self.config.app = self.wsgi
         server = Server(self.config, self._door, getattr(self.wsgi, "leave", lambda: None))
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
+        for listener in self.sockets:
+            bound_unsent(getattr(listener, "sock", listener))
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(_Arbiter.WORKER_BOOT_ERROR)

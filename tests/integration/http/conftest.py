@@ -41,8 +41,12 @@ class Answer:
 class Wire:
     """A socket to the service that reads whole answers."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+    def __init__(self, port: int, buffer: int = 0) -> None:
+        self.socket = socket.socket()
+        if buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect(("127.0.0.1", port))
         self._come = b""
 
     def send(self, data: bytes) -> Wire:
@@ -97,12 +101,12 @@ class Wire:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[int], Wire]]:
-    """Open wires to a port; they are closed after the test."""
+def connect() -> Iterator[Callable[..., Wire]]:
+    """Open wires to a port; they are closed after the test. ``buffer`` is how many bytes the kernel takes for one."""
     wires: list[Wire] = []
 
-    def open_wire(port: int) -> Wire:
-        wires.append(Wire(port))
+    def open_wire(port: int, buffer: int = 0) -> Wire:
+        wires.append(Wire(port, buffer))
         return wires[-1]
 
     yield open_wire

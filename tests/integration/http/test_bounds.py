@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,74 @@ def test_requests_sent_ahead_without_end_are_not_kept(
     wire = connect(service.port).send(b"GET /event/stream HTTP/1.1\r\nHost: x\r\n\r\n")
     assert send_for(wire, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000, most=100 * MIB, seconds=15) < 32 * MIB
     assert memory(service) - before < 96 * MIB
+
+
+@pytest.mark.parametrize("target", ["PUT /view/one", "POST /erasure", "POST /key", "POST /key/one/rotation"])
+def test_a_chunked_body_that_is_read_into_memory_has_a_limit(
+    service: Any, wire: Any, memory: Callable[[Any], int], send_for: Callable[..., int], target: str
+) -> None:
+    before = memory(service)
+    wire.send(f"{target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{_LENGTHS[1]}\r\n\r\n".encode())
+    send_for(wire, b"10000\r\n" + b"x" * 65536 + b"\r\n", most=100 * MIB, seconds=2)
+    assert wire.answer().status == 413
+    assert memory(service) - before < 32 * MIB
+
+
+def test_chunks_that_carry_hardly_anything_are_refused(wire: Any, send_for: Callable[..., int]) -> None:
+    wire.send(BULK + b"Transfer-Encoding: chunked\r\n\r\n")
+    send_for(wire, b"1;" + b"x" * 60_000 + b"\r\n \r\n", most=8 * MIB, seconds=2)
+    assert wire.answer().problem()["status"] == 400
+
+
+def test_requests_sent_ahead_have_a_number(wire: Any) -> None:
+    wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+    answers = [wire.answer() for _ in range(33)]
+    assert [answer.status for answer in answers] == [200] * 33
+    assert answers[-1].headers["connection"] == "close"
+    assert wire.is_closed()
+
+
+@pytest.fixture(scope="module")
+def strict(module_database: str, make_module_service: Callable[..., Any]) -> Any:
+    """A service with 6 MiB of events that keeps little for clients that do not read."""
+    service = make_module_service(module_database, EVENTSVC_ANSWER_SECONDS="3", EVENTSVC_UNREAD_BYTES=str(16 * MIB))
+    line = json.dumps(EVENT | {"message": "x" * 8000, "data": ["y" * 1000] * 50}).encode() + b"\n"
+    assert service.post(line * 100, Content_Type="application/x-ndjson").status == 201
+    return service
+
+
+def _is_cut_off(wire: Any) -> bool:
+    """Whether the service has reset a connection, of which nothing was read."""
+    poll = select.poll()
+    poll.register(wire.socket, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv"])
+def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_client_is_not(
+    strict: Any, connect: Callable[..., Any], until: Callable[..., Any], accept: str
+) -> None:
+    asked = f"GET /event HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n".encode()
+    slow, deaf = connect(strict.port, buffer=4096).send(asked), connect(strict.port, buffer=4096).send(asked)
+    read = bytearray()
+
+    def step() -> bool:
+        read.extend(slow.socket.recv(256))
+        return _is_cut_off(deaf)
+
+    until(step)
+    while part := slow.socket.recv(65536):
+        read += part
+    assert bytes(read[-7:]) == b"\r\n0\r\n\r\n" or read.count(b"x" * 8000) > 50
+
+
+def test_answers_that_wait_for_slow_clients_have_so_much_room(
+    strict: Any, connect: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    deaf = [connect(strict.port, buffer=4096).send(b"GET /event HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(12)]
+    until(lambda: sum(map(_is_cut_off, deaf)) >= 6)
+    until(lambda: b'eventsvc_refused_total{status="unread"}' in strict.ask("GET", "/metrics").body)
+    assert strict.ask("GET", "/event", limit="1").status == 200
 
 
 def test_a_head_that_does_not_come_is_a_408(hasty: Any, connect: Callable[[int], Any]) -> None:

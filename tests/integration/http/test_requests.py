@@ -57,6 +57,36 @@ def test_requests_sent_ahead_are_answered_in_order(wire: Any, service: Any) -> N
     assert service.count() == 2
 
 
+_BROKEN = (
+    b"secret\r\n\r\n",
+    b"GET /event HTTP/1.1\r\nHo",
+    _get(b"/event", b"Content-Type: application/json", b"Transfer-Encoding: chunked", method=b"POST") + b"zz\r\n",
+    _get(b"/event", b"Content-Type: application/json", b"Content-Length: 9", method=b"POST") + b"{",
+)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("broken", _BROKEN)
+def test_a_request_gets_its_answer_whatever_is_sent_behind_it(
+    wire: Any, service: Any, broken: bytes, *, ends: bool
+) -> None:
+    wire.send(_post() + broken)
+    if ends or broken.endswith((b"Ho", b"{")):
+        wire.socket.shutdown(1)
+    assert wire.answer().status == 201
+    assert wire.is_closed()
+    assert service.count() == 1
+
+
+@pytest.mark.parametrize("line", [b"GET http:// HTTP/1.1", b"CONNECT secret:443 HTTP/1.1", b"OPTIONS * HTTP/1.1"])
+def test_a_target_that_is_no_url_of_this_service_is_a_problem(wire: Any, line: bytes) -> None:
+    wire.send(_get(b"/healthz"))
+    assert wire.answer().status == 200
+    problem = wire.send(line + b"\r\n" + HOST + b"\r\n").answer().problem()
+    assert problem["status"] in {400, 404}
+    assert "secret" not in json.dumps(problem)
+
+
 def test_a_target_may_be_a_whole_url(wire: Any) -> None:
     assert wire.send(_get(b"http://x/event?limit=1")).answer().status == 200
 
