@@ -92,21 +92,65 @@ def test_facets_include_exclude_and_take_back(screen: Any) -> None:
 def test_paths_in_data_are_completed_counted_and_stacked(screen: Any) -> None:
     screen.expect_errors("status of 400")
     page = screen.open()
-    page.get_by_label("Path in data whose values").fill("level")
+    page.get_by_label("Path in data whose values").fill("order.total")
     page.get_by_role("button", name="Count").click()
-    level = page.get_by_role("region", name="data.level")
-    expect(level.locator(".name", has_text="error")).to_be_visible()
-    level.get_by_label("Stack the histogram by data.level").click()
-    expect(level.locator(".amount.series-0")).to_have_count(1)
-    level.get_by_role("button", name="error").first.click()
-    expect(page.locator("query-editor .cm-content")).to_have_text("data.level eq 'error'")
+    total = page.get_by_role("region", name="data.order.total")
+    expect(total.locator(".name", has_text="99.5")).to_be_visible()
+    total.get_by_label("Stack the histogram by data.order.total").click()
+    expect(total.locator(".amount.series-0")).to_have_count(1)
+    total.get_by_role("button", name="99.5").first.click()
+    expect(page.locator("query-editor .cm-content")).to_have_text("data.order.total eq 99.5")
     page.keyboard.press("/")
     page.keyboard.type(" AND data.ho")
 
     expect(page.locator("query-editor .cm-tooltip-autocomplete li").first).to_contain_text("data.host")
 
 
-def test_plain_words_are_found_anywhere(screen: Any) -> None:
+def test_the_fields_of_the_events_at_hand_are_offered(screen: Any) -> None:
+    page = screen.open("?q=data.level eq 'error'")
+    offered = page.get_by_role("button", name="Count the values of data.host")
+    offered.click()
+
+    expect(page.get_by_role("region", name="data.host").locator(".name", has_text="web-1")).to_be_visible()
+    expect(offered).to_have_count(0)
+
+
+def test_levels_are_seen_at_once_and_errors_are_red(screen: Any, service: Any) -> None:
+    page = screen.open("?q=component eq 'orders'")
+    level = page.get_by_role("region", name="data.level")
+    for name, colour in (("info", 0), ("warning", 1), ("error", 5)):
+        expect(level.locator("li", has_text=name).locator(f".amount.series-{colour}")).to_have_count(1)
+    level.get_by_role("button", name="error").first.click()
+    expect(page.locator(".status .count")).to_have_text("125 events")
+    expect(page.locator(".row .rail:not(.series-5)")).to_have_count(0)
+
+    service.send(component="without", message="no level", data={})
+    page.goto(f"{screen.url}/?q=component eq 'without'")
+    expect(page.locator(".row .c-message")).to_have_text(["no level"])
+    expect(page.get_by_role("region", name="email").locator("li")).to_have_count(1)
+    expect(level).to_have_count(0)
+
+
+def test_words_that_are_no_query_are_looked_for(screen: Any) -> None:
+    """While they are written, the service is not asked whether they are a query: no error on the console."""
+    page = screen.open()
+    query = page.locator("query-editor .cm-content")
+    for typed, meant in (("diego@chefhero.com", "'diego@chefhero.com'"), ("mail BOUNCED:", "'mail' AND 'BOUNCED:'")):
+        page.keyboard.press("/")
+        page.keyboard.press("Control+a")
+        page.keyboard.type(typed)
+        page.keyboard.press("Enter")
+        expect(query).to_have_text(meant)
+        expect(page.locator(".row mark").first).to_be_visible()
+        page.locator("event-list").focus()
+
+    page.go_back()
+    page.get_by_role("button", name="Timeline of this person").click()
+    expect(page.locator(".person")).to_contain_text("Timeline of diego@chefhero.com across")
+    expect(query).to_have_text("email eq 'diego@chefhero.com'")
+
+
+def test_strings_are_found_anywhere(screen: Any) -> None:
     page = screen.open("?q='price' AND 'checkout'")
 
     expect(page.locator(".pill .v").first).to_have_text("price")
@@ -143,6 +187,16 @@ def test_a_range_is_dragged_on_the_histogram_and_reset(screen: Any) -> None:
     assert "from=" in page.url
     page.get_by_role("button", name="Reset zoom").click()
     expect(page.locator(".range")).to_have_text("Last 24 hours")
+
+
+def test_a_week_is_counted_by_the_hour_and_its_rows_say_the_day(make_screen: Callable[..., Any], service: Any) -> None:
+    page = make_screen(service.url, viewport={"width": 860, "height": 700}).open("?last=7d")
+    expect(page.locator("time-chart canvas")).to_be_visible()
+    assert 24 * 7 <= page.locator("time-chart").evaluate("chart => chart.times.length")
+    expect(page.locator(".row .date").first).to_be_visible()
+
+    page.goto(f"{service.url}/?from=2001-01-01T00:00:00Z&to=2001-01-01T12:00:00Z&tz=utc")
+    expect(page.locator("event-list.one-day")).to_have_count(1)
 
 
 def test_a_range_is_chosen_in_the_zone_of_the_viewer_or_in_utc(make_screen: Callable[..., Any], service: Any) -> None:

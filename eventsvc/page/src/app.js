@@ -2,17 +2,18 @@
 
 import { html, nothing, render } from "lit-html";
 import { around } from "./around.js";
-import { shown } from "./chart.js";
+import { colourOf } from "./chart.js";
 import { Completer } from "./complete.js";
 import { detail } from "./detail.js";
 import { closer, explanation, exporting, help, keyForm } from "./dialogs.js";
 import { Exporter } from "./export.js";
-import { facets } from "./facets.js";
-import { fixOf, placeOf } from "./hints.js";
+import { Further, facets } from "./facets.js";
+import { fixOf, placeOf, queryOfWords } from "./hints.js";
 import { freeze, frozenLine } from "./frozen.js";
 import { keep } from "./keep.js";
 import { toggled } from "./language.js";
-import { addFacet, awayStrip, faultLine, personLine } from "./lines.js";
+import { awayStrip, faultLine, personLine } from "./lines.js";
+import { textOf } from "./list.js";
 import { columnsMenu, liveStrip, mainMenu, place } from "./menus.js";
 import { pills } from "./pills.js";
 import { rangeName, rangePicker } from "./range.js";
@@ -35,6 +36,7 @@ export class App {
     this.root = root;
     this.ui = { editing: -1, said: "", theme: keep.theme, facets: false, rejected: false, back: -1 };
     this.suggestions = new Suggestions();
+    this.further = new Further();
     this.exporter = new Exporter(model);
     this.shared = new SharedViews(model);
     this.completer = new Completer(model);
@@ -72,10 +74,10 @@ export class App {
     const open = state.event !== "";
     return html`<a class="skip" href="#list">To the events</a>
       ${this.header()}
-      <div class="beneath">${faultLine(model, () => this.fix())}${pills(model, ui, this.changed)}${personLine(model)}${frozenLine(model)}</div>
+      <div class="beneath">${faultLine(model, () => this.fix())}${pills(model, ui, this.changed)}${personLine(model, this.person)}${frozenLine(model)}</div>
       ${state.live ? liveStrip(model) : nothing}
       <main class=${open ? "with-detail" : ""}>
-        <aside class="facets ${ui.facets ? "shown" : ""}" aria-label="Values of fields">${facets(model, { toggle: this.toggle, colourOf: this.colourOfValue, addFacet: () => addFacet(model) })}</aside>
+        <aside class="facets ${ui.facets ? "shown" : ""}" aria-label="Values of fields">${facets(model, { toggle: this.toggle, colourOf: this.colourOfValue, further: this.further })}</aside>
         <section class="results" aria-label="Results">
           <time-chart></time-chart>
           ${statusLine(model, { toggleFacets: () => { ui.facets = !ui.facets; this.changed(); }, facetsShown: ui.facets, unzoom: this.unzoomed && !state.last ? () => this.unzoom() : null, freeze: () => this.freeze() })}
@@ -158,7 +160,7 @@ export class App {
 
   /** @param {string} text */
   async check(text) {
-    const fault = await this.model.check(text).catch(() => null);
+    const fault = queryOfWords(text) ? null : await this.model.check(text).catch(() => null);
     if (this.model.draft !== text) return;
     // Whoever still writes knows that the end is missing.
     const unfinished = fault && this.editor?.focused && placeOf(fault.body, text).from >= text.trimEnd().length;
@@ -181,7 +183,7 @@ export class App {
 
   runDraft() {
     const { model } = this;
-    const q = model.draft.trim();
+    const q = queryOfWords(model.draft) || model.draft.trim();
     keep.ranQuery(q);
     this.ui.back = -1;
     if (q === model.state.q) void model.run().then(() => this.fault(model.fault));
@@ -283,14 +285,10 @@ export class App {
     this.changed();
   };
 
-  colourOfValue = (/** @type {unknown} */ value) => {
-    const tops = this.model.counts?.top ?? [];
-    const at = tops.findIndex((top) => shown(top.value) === shown(value));
-    return at >= 0 && tops[at].buckets ? at : -1;
-  };
+  colourOfValue = (/** @type {unknown} */ value) => colourOf(this.model.counts, value);
 
-  colourOf = (/** @type {any} */ event) => {
+  colourOf = (/** @type {import("./api.js").LogEvent} */ event) => {
     const { by } = this.model.state;
-    return by in event ? this.colourOfValue(event[by]) : -1;
+    return by ? this.colourOfValue(textOf(event, by)) : -1;
   };
 }

@@ -4,9 +4,17 @@ import uPlot from "uplot";
 import { axisTime, count, pointTime } from "./time.js";
 
 /** @typedef {import("./model.js").Counts} Counts */
-/** @typedef {{name: string, values: number[]}} Series */
+/** @typedef {{name: string, values: number[], colour: number}} Series colour: the number of a colour of the style sheet */
 
-const HEIGHT = 112;
+const HEIGHT = 112, OTHER = 7;
+/** Red is bad: names of levels, as loggers write them, or the numbers of pino, and their colours. */
+const LEVELS = /** @type {[RegExp, number][]} */ ([
+  [/^(?:fatal|crit|critical|panic|alert|emerg|emergency|60)$/i, 3],
+  [/^(?:err|error|severe|50)$/i, 5],
+  [/^(?:warn|warning|40)$/i, 1],
+  [/^(?:info|information|informational|notice|30)$/i, 0],
+  [/^(?:debug|trace|verbose|fine|finer|finest|20|10)$/i, 4],
+]);
 
 export class TimeChart extends HTMLElement {
   constructor() {
@@ -70,14 +78,14 @@ export class TimeChart extends HTMLElement {
         { stroke: text, font, size: 26, gap: 4, grid: { show: false }, ticks: { stroke: grid, size: 4 }, space: 80, values: (_, splits) => splits.map((s) => axisTime(s * 1000, this.tz, span)) },
         { stroke: text, font, size: 48, gap: 4, grid: { stroke: grid, width: 1 }, ticks: { show: false }, space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8], values: (_, splits) => splits.map(short) },
       ],
-      series: [{}, ...series.map((_, i) => this.bars(counts, series.length - 1 - i))],
+      series: [{}, ...series.map(({ colour }) => this.bars(counts, colour)).reverse()],
       hooks: { setSelect: [(plot) => this.selected(plot)], setCursor: [(plot) => this.hover(plot)] },
     };
   }
 
-  /** @param {Counts} counts @param {number} index @returns {uPlot.Series} */
-  bars(counts, index) {
-    const fill = resolved(this, `--series-${index}`);
+  /** @param {Counts} counts @param {number} number @returns {uPlot.Series} */
+  bars(counts, number) {
+    const fill = resolved(this, `--series-${number}`);
     const paths = /** @type {NonNullable<typeof uPlot.paths.bars>} */ (uPlot.paths.bars)({ size: [0.88, 60], align: 1, gap: 0 });
     return { fill, stroke: fill, width: 0, paths, points: { show: false }, show: counts.count > 0 };
   }
@@ -101,13 +109,13 @@ export class TimeChart extends HTMLElement {
     this.tip.hidden = at < 0;
     if (at < 0 || !this.times || !this.series || !this.counts) return;
     const start = this.times[at], end = start + this.counts.step;
-    const rows = this.series.map(({ name, values }, i) => ({ name, value: values[at], i })).filter(({ value }) => value > 0);
+    const rows = this.series.map(({ name, values, colour }) => ({ name, value: values[at], colour })).filter(({ value }) => value > 0);
     const total = rows.reduce((sum, { value }) => sum + value, 0);
     const pending = end > Date.now() ? " (still counting)" : "";
     this.tip.replaceChildren(
       element("b", `${pointTime(start, this.tz)} – ${pointTime(end, this.tz)}`),
       element("span", `${count(total)} event${total === 1 ? "" : "s"}${pending}`),
-      ...(rows.length > 1 || rows[0]?.name ? rows.map(({ name, value, i }) => element("span", `${name}  ${count(value)}`, `swatch series-${i}`)) : []),
+      ...(rows.length > 1 || rows[0]?.name ? rows.map(({ name, value, colour: number }) => element("span", `${name}  ${count(value)}`, `swatch series-${number}`)) : []),
     );
     const right = left > plot.over.clientWidth / 2;
     this.tip.style.left = right ? "auto" : `${left + 14}px`;
@@ -145,10 +153,22 @@ export function stacks(counts) {
   const totals = byStart(counts.buckets);
   const times = stretch(counts, [...totals.keys()]);
   const tops = counts.top.filter(({ buckets }) => buckets);
-  const parts = tops.map(({ value, buckets }) => ({ name: shown(value), values: filled(times, byStart(buckets ?? [])) }));
+  const parts = tops.map(({ value, buckets }) => ({ name: shown(value), values: filled(times, byStart(buckets ?? [])), colour: colourOf(counts, value) }));
   const rest = filled(times, totals).map((total, i) => total - parts.reduce((sum, { values }) => sum + values[i], 0));
-  const series = rest.some((n) => n > 0) || !parts.length ? [...parts, { name: parts.length ? "other" : "", values: rest }] : parts;
+  const series = rest.some((n) => n > 0) || !parts.length ? [...parts, { name: parts.length ? "other" : "", values: rest, colour: parts.length ? OTHER : 0 }] : parts;
   return { times, series };
+}
+
+/** The colour of a value by which the histogram is stacked, or -1; levels have colours of their own. @param {Counts|null} counts @param {unknown} value */
+export function colourOf(counts, value) {
+  const names = (counts?.top ?? []).filter(({ buckets }) => buckets).map((top) => shown(top.value));
+  const at = names.indexOf(shown(value));
+  return at >= 0 && names.every((name) => levelOf(name) >= 0) ? levelOf(names[at]) : at;
+}
+
+/** @param {string} name */
+function levelOf(name) {
+  return LEVELS.find(([pattern]) => pattern.test(name))?.[1] ?? -1;
 }
 
 /** A value as people read it. @param {unknown} value @returns {string} */

@@ -35,7 +35,9 @@ export class Completer {
     if (wants === "value") return /^(?:created|occurred)At$/.test(field) ? TIMES : this.kept(`values ${field}`, () => this.values(field));
     if (wants === "connective") return ["AND", "OR"].map((label, i) => ({ label, boost: -i, apply: `${label} ` }));
     const plain = [...FIELDS, "NOT"].map((label) => ({ label, boost: 2, apply: label.endsWith(".") ? label : `${label} ` }));
-    return word.startsWith("d") || !word ? [...plain, ...(await this.kept("paths", () => this.paths()))] : plain;
+    const all = word.startsWith("d") || !word ? [...plain, ...(await this.kept("paths", () => this.paths()))] : plain;
+    // Enter takes what is offered: "mail" is a word to look for, and no beginning of "email".
+    return all.filter(({ label }) => label.toLowerCase().startsWith(word.toLowerCase()));
   }
 
   /** @param {string} name @param {() => Promise<Completion[]>} ask */

@@ -85,7 +85,7 @@ export class QueryEditor extends HTMLElement {
       ])),
       keymap.of([...closeBracketsKeymap, ...completionKeymap.filter(({ key }) => key !== "Enter"), ...historyKeymap, ...defaultKeymap]),
       EditorView.lineWrapping,
-      placeholder(matchMedia("(max-width: 720px)").matches ? "'buyer'" : "Search, for example: 'buyer' AND environment eq 'production'"),
+      placeholder(matchMedia("(max-width: 720px)").matches ? "Words, or a query" : "Words, or a query: component eq 'orders' AND message ct 'paid'"),
       EditorView.contentAttributes.of({ "aria-label": "Query", "aria-multiline": "false", spellcheck: "false", autocapitalize: "off", enterkeyhint: "search" }),
       this.described.of([]),
       EditorView.updateListener.of((update) => {

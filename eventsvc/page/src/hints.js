@@ -1,6 +1,7 @@
-// From the hint of the service to the change of the query that follows it, so that one key can make it.
+// What is meant by a text that is no query: the query that plain words stand for; and from the hint of the service to the
+// change that follows it, so that one key can make it.
 
-import { quote } from "./language.js";
+import { FIELDS, conditions, quote, unquote } from "./language.js";
 
 /** @typedef {{from: number, to: number, insert: string}} Fix */
 
@@ -29,6 +30,27 @@ const APPENDING = /** @type {[RegExp, (found: string) => string][]} */ ([
   [/bracket at position \d+ is not closed|list of values is not closed/, () => ")"],
   [/the quote that opens here is never closed/, (found) => found],
 ]);
+
+const WORD_OF_A_QUERY = /^(?:AND|OR|NOT|and|or)$/;
+const COMPARES = /^(?:eq|ne|ct|sw|gte?|lte?|exists|like|contains|is)$/i;
+
+/** The query that plain words stand for: events that contain each of them. "" if the text seems to be a query. @param {string} text */
+export function queryOfWords(text) {
+  const words = text.trim().split(/\s+/);
+  const [first, second = ""] = words;
+  const field = FIELDS.includes(first) || first.startsWith("data.") || first === "data";
+  const signs = /['"()=<>]/.test(text) || words.some((word) => /^[a-z_][\w.]*[:~]+[^/]/i.test(word));
+  if (!first || field || signs || COMPARES.test(second) || words.some((word) => WORD_OF_A_QUERY.test(word))) return "";
+  return words.map(quote).join(" AND ");
+}
+
+/** The e-mail address that is all that a query looks for, or "". @param {string} text */
+export function soughtAddress(text) {
+  const all = conditions(text);
+  const [only] = all;
+  const found = all.length === 1 && only.field === "any" && !only.negated && only.values.length === 1 ? unquote(only.values[0]) : "";
+  return /^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(found) ? found : "";
+}
 
 /** Where the fault is, in UTF-16 units. @param {Record<string, any>} problem @param {string} text */
 export function placeOf(problem, text) {

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "lit-html";
 import { isAway } from "./api.js";
-import { fixOf } from "./hints.js";
+import { soughtAddress, fixOf } from "./hints.js";
 
 /** @typedef {import("./model.js").Model} Model */
 
@@ -17,32 +17,26 @@ export function faultLine(model, correct) {
     ${fix ? html`<button @click=${() => correct()}>Correct <kbd>Tab</kbd></button>` : nothing}</p>`;
 }
 
-/** @param {Model} model */
-export function personLine(model) {
+/** @param {Model} model @param {(email: string) => void} person */
+export function personLine(model, person) {
   const email = model.byPerson;
-  if (!email) return nothing;
+  if (!email) return mentionsLine(model, person);
   const components = model.facets.component?.top.length ?? 0;
   const { order } = model.state;
   return html`<p class="person">Timeline of <strong dir="auto">${email}</strong>${components > 1 ? html` across ${components} components` : nothing}
     <button @click=${() => model.set({ order: order === "asc" ? "desc" : "asc" })}>${order === "asc" ? "oldest first" : "newest first"}</button></p>`;
 }
 
+/** Whoever looks for an address may want the events of that person. @param {Model} model @param {(email: string) => void} person */
+function mentionsLine({ state }, person) {
+  const email = soughtAddress(state.q);
+  return email ? html`<p class="person">All that mentions <strong dir="auto">${email}</strong><button @click=${() => person(email)}>Timeline of this person</button></p>` : nothing;
+}
+
 /** @param {Model} model */
 export function awayStrip({ away, problem }) {
   if (problem && isAway(problem)) return html`<div class="toast bad" role="alert">The service does not answer. Trying again…</div>`;
   return away.back && Date.now() - away.back < 4000 ? html`<div class="toast good" role="status">The service is back.</div>` : nothing;
-}
-
-/** A field more whose values are counted. @param {Model} model */
-export function addFacet(model) {
-  const submit = (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    const form = /** @type {HTMLFormElement} */ (event.target);
-    const given = String(new FormData(form).get("path") ?? "").trim();
-    if (given) model.set({ facets: [...model.state.facets, given.startsWith("data.") ? given : `data.${given}`] });
-    form.reset();
-  };
-  return html`<form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data whose values are counted" spellcheck="false"><button>Count</button></form>`;
 }
 
 /** @param {string|undefined} text */

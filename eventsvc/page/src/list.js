@@ -106,6 +106,7 @@ export class EventList extends HTMLElement {
     if (model.row >= 0) this.setAttribute("aria-activedescendant", `row-${model.row}`);
     else this.removeAttribute("aria-activedescendant");
     const { q, cols, tz, time } = model.state;
+    this.classList.toggle("one-day", isOneDay(model));
     const look = { cols, tz, time, marks: Object.fromEntries(cols.map((name) => [name, needles(q, name)])) };
     render(headView(cols, time, Boolean(model.byPerson)), this.head);
     render(items.map(({ index }) => this.rowView(index, model, look)), this.inner);
@@ -153,6 +154,12 @@ function headView(cols, time, gaps) {
   return html`<div class="columns" role="row" aria-rowindex="1"><i class="rail" role="presentation"></i><time role="columnheader">${time}</time>
     ${cols.map((name) => html`<span class="cell ${kindOf(name)}" role="columnheader" title=${name}>${name}</span>`)}
     ${gaps ? html`<span class="gap" role="columnheader">gap</span>` : nothing}</div>`;
+}
+
+/** Whether the range lies within one day, so that rows need not say which. @param {Model} model */
+function isOneDay({ range, ran, state }) {
+  const day = (/** @type {number} */ time) => shortTime(time, state.tz).replace(/ [^ ]*$/, "");
+  return range.from !== null && day(range.from) === day(range.to ?? ran);
 }
 
 /** The date stands apart: where there is little room, it is left out. @param {string} when @param {string} tz */

@@ -4,8 +4,8 @@
 import { Problem, isAway, nextCursor } from "./api.js";
 import { apartFrom, personOf } from "./language.js";
 import { Live } from "./live.js";
-import { PAGE, Pages } from "./pages.js";
-import { rangeOf, readAddress, within, writeAddress } from "./state.js";
+import { FIRST, PAGE, Pages } from "./pages.js";
+import { rangeOf, readAddress, readsData, within, writeAddress } from "./state.js";
 import { intervalFor, zoneName } from "./time.js";
 
 /** @typedef {import("./api.js").Api} Api */
@@ -77,7 +77,7 @@ export class Model {
     const differs = (/** @type {(keyof State)[]} */ names) => names.some((name) => String(before[name]) !== String(state[name]));
     if (before.q !== state.q) this.draft = state.q;
     if (before.live && !state.live) this.live.end();
-    if (differs(RERUN) || (state.live && !before.live)) void this.run();
+    if (differs(RERUN) || (state.live && !before.live) || (readsData(state) && !readsData(before))) void this.run();
     else if (differs(RECOUNT)) void this.recount(this.running.signal);
     if (before.event !== state.event) void this.open(state.event);
     if (differs(["around", "same"])) void this.lookAround();
@@ -158,10 +158,10 @@ export class Model {
   newPages(signal) {
     // The cursors belong to this very query, whatever is asked meanwhile.
     const asked = {
-      q: this.query, asOf: this.state.asOf, tz: zoneName(this.state.tz), order: this.state.order, limit: String(PAGE), fields: this.fields(), ...this.orderBy(),
+      q: this.query, asOf: this.state.asOf, tz: zoneName(this.state.tz), order: this.state.order, fields: this.fields(), ...this.orderBy(),
     };
     const load = async (/** @type {string} */ cursor) => {
-      const { body, headers, source } = await this.api.read("event", { ...asked, cursor }, signal);
+      const { body, headers, source } = await this.api.read("event", { ...asked, cursor, limit: String(cursor ? PAGE : FIRST) }, signal);
       this.source = source;
       return { events: body, next: nextCursor(headers) };
     };
@@ -170,9 +170,8 @@ export class Model {
 
   fields() {
     const { cols, time } = this.state;
-    const data = cols.some((name) => name === "data" || name.startsWith("data."));
     const occurred = time === "occurredAt" || cols.includes("occurredAt");
-    return ["id", "createdAt", ...(occurred ? ["occurredAt"] : []), "email", "environment", "component", "message", ...(data ? ["data"] : [])].join(",");
+    return ["id", "createdAt", ...(occurred ? ["occurredAt"] : []), "email", "environment", "component", "message", ...(readsData(this.state) ? ["data"] : [])].join(",");
   }
 
   orderBy() {

@@ -5,7 +5,8 @@
 /** @typedef {{events: LogEvent[], next: string}} Page */
 /** @typedef {{cursor: string, start: number, size: number, events: LogEvent[]|null, loading: boolean}} Held */
 
-export const PAGE = 1000;
+/** Events of a page, and of the first: few, so that they are on the screen soon. */
+export const PAGE = 1000, FIRST = 200;
 const KEPT = 8;
 const MOST_FRESH = 5000;
 
@@ -44,7 +45,7 @@ export class Pages {
 
   /** @param {number} index among the pages */
   find(index) {
-    // All pages but the last are full, so the guess is right or close.
+    // All pages but the first and the last are full, so the guess is right or close.
     let at = Math.min(Math.floor(index / PAGE), this.held.length - 1);
     while (at >= 0 && this.held[at].start > index) at -= 1;
     while (at >= 0 && at < this.held.length - 1 && this.held[at + 1].start <= index) at += 1;
@@ -72,7 +73,7 @@ export class Pages {
   /** See to it that what is on the screen is there, and let go what is far away. @param {number} from @param {number} to */
   show(from, to) {
     if (!this.started) return;
-    if (to >= this.length - PAGE / 2 && this.next && !this.loading) void this.more();
+    if (to >= this.length - Math.min(this.length, PAGE) / 2 && this.next && !this.loading) void this.more();
     const [first, last] = [from, to].map((index) => this.held.indexOf(/** @type {Held} */ (this.find(Math.max(0, index - this.fresh.length)))));
     for (let at = Math.max(0, first); at <= last; at += 1) if (!this.held[at].events) void this.again(this.held[at]);
     this.held.forEach((held, at) => {

@@ -22,10 +22,13 @@ import { LASTS } from "./time.js";
  * @property {boolean} live
  */
 
+/** Where loggers put how bad it is. */
+export const LEVEL = "data.level";
+
 /** @type {State} */
 export const DEFAULTS = {
-  q: "", last: "24h", from: "", to: "", order: "desc", by: "environment",
-  cols: ["environment", "component", "email", "message"], facets: ["environment", "component", "email"],
+  q: "", last: "24h", from: "", to: "", order: "desc", by: LEVEL,
+  cols: ["environment", "component", "email", "message"], facets: ["environment", "component", LEVEL, "email"],
   tz: "local", time: "createdAt", event: "", around: "", same: [], asOf: "", live: false,
 };
 
@@ -56,6 +59,11 @@ export function readAddress(address) {
     asOf,
     live: text("live") === "1" && !asOf,
   };
+}
+
+/** Whether rows show something of their data: in a column, or as their colour. @param {State} state */
+export function readsData({ cols, by }) {
+  return [...cols, by].some((name) => /^data(?:\.|$)/.test(name));
 }
 
 /** @param {string} text */

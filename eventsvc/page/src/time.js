@@ -18,7 +18,8 @@ export const LASTS = /** @type {Record<string, {name: string, ms: number}>} */ (
 const INTERVALS = /** @type {[string, number][]} */ ([
   ["1m", MINUTE], ["5m", 5 * MINUTE], ["15m", 15 * MINUTE], ["1h", HOUR], ["1d", DAY], ["1w", 7 * DAY],
 ]);
-const BARS = 150;
+// Seven days by the hour are just within.
+const BARS = 170;
 
 /** The shortest interval that gives a readable number of bars. @param {number} from @param {number} to @returns {[string, number]} */
 export function intervalFor(from, to) {
