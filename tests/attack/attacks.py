@@ -15,10 +15,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 
-EVENT = {"email": "a@b.test", "environment": "attack", "component": "attack", "message": "hello"}
+import zstandard
+
+from eventsvc.access.key import make_key
+from tests.attack import malformed
+from tests.attack.malformed import EVENT, NDJSON
+
 MIB = 2**20
 _PATIENCE = 60.0  # seconds for an answer
-_NDJSON = "application/x-ndjson"
 
 
 @dataclass
@@ -28,14 +32,23 @@ class Target:
     Attributes:
         size: 1 for a short attack, more for a long one.
         seconds: how long an attack may go on.
+        keys: keys that are valid, if the service needs keys; the first may read.
+        limited_key: a key with a rate.
+        malformed: how many malformed requests a long attack sends.
         answers: status codes seen; 0 where the connection ended without an answer.
     """
 
     port: int
     size: int
     seconds: float
-    random: Random
+    seed: int
+    keys: tuple[str, ...] = ()
+    limited_key: str = ""
+    malformed: int = 100_000
     answers: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
 
     @contextmanager
     def open(self) -> Iterator[socket.socket]:
@@ -53,15 +66,30 @@ class Target:
         self.answers[status] += 1
         return status
 
+    def shoot(self, pieces: tuple[bytes, ...], end: str) -> None:
+        """Send pieces, then end: close our side and read the answer, close all, or reset."""
+        status = 0
+        with suppress(OSError), self.open() as wire:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if end == "reset":
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError):  # it may have been refused already
+                for piece in pieces:
+                    wire.sendall(piece)
+                wire.shutdown(socket.SHUT_WR)
+            if end == "half":
+                status = _status(wire)
+        self.answers[status] += 1
+
     def post(self, body: bytes, *fields: str, path: str = "/event") -> int:
         return self.send(head("POST", path, f"Content-Length: {len(body)}", *fields), body)
 
     def ask(self, query: str, path: str = "/event") -> int:
         return self.send(head("GET", f"{path}?{urllib.parse.urlencode({'q': query})}"))
 
-    def many(self, work: Callable[[int], object], *, clients: int, times: int) -> None:
+    def many(self, work: Callable[[int], object], *, clients: int, times: int, seconds: float | None = None) -> None:
         """Do the work so many times, by so many clients at once, or until the time is up."""
-        end = time.monotonic() + self.seconds
+        end = time.monotonic() + (seconds or self.seconds)
 
         def one(number: int) -> None:
             if time.monotonic() < end:
@@ -71,12 +99,19 @@ class Target:
             for _ in pool.map(one, range(times)):
                 pass
 
-    def hold(self, stack: ExitStack, count: int, *pieces: bytes) -> list[socket.socket]:
-        """Open connections that send this and then stay; those that find no room are left out."""
+    def hold(self, stack: ExitStack, count: int, *pieces: bytes, deaf: bool = False) -> list[socket.socket]:
+        """Open connections that send this and then stay; those that find no room are left out.
+
+        With ``deaf``, our kernel takes next to nothing of the answers.
+        """
         wires = []
         for _ in range(count):
             with suppress(OSError):
-                wire = stack.enter_context(self.open())
+                wire = stack.enter_context(socket.socket())
+                if deaf:
+                    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                wire.settimeout(_PATIENCE)
+                wire.connect(("127.0.0.1", self.port))
                 for piece in pieces:
                     wire.sendall(piece)
                 wires.append(wire)
@@ -90,9 +125,12 @@ def head(method: str, path: str, *fields: str) -> bytes:
 
 def _status(wire: socket.socket) -> int:
     come = b""
-    while b"\r\n" not in come and (part := wire.recv(4096)):
+    while b"\r\n" not in (come := come.removeprefix(_CONTINUE)) and (part := wire.recv(4096)):
         come += part
     return int(come.split(b" ")[1]) if come.startswith(b"HTTP/1.1 ") else 0
+
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def _lines(*events: bytes) -> bytes:
@@ -113,7 +151,7 @@ def unclosed_strings(target: Target) -> None:
             target.post(body, "Content-Type: application/json")
         else:
             packed = gzip.compress(body + b"\n")
-            target.post(packed, f"Content-Type: {_NDJSON}", "Content-Encoding: gzip", path="/event?dryRun=true")
+            target.post(packed, f"Content-Type: {NDJSON}", "Content-Encoding: gzip", path="/event?dryRun=true")
 
     target.many(one, clients=8, times=12 * target.size)
 
@@ -170,36 +208,41 @@ def queries_with_errors(target: Target) -> None:
 def bulk_of_bad_numbers(target: Target) -> None:
     """bulk requests with 10,000 large numbers in each line"""
     line = _event(data=[1e300] * 10_000)
-    body = gzip.compress(_lines(*[line] * (300 * target.size)), 6)
+    body = gzip.compress(_lines(*[line] * (100 if target.size == 1 else 300 * target.size)), 6)
     path = f"/event?{'partial=true' if target.size > 1 else 'dryRun=false'}"
     target.many(
-        lambda _: target.post(body, f"Content-Type: {_NDJSON}", "Content-Encoding: gzip", path=path),
+        lambda _: target.post(body, f"Content-Type: {NDJSON}", "Content-Encoding: gzip", path=path),
         clients=4,
         times=4,
     )
 
 
 def bombs(target: Target) -> None:
-    """gzip bombs of 100 MiB"""
-    bomb = gzip.compress((b" " * 9_999 + b"\n") * (MIB // 100), 1)
-    kinds = ("application/json", _NDJSON)
-    target.many(
-        lambda number: target.post(bomb, f"Content-Type: {kinds[number % 2]}", "Content-Encoding: gzip"),
-        clients=4,
-        times=4 * target.size,
-    )
+    """bombs of 100 MiB, gzip and zstd"""
+    blanks = (b" " * 9_999 + b"\n") * (MIB // 100)
+    made = (("gzip", gzip.compress(blanks, 1)), ("zstd", zstandard.compress(blanks)))
+    kinds = ("application/json", NDJSON)
+
+    def one(number: int) -> None:
+        coding, bomb = made[number // 2 % 2]
+        target.post(bomb, f"Content-Type: {kinds[number % 2]}", f"Content-Encoding: {coding}")
+
+    target.many(one, clients=4, times=4 * target.size)
 
 
 def unread_answers(target: Target) -> None:
-    """pages, exports and streams that are asked for and not read"""
+    """pages, exports, streams and everything else that is long, asked for and not read"""
     large = _lines(*[_event(message="m" * 1_000, data=["d" * 1_000] * 50)] * 60)
     for _ in range(2 * target.size):
-        target.post(large, f"Content-Type: {_NDJSON}")
+        target.post(large, f"Content-Type: {NDJSON}")
     with ExitStack() as stack:
-        target.hold(stack, 10 * target.size, head("GET", "/event?limit=1000&q=component%20eq%20'attack'"))
-        target.hold(stack, 10 * target.size, head("GET", "/event", f"Accept: {_NDJSON}"))
+        target.hold(stack, 10 * target.size, head("GET", "/event?limit=1000&q=component%20eq%20'attack'"), deaf=True)
         target.hold(stack, 20 * target.size, head("GET", "/event/stream"))
-        target.many(lambda _: target.post(large, f"Content-Type: {_NDJSON}"), clients=2, times=4 * target.size)
+        for accept in (NDJSON, "text/csv"):
+            target.hold(stack, 5 * target.size, head("GET", "/event", f"Accept: {accept}"), deaf=True)
+        for path in ("/event/fields", "/event/stats?by=message", "/openapi.json", "/docs", "/problems", "/"):
+            target.hold(stack, target.size, head("GET", path), deaf=True)
+        target.many(lambda _: target.post(large, f"Content-Type: {NDJSON}"), clients=2, times=4 * target.size)
 
 
 def slow_queries(target: Target) -> None:
@@ -210,109 +253,121 @@ def slow_queries(target: Target) -> None:
         request = head("GET", f"/event?{urllib.parse.urlencode({'q': query})}")
         target.send(request, close=number % 3 == 0)
 
-    target.many(one, clients=32, times=24 * target.size)
+    target.many(one, clients=32, times=8 if target.size == 1 else 24 * target.size)
 
 
-def trickling_uploads(target: Target) -> None:
-    """uploads that send a byte now and then"""
-    request = head("POST", "/event", f"Content-Type: {_NDJSON}", "Content-Length: 100000")
-    end = time.monotonic() + min(target.seconds, 2.0 * target.size)
+def slowloris(target: Target) -> None:
+    """500 heads and bodies of which a byte comes now and then"""
+    kinds = (
+        b"GET /event HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        head("POST", "/event", f"Content-Type: {NDJSON}", "Content-Length: 100000"),
+        head("POST", "/event", f"Content-Type: {NDJSON}", "Transfer-Encoding: chunked") + b"fffff\r\n",
+        head("PUT", "/view/slow", "Content-Type: application/json", "Content-Length: 1000"),
+    )
+    end = time.monotonic() + min(target.seconds, 4.0 * target.size)
     with ExitStack() as stack:
-        wires = target.hold(stack, 132, request, b"{")
+        wires = [wire for kind in kinds for wire in target.hold(stack, 33 if target.size == 1 else 125, kind)]
         while time.monotonic() < end:
             for wire in wires:
                 with suppress(OSError):
                     wire.sendall(b" ")
-            target.post(_lines(_event()), f"Content-Type: {_NDJSON}")
+            target.post(_lines(_event()), f"Content-Type: {NDJSON}")
 
 
 def idle_connections(target: Target) -> None:
-    """connections that say nothing, half a head, or wait on a stream"""
+    """connections that say nothing or half a head, and 300 streams that wait"""
     with ExitStack() as stack:
         target.hold(stack, 80 * target.size)
         target.hold(stack, 80 * target.size, b"GET /event HTTP/1.1\r\nHo")
-        target.hold(stack, 60 * target.size, head("GET", "/event/stream"))
+        target.hold(stack, 50 * target.size, head("GET", "/event/stream"))
         target.many(lambda _: target.post(_event(), "Content-Type: application/json"), clients=4, times=20)
 
 
-def malformed(target: Target) -> None:
-    """malformed heads, bodies, chunks and pairs, and early ends"""
+def requests_sent_ahead(target: Target) -> None:
+    """thousands of requests in one packet, behind a stream and behind nothing"""
+    ahead = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000
+    first = b"GET /event/stream HTTP/1.1\r\nHost: x\r\n\r\n"
+    with ExitStack() as stack:
+        target.hold(stack, 20 * target.size, first, ahead)
+        target.many(lambda _: target.send(ahead), clients=8, times=20 * target.size)
+
+
+def tiny_chunks(target: Target) -> None:
+    """bodies in chunks of one byte, and chunks with extensions of 60 kB"""
+    pieces = (b"1\r\n \r\n" * 10_000, (b"1;" + b"x" * 60_000 + b"\r\n \r\n") * 2)
 
     def one(number: int) -> None:
-        make = _MALFORMED[number % len(_MALFORMED)]
-        target.send(*make(Random(number)), close=number % 7 == 0)
+        request = head("POST", "/event", f"Content-Type: {NDJSON}", "Transfer-Encoding: chunked")
+        target.send(request, *[pieces[number % 2]] * 20, b"0\r\n\r\n")
 
-    target.many(one, clients=16, times=1_000 * target.size**2)
-
-
-def _mutated(random: Random) -> tuple[bytes, ...]:
-    request = bytearray(head("POST", "/event", "Content-Type: application/json", "Content-Length: 105") + _event())
-    for _ in range(random.randint(1, 6)):
-        request[random.randrange(len(request))] = random.choice(b"\x00\r\n \t:\x7f\xff%Z0")
-    # Another line break may make a head that waits for more: a half-closed connection ends that.
-    return (bytes(request) + b"\r\n\r\n",)
+    target.many(one, clients=4, times=8 * target.size)
 
 
-def _odd_body(random: Random) -> tuple[bytes, ...]:
-    body = bytes(random.choice((*b'{}[]",:\\u0e-', 0, 0xC3, 0xED)) for _ in range(random.randint(0, 400)))
-    kind = random.choice(("application/json", _NDJSON, "text/plain", "application/json; charset=utf-16"))
-    coding = random.choice(("identity", "gzip", "zstd", "gzip, gzip", "br"))
-    fields = (f"Content-Type: {kind}", f"Content-Encoding: {coding}", f"Content-Length: {len(body)}")
-    return head("POST", "/event?partial=true", *fields), body
+def malformed_requests(target: Target) -> None:
+    """malformed requests of every route: heads, bodies, chunks, pairs, early ends"""
+
+    def one(number: int) -> None:
+        random = Random(target.seed * 10**7 + number)
+        pieces = malformed.make(random, target.keys)
+        target.shoot(pieces, random.choice(("half", "half", "half", "half", "half", "half", "close", "reset")))
+
+    # The long attack makes all of them, however long it takes.
+    target.many(one, clients=16, times=300 if target.size == 1 else target.malformed, seconds=target.seconds * 60)
 
 
-def _odd_chunks(random: Random) -> tuple[bytes, ...]:
-    size = random.choice((b"-1", b"zz", b"ffffffffffffffffff", b"5;ext=" + b"x" * 200, b"0x5", b" 5", b"5\n"))
-    request = head("POST", "/event", "Content-Type: application/json", "Transfer-Encoding: chunked")
-    return request, size + b"\r\n{}   \r\n0\r\n\r\n"
+def descriptors(target: Target) -> None:
+    """more connections, spooled uploads and streams than there are descriptors"""
+    large = head("POST", "/event", f"Content-Type: {NDJSON}", "Content-Length: 2000000") + b" " * 400_000
+    with ExitStack() as stack:
+        target.hold(stack, 40, large)
+        target.hold(stack, 40, head("GET", "/event/stream"))
+        target.hold(stack, 400)
+        body = _lines(*[_event(message="m" * 8_000)] * 40)
+        target.many(lambda _: target.post(body, f"Content-Type: {NDJSON}"), clients=8, times=50 * target.size)
 
 
-def _smuggled(random: Random) -> tuple[bytes, ...]:
-    fields = random.choice(
-        (
-            ("Content-Length: 5", "Transfer-Encoding: chunked"),
-            ("Content-Length: 5", "Content-Length: 6"),
-            ("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
-            ("Transfer-Encoding : chunked",),
-            ("Transfer-Encoding: xchunked",),
-            ("Content-Length: +5",),
-            ("Host: other",),
-        )
-    )
-    return (head("POST", "/event", *fields) + b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",)
+def wrong_keys(target: Target) -> None:
+    """10,000 wrong keys from one address, well-formed, mistyped and of no form"""
+    kinds = (make_key, lambda: make_key()[:-1] + "x", lambda: "x" * target.random.randint(1, 4_000))
+
+    def one(number: int) -> None:
+        fields = (f"Authorization: Bearer {kinds[number % 3]()}", "X-Forwarded-For: 10.6.6.1")
+        target.send(head("GET", "/event?limit=1", *fields))
+
+    target.many(one, clients=16, times=300 if target.size == 1 else 10_000, seconds=target.seconds * 60)
 
 
-def _odd_target(random: Random) -> tuple[bytes, ...]:
-    path = random.choice(
-        ("/event/%00", "/event?q=%ff", "//event///", "/event/../metrics", "*", "/event?cursor=" + "A" * 60, "/é")
-    )
-    method = random.choice(("GET", "QUERY", "BREW", "DELETE", "OPTIONS", "HEAD"))
-    return (head(method, path, f"Accept: {random.choice(('*/*', 'x', 'text/csv', 'application/json;q=x'))}"),)
+def flooded_buckets(target: Target) -> None:
+    """one key and one address far beyond their rates"""
+
+    def one(number: int) -> None:
+        address = f"10.6.{number % 200}.2" if number % 2 else "10.6.6.3"
+        fields = (f"Authorization: Bearer {target.limited_key if number % 2 else target.keys[0]}",)
+        target.send(head("GET", "/event?limit=1", *fields, f"X-Forwarded-For: {address}"))
+
+    target.many(one, clients=16, times=200 * target.size**2)
 
 
-def _odd_parameters(random: Random) -> tuple[bytes, ...]:
-    names = ("q", "limit", "cursor", "tz", "fields", "order", "interval", "by", "lastEventId", "before")
-    values = ("", "-1", "1e9", "now", "'", "(" * 70, "\udc80", "data.a", "NaN", "A" * 300)
-    pairs = [(random.choice(names), random.choice(values)) for _ in range(random.randint(1, 4))]
-    path = random.choice(("/event", "/event/stats", "/event/fields", "/query", "/event/stream"))
-    return (head("GET", f"{path}?{urllib.parse.urlencode(pairs, errors='surrogateescape')}"),)
+def dear_reads_of_one_key(target: Target) -> None:
+    """exports that are not read, and searches that only PostgreSQL can answer, all with one key"""
+    fields = (f"Authorization: Bearer {target.keys[0]}",)
+    large = _lines(*[_event(message="m" * 1_000, data=["d" * 1_000] * 50)] * 60)
+    target.post(large, f"Content-Type: {NDJSON}", f"Authorization: Bearer {target.keys[1]}")
+
+    def one(number: int) -> None:
+        query = " OR ".join(f"data.trace ct '{number}-{part}'" for part in range(120))
+        from_ = f"X-Forwarded-For: 10.6.{number % 200}.4"
+        target.send(head("GET", f"/event?{urllib.parse.urlencode({'q': query})}", *fields, from_))
+        target.send(head("GET", "/event", *fields, from_, f"Accept: {NDJSON}"))
+
+    with ExitStack() as stack:
+        target.hold(stack, 10 * target.size, head("GET", "/event", *fields, f"Accept: {NDJSON}"), deaf=True)
+        target.hold(stack, 10 * target.size, head("GET", "/event/stream", *fields))
+        target.many(one, clients=16, times=4 if target.size == 1 else 16 * target.size)
 
 
-def _large_head(random: Random) -> tuple[bytes, ...]:
-    kinds = (
-        head("GET", "/event?q=" + "a" * 9_000),
-        head("GET", "/event", *[f"X-{number}: y" for number in range(200)]),
-        head("GET", "/event", "X-Long: " + "y" * 80_000),
-        struct.pack(">200B", *(random.randrange(256) for _ in range(200))) + b"\r\n\r\n",
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    )
-    return (random.choice(kinds),)
-
-
-_MALFORMED = (_mutated, _odd_body, _odd_chunks, _smuggled, _odd_target, _odd_parameters, _large_head)
-
-ATTACKS: tuple[Callable[[Target], None], ...] = (
+Attack = Callable[[Target], None]
+ATTACKS: tuple[Attack, ...] = (
     unclosed_strings,
     heavy_live_queries,
     bodies_that_nobody_reads,
@@ -321,7 +376,11 @@ ATTACKS: tuple[Callable[[Target], None], ...] = (
     bombs,
     unread_answers,
     slow_queries,
-    trickling_uploads,
+    slowloris,
     idle_connections,
-    malformed,
+    requests_sent_ahead,
+    tiny_chunks,
+    malformed_requests,
 )
+WITH_KEYS: tuple[Attack, ...] = (wrong_keys, flooded_buckets, dear_reads_of_one_key, malformed_requests)
+WITH_FEW_DESCRIPTORS: tuple[Attack, ...] = (descriptors,)

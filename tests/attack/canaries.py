@@ -24,8 +24,10 @@ _TIMEOUT = 60.0
 Seen = tuple[str, float, float, int]
 
 
-def _sing(kind: str, port: int, seen: list[Seen], stop: threading.Event) -> None:
+def _sing(kind: str, port: int, key: str, seen: list[Seen], stop: threading.Event) -> None:
     method, path, body, headers = CANARIES[kind]
+    if key:
+        headers = headers | {"Authorization": f"Bearer {key}", "X-Forwarded-For": "10.0.0.1"}
     while not stop.is_set():
         began = time.time()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
@@ -42,11 +44,11 @@ def _sing(kind: str, port: int, seen: list[Seen], stop: threading.Event) -> None
         stop.wait(_EVERY)
 
 
-def main(port: int) -> None:
+def main(port: int, key: str) -> None:
     """Sing until told to stop."""
     seen: list[Seen] = []
     stop = threading.Event()
-    threads = [threading.Thread(target=_sing, args=(kind, port, seen, stop)) for kind in CANARIES]
+    threads = [threading.Thread(target=_sing, args=(kind, port, key, seen, stop)) for kind in CANARIES]
     for thread in threads:
         thread.start()
     sys.stdin.readline()
@@ -57,4 +59,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

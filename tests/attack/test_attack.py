@@ -1,4 +1,7 @@
-"""The service is attacked while others use it. ``make attack`` does so for minutes and prints what it has seen."""
+"""The service is attacked while others use it. ``make attack`` does so for minutes and prints what it has seen.
+
+The service runs in three ways: open, with keys and a limit for each address, and with 256 descriptors.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
+from eventsvc.access import store
+from eventsvc.log.connection import connect
 from tests.attack import attacks
 from tests.report import replace_block
 
@@ -46,7 +51,8 @@ class Worker:
 class Service:
     """`eventsvc serve` with two workers, and `eventsvc index`."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, key: str = "", descriptors: int = 0, **environment: str) -> None:
+        self.key, self._descriptors = key, descriptors
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -58,8 +64,11 @@ class Service:
         self.first_workers = self.workers()
 
     def _launch(self, command: str) -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-m", "eventsvc", command]
+        if self._descriptors and command == "serve":
+            line = ["prlimit", f"--nofile={self._descriptors}:{self._descriptors}", *line]
         with self.log.open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "eventsvc", command], env=self._environment, stderr=log)
+            return subprocess.Popen(line, env=self._environment, stderr=log)
 
     def _answers(self) -> bool:
         try:
@@ -75,7 +84,9 @@ class Service:
 
     def server_errors(self) -> dict[str, int]:
         """Count answers of 500 and more, but not 503, by status."""
-        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=_DEADLINE) as answer:
+        headers = {"Authorization": f"Bearer {self.key}", "X-Forwarded-For": "10.0.0.2"} if self.key else {}
+        request = Request(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
+        with urlopen(request, timeout=_DEADLINE) as answer:
             text = answer.read().decode()
         counted = Counter[str]()
         for status, count in re.findall(r'^eventsvc_requests_total\{.*status="(5\d\d)"\} (\S+)', text, re.MULTILINE):
@@ -112,20 +123,31 @@ def _until(condition: Callable[[], Any], seconds: float = _DEADLINE) -> bool:
     return True
 
 
+Start = Callable[..., Service]
+
+
 @pytest.fixture
-def service(database: str, elasticsearch_url: str, index_prefix: str, tmp_path: Path) -> Iterator[Service]:
-    made = Service(
-        tmp_path,
-        EVENTSVC_DATABASE_URL=database,
-        EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url,
-        EVENTSVC_INDEX_PREFIX=index_prefix,
-        EVENTSVC_SEARCH_TIMEOUT="10" if LONG else "2",
-        EVENTSVC_ELASTICSEARCH_TIMEOUT="10" if LONG else "2",
-    )
-    try:
-        yield made
-    finally:
-        made.stop()
+def start(database: str, elasticsearch_url: str, index_prefix: str, tmp_path: Path) -> Iterator[Start]:
+    """Start the service in one of its ways."""
+    made: list[Service] = []
+
+    def run(**how: Any) -> Service:
+        made.append(
+            Service(
+                tmp_path,
+                EVENTSVC_DATABASE_URL=database,
+                EVENTSVC_ELASTICSEARCH_URL=elasticsearch_url,
+                EVENTSVC_INDEX_PREFIX=index_prefix,
+                EVENTSVC_SEARCH_TIMEOUT="10" if LONG else "2",
+                EVENTSVC_ELASTICSEARCH_TIMEOUT="10" if LONG else "2",
+                **how,
+            )
+        )
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.stop()
 
 
 @dataclass
@@ -139,18 +161,18 @@ class Attacked:
     worst: dict[str, float] = field(default_factory=dict)
 
 
-def _attack(attack: Callable[[Any], None], port: int) -> Attacked:
-    target = attacks.Target(port, SIZE, SECONDS, Random(SEED))
+def _attack(attack: Callable[[Any], None], port: int, **more: Any) -> Attacked:
+    target = attacks.Target(port, SIZE, SECONDS, SEED, **more)
     began = time.time()
     attack(target)
     return Attacked((attack.__doc__ or "").strip(), began, time.time() - began, target.answers)
 
 
-def _run(service: Service) -> tuple[list[Attacked], list[Any]]:
+def _run(service: Service, ways: tuple[attacks.Attack, ...], **more: Any) -> tuple[list[Attacked], list[Any]]:
     """Attack in all ways, one after the other, with canaries beside."""
-    canaries = [sys.executable, str(_HERE / "canaries.py"), str(service.port)]
+    canaries = [sys.executable, str(_HERE / "canaries.py"), str(service.port), service.key]
     with subprocess.Popen(canaries, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as singing:
-        done = [_attack(attack, service.port) for attack in attacks.ATTACKS]
+        done = [_attack(attack, service.port, **more) for attack in ways]
         seen = json.loads(singing.communicate("\n")[0])
     for one in done:
         for kind, began, seconds, _ in seen:
@@ -186,21 +208,53 @@ def _render_answers(answers: Counter[int]) -> str:
     return ", ".join(f"{status or 'none'}: {count:,}" for status, count in sorted(answers.items()))
 
 
-def _write_report(text: str) -> None:
+def _write_report(name: str, text: str) -> None:
     print(text)  # noqa: T201
     if path := os.environ.get("REPORT"):
-        replace_block(Path(path), "attack", text)
+        replace_block(Path(path), name, text)
 
 
-def test_nobody_stops_the_service_or_starves_others(service: Service) -> None:
+def _check(name: str, service: Service, ways: tuple[attacks.Attack, ...], **more: Any) -> Counter[int]:
+    """Attack, and check that nothing has happened to the service or to the canaries; give the answers."""
     before = service.workers()
-    done, seen = _run(service)
+    done, seen = _run(service, ways, **more)
     calm = _until(lambda: _is_calm(service, before), seconds=60.0 if LONG else 20.0)
     text = _render(done, seen, before, service.workers())
-    _write_report(text)
+    _write_report(name, text)
     assert service.workers().keys() == service.first_workers.keys(), "a worker was killed"
     assert service.complaints() == []
     assert service.server_errors() == {}
     assert not {status for *_, status in seen} - {200, 201, 503}
     assert calm, text
     assert max(seconds for _, _, seconds, _ in seen) < WORST_CANARY, text
+    return sum((one.answers for one in done), Counter[int]())
+
+
+def test_nobody_stops_the_service_or_starves_others(start: Start) -> None:
+    _check("attack", start(), attacks.ATTACKS, malformed=80_000)
+
+
+def test_nobody_with_a_key_or_without_stops_the_service_or_starves_others(start: Start, database: str) -> None:
+    """The clients behind a proxy have addresses of their own. Neither wrong keys nor one key's reads slow others."""
+    with closing(connect(database)) as connection:
+        made = {
+            name: store.create(connection, store.Wanted(name, rights, rate=rate)).text
+            for name, rights, rate in (
+                ("canary", ("read", "write", "metrics"), ""),
+                ("reader", ("read",), ""),
+                ("writer", ("write",), ""),
+                ("admin", ("admin", "erase"), ""),
+                ("limited", ("read",), "20/s"),
+            )
+        }
+    service = start(key=made["canary"], EVENTSVC_ADDRESS_RATE="100/s")
+    keys = (made["reader"], made["writer"], made["admin"])
+    ways = attacks.WITH_KEYS
+    answers = _check("attack-keys", service, ways, keys=keys, limited_key=made["limited"], malformed=20_000)
+    assert answers[401]
+    assert answers[429]
+
+
+@pytest.mark.skipif(not LONG, reason="test_bounds.py has a short one")
+def test_nobody_takes_the_last_descriptor(start: Start) -> None:
+    _check("attack-descriptors", start(descriptors=256), attacks.WITH_FEW_DESCRIPTORS)
