@@ -92,8 +92,7 @@ class Indexer:
     def _run_term(self, connection: Connection, client: Elasticsearch) -> None:
         term = Term(self._settings, connection, client, self._stop)
         try:
-            term.check_indexes()
-            term.remove_leftovers()
+            term.begin()
             self._lead(term)
         except Fenced as exc:
             _logger.info("term ended", reason=str(exc))

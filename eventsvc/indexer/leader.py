@@ -54,15 +54,13 @@ class Term:
     ) -> None:
         self._settings, self._connection, self._client, self._stop = settings, connection, client, stop
         mark = watermark.draw_fence(connection)
-        self._began = mark
         self._fence, self._cursor = mark.fence, mark.checkpoint
         self._done_to, self._visible_to = mark.checkpoint, mark.seq
         self._indexes = index_months.list_indexes(connection)
         self._horizon = Horizon(connection)
         self._pipeline = Pipeline(client, version=mark.fence)
         self._offers = Offers(settings, connection, client, self._pipeline, mark.fence)
-        # Documents that were written before this term may lack a refresh.
-        self._touched = {index.name for index in self._indexes.values()}
+        self._touched: set[str] = set()  # the indexes that need a refresh; ``begin`` refreshes all
         self._errands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="errand")
         self._refresh: tuple[Future[None], int] | None = None
         self._refreshed_at = 0.0
@@ -74,25 +72,23 @@ class Term:
         self.moved = False
         _logger.debug("a term begins", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
 
-    def check_indexes(self) -> None:
-        """Check that every index is still there, with the uuid on record.
+    def begin(self) -> None:
+        """Check every index, make all earlier documents visible, and remove those of events that the log has not.
 
         Raises:
             Fenced: an index was lost; an empty index has replaced it.
             IndexUnavailable: Elasticsearch does not answer.
+            Stopped: the indexer was told to stop.
         """
-        for month in self._find_lost(list(self._indexes.values())):
-            self.replace_lost(month)
-
-    def remove_leftovers(self) -> None:
-        """Remove documents of events that a former primary had and the log has not.
-
-        Raises:
-            IndexUnavailable: Elasticsearch does not answer.
-        """
-        months = tuple(self._indexes.values())
-        if count := remove_leftovers(self._connection, self._client, self._began, months, self._stop):
-            _logger.warning("documents of events that the log does not have removed", events=count)
+        known = list(self._indexes.values())
+        for month in self._find_lost(known):
+            self._replace_lost(month)
+        removed = remove_leftovers(
+            self._connection, self._client, known, checkpoint=self._done_to, fence=self._fence, stop=self._stop
+        )
+        self._touched.update(removed)
+        if removed:
+            _logger.warning("documents of events that the log does not have removed", events=removed.total())
 
     def close(self) -> None:
         """Abandon the requests under way."""
@@ -153,11 +149,10 @@ class Term:
         _logger.info("index made", index=index.name)
         return index_months.add_index(self._connection, self._fence, month, index.name, index.uuid)
 
-    def _create_index(self, month: date) -> indexes.Index:
+    def _create_index(self, month: date, *, after: str = "") -> indexes.Index:
         settings = self._settings
-        return indexes.create(
-            self._client, settings.index_prefix, month, shards=settings.index_shards, replicas=settings.index_replicas
-        )
+        shards, replicas = settings.index_shards, settings.index_replicas
+        return indexes.create(self._client, settings.index_prefix, month, shards=shards, replicas=replicas, after=after)
 
     def _settle(self, done: Done) -> None:
         if done.refusals:
@@ -209,7 +204,7 @@ class Term:
             lost = self._check.result()
             self._check = None
             for month in lost:
-                self.replace_lost(month)
+                self._replace_lost(month)
         elif self._check is None and time.monotonic() - self._checked_at >= CHECK_EVERY:
             self._checked_at = time.monotonic()
             self._check = self._errands.submit(self._find_lost, list(self._indexes.values()))
@@ -223,7 +218,7 @@ class Term:
         found = indexes.uuids(self._client, [index.name for index in known])
         return [index.month for index in known if found.get(index.name) != index.uuid]
 
-    def replace_lost(self, month: date) -> None:
+    def _replace_lost(self, month: date) -> None:
         """Replace a lost index by an empty index, and end the term.
 
         Raises:
@@ -232,19 +227,16 @@ class Term:
         if watermark.read(self._connection).fence != self._fence:
             raise Fenced("the indexes were changed")  # a rebuild or `admin prune` has replaced or deleted the index
         lost = self._indexes[month]
-        index = indexes.create(
-            self._client,
-            self._settings.index_prefix,
-            month,
-            shards=self._settings.index_shards,
-            replicas=self._settings.index_replicas,
-            after=lost.name,
-        )
+        index = self._create_index(month, after=lost.name)
         index_months.replace_lost_index(self._connection, self._fence, month, index.name, index.uuid)
         _logger.error("an index is gone; its month is filled again", lost=lost.name, index=index.name)
         raise Fenced("an index was replaced")
 
     def lose(self, name: str) -> None:
-        """Replace the lost index of this name; see ``replace_lost``."""
+        """Replace the lost index of this name by an empty index.
+
+        Raises:
+            Fenced: always. The next term starts at the lower watermark.
+        """
         for month in [month for month, index in self._indexes.items() if index.name == name]:
-            self.replace_lost(month)
+            self._replace_lost(month)

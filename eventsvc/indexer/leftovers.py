@@ -7,6 +7,7 @@ Their documents lie beyond the checkpoint: the checkpoint is a row of the same l
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
 
@@ -16,7 +17,6 @@ from eventsvc.index import bulk, indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.log.connection import Connection, fetch
 from eventsvc.log.progress.index_months import IndexMonth
-from eventsvc.log.progress.watermark import Mark
 
 _AT_ONCE = 1_000
 
@@ -24,22 +24,32 @@ _FIND = "SELECT seq, date_trunc('month', created_at AT TIME ZONE 'UTC')::date FR
 
 
 def remove_leftovers(
-    connection: Connection, client: Elasticsearch, mark: Mark, months: Iterable[IndexMonth], stop: threading.Event
-) -> int:
-    """Remove documents beyond the checkpoint whose event is not in the log; return how many. Refreshes the indexes.
+    connection: Connection,
+    client: Elasticsearch,
+    months: Iterable[IndexMonth],
+    *,
+    checkpoint: int,
+    fence: int,
+    stop: threading.Event,
+) -> Counter[str]:
+    """Refresh the indexes, then remove documents beyond the checkpoint whose event is not in the log.
+
+    Returns:
+        The number of removed documents by index. These indexes need another refresh.
 
     Raises:
         IndexUnavailable: Elasticsearch does not answer.
         Stopped: ``stop`` was set.
     """
-    removed = 0
+    removed = Counter[str]()
     for index in months:
         indexes.refresh(client, [index.name])
-        for seqs in _list_beyond(client, index.name, max(mark.checkpoint, index.filled_to)):
+        for seqs in _list_beyond(client, index.name, max(checkpoint, index.filled_to)):
             known = _read_months(connection, seqs)
-            gone = [bulk.erase_item(index.name, seq, mark.fence) for seq in seqs if known.get(seq) != index.month]
-            bulk.erase(client, gone, stop)
-            removed += len(gone)
+            gone = [bulk.erase_item(index.name, seq, fence) for seq in seqs if known.get(seq) != index.month]
+            if gone:
+                bulk.erase(client, gone, stop)
+                removed[index.name] += len(gone)
     return removed
 
 
