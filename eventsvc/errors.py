@@ -9,26 +9,26 @@ EventsvcError
 │   ├── KeyReused            an Idempotency-Key that came before with another body
 │   └── SeqNotReached        a position that the log has not reached
 ├── KeyRunning               a request with the same Idempotency-Key is still running
-├── Unauthenticated          no key, or none that is good
+├── Unauthenticated          the request needs a valid key, and has none
 ├── Forbidden                the key does not allow this
-├── KeyNotFound              no good API key of that id
-├── TooManyRequests          more than the key, or the address, may ask
+├── KeyNotFound              no valid API key has this id
+├── TooManyRequests          the key, or the address, has sent more requests than it may
 ├── QueriesQueued            more long queries wait to be read than is allowed
-├── EventNotFound            no event of that id
-├── ViewNotFound             no saved view of that name
-├── EventGone                it was stored once, and has been erased since
+├── EventNotFound            no event has this id
+├── ViewNotFound             no saved view has this name
+├── EventGone                the event was stored once, and has been erased since
 ├── EventsHeld               a hold keeps some of the events that were to be erased
-├── ErasureNotFound          no erasure of that id
-├── LogError                 PostgreSQL
-│   ├── LogUnavailable       it cannot be reached, or the connection broke
+├── ErasureNotFound          no erasure has this id
+├── LogError                 PostgreSQL could not do its part
+│   ├── LogUnavailable       PostgreSQL cannot be reached, or the connection broke
 │   ├── LogTimeout           a statement ran into its time limit
-│   ├── CommitUnknown        the connection broke during COMMIT: stored or not, nobody knows
-│   ├── WriteQueueFull       more is waiting to be written than is allowed
+│   ├── CommitUnknown        the connection broke during COMMIT: nobody knows whether the events are stored
+│   ├── WriteQueueFull       more events wait to be written than is allowed
 │   ├── SearchesQueued       more heavy searches wait than is allowed
-│   ├── Fenced               another leader has drawn the next fence: this one may change nothing any more
-│   └── SchemaError          the database is not what this version needs
+│   ├── Fenced               the next fence was drawn: the leader with the old fence may change nothing any more
+│   └── SchemaError          this version needs another schema of the database
 ├── IndexUnavailable         Elasticsearch cannot give a whole answer now
-└── SetupError               a setting, or a server that cannot be started
+└── SetupError               a setting is wrong, or a server cannot be started
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class UnsupportedMediaType(InvalidBody):
 
 
 class BodyTooLarge(InvalidBody):
-    """A body, or what it unpacks to, beyond the limit."""
+    """A body that is larger than the limit, as sent or decompressed."""
 
 
 class InvalidParameter(InvalidInput):
@@ -147,7 +147,7 @@ class Forbidden(EventsvcError):
 
 
 class KeyNotFound(EventsvcError):
-    """No good API key has this id."""
+    """No valid API key has this id."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__(f"no good key has the id {key_id!r}")
@@ -162,7 +162,7 @@ class QueriesQueued(EventsvcError):
 
 
 class ViewNotFound(EventsvcError):
-    """No saved view of that name."""
+    """No saved view has this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no view is called {name!r}")
@@ -218,7 +218,7 @@ class LogTimeout(LogError):
 
 
 class CommitUnknown(LogError):
-    """The connection broke during COMMIT: stored or not, nobody knows."""
+    """The connection broke during COMMIT: nobody knows whether the events are stored."""
 
 
 class WriteQueueFull(LogError):
@@ -230,11 +230,11 @@ class SearchesQueued(LogError):
 
 
 class Fenced(LogError):
-    """Another leader, or a change of the indexes, has drawn the next fence: what was read before is void."""
+    """Another leader, or a change of the indexes, has drawn the next fence. All that was read before is out of date."""
 
 
 class SchemaError(LogError):
-    """The database is not what this version needs."""
+    """This version needs another schema of the database."""
 
 
 class IndexUnavailable(EventsvcError):

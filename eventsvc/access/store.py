@@ -51,7 +51,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """A key as lists show it."""
 
     id: str
@@ -94,7 +94,7 @@ class Made:
     """A new key with its text, which is not stored anywhere."""
 
     text: str = field(repr=False)
-    key: Key
+    key: ApiKey
 
 
 def create(connection: Connection, wanted: Wanted) -> Made:
@@ -197,7 +197,7 @@ def revoke_id(connection: Connection, key_id: str) -> list[str]:
     return found
 
 
-def list_keys(connection: Connection) -> list[Key]:
+def list_keys(connection: Connection) -> list[ApiKey]:
     """List every key there ever was, oldest first."""
     return [_key(row) for row in fetch(connection, _LIST)]
 
@@ -248,9 +248,9 @@ def _insert(cursor: Any, wanted: Wanted, text: str) -> Made:
     return Made(text, _key(cursor.fetchall()[0]))
 
 
-def _key(row: tuple[Any, ...]) -> Key:
+def _key(row: tuple[Any, ...]) -> ApiKey:
     identity, name, rights, where, defaults, *rest = row
-    return Key(identity, name, rights, where, msgspec.json.decode(defaults), *rest)
+    return ApiKey(identity, name, rights, where, msgspec.json.decode(defaults), *rest)
 
 
 def _check(wanted: Wanted) -> None:

@@ -25,7 +25,7 @@ from eventsvc.incoming.shapes import Shaper, is_envelope
 from eventsvc.incoming.split import BOM, ENVELOPE, split_json
 from eventsvc.incoming.unpack import Unpacked
 from eventsvc.log.write.group import Replay
-from eventsvc.log.write.idempotency import Key
+from eventsvc.log.write.idempotency import IdempotencyKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,8 +48,8 @@ class _Body:
     """A complete body.
 
     Attributes:
-        small: it is parsed in no time.
-        envelope: it is an object whose only member is an array of events.
+        small: whether the body is so small that it is parsed quickly.
+        envelope: whether the body is an object whose only member is an array of events.
     """
 
     file: IO[bytes]
@@ -140,7 +140,9 @@ class Ingest:
             return parser
         return Shaper(parser, wishes.defaults, self._parser.email_fault, lines=lines)
 
-    async def _store_one(self, new: NewEvent, key: Key | None, answer: tuple[Response, Wishes, dict[str, Any]]) -> None:
+    async def _store_one(
+        self, new: NewEvent, key: IdempotencyKey | None, answer: tuple[Response, Wishes, dict[str, Any]]
+    ) -> None:
         resp, wishes, report = answer
         stored = await self._writer.append(new, key)
         if isinstance(stored, Replay):
@@ -224,10 +226,10 @@ def _holds_several(raw: bytes) -> bool:
     return [isinstance(event, bytes) and event.lstrip()[:1] == b"{" for event in begin] == [True, True]
 
 
-def _key_of(wishes: Wishes, raw: bytes) -> Key | None:
+def _key_of(wishes: Wishes, raw: bytes) -> IdempotencyKey | None:
     if wishes.key is None:
         return None
-    return Key(wishes.key, hashlib.blake2b(raw, digest_size=32).digest() + wishes.variant)
+    return IdempotencyKey(wishes.key, hashlib.blake2b(raw, digest_size=32).digest() + wishes.variant)
 
 
 def _answer_one(resp: Response, event: Event, wishes: Wishes) -> None:

@@ -45,7 +45,7 @@ class Form:
     Attributes:
         lines: one JSON object per line; else one JSON value.
         encoding: "", "gzip" or "zstd".
-        text: the type is one of plain text; the sender may have meant JSON.
+        text: whether the type is a type of plain text. The sender may have meant JSON.
     """
 
     lines: bool
@@ -104,7 +104,7 @@ def choose_type(req: Request, types: Sequence[str]) -> str:
     """Choose the type of the answer: the one that Accept prefers; among equals, the first of ``types``.
 
     Raises:
-        falcon.HTTPNotAcceptable: Accept allows none of them.
+        falcon.HTTPNotAcceptable: Accept allows none of the types.
     """
     accept = req.get_header("Accept")
     if accept is None or accept == "*/*":

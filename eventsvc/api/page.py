@@ -140,7 +140,7 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
 async def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
     """Parse and compile q; none, or nothing but blanks, matches every event that the key may see.
 
-    With the parameter asOf, only those of them that the log had up to that seq.
+    With the parameter asOf, the query matches only events up to this seq.
     """
     tz = given.get("tz", "UTC")
     zone(tz)

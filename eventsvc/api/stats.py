@@ -1,4 +1,4 @@
-"""GET /event/stats: how many events match, when, with which values, and what their numbers come to."""
+"""GET /event/stats: the number of matching events over time and by their values, and sums of their numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from eventsvc.api.subjects import read_paths, read_subjects
 from eventsvc.errors import InvalidParameter
 from eventsvc.event import format_time
 from eventsvc.fields import FIELDS, Kind
-from eventsvc.search.counts import MOST_BUCKETS, MOST_CELLS, STEPS, UNITS, Counts, Wanted
+from eventsvc.search.counts import MOST_BUCKETS, MOST_CELLS, STEPS, UNITS, CountRequest, Counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from falcon.asgi import Request, Response
 
-    from eventsvc.log.read.counts import Key, Measured
+    from eventsvc.log.read.counts import Combination, Measured
     from eventsvc.query import ast
     from eventsvc.search.stats import Stats
 
@@ -50,7 +50,7 @@ class StatsResource:
         named = "".join(given.get(name, "") for name in ("by", "distinct", "numbers"))
         by, distinct, numbers = await req.context.queries.run(named, lambda: _read_named(given))
         percentiles = _read_percentiles(given)
-        wanted = Wanted(
+        request = CountRequest(
             interval=choice(given, "interval", ("", *STEPS, *UNITS)),
             zone=given.get("tz", "UTC"),
             by=tuple(by.values()),
@@ -61,8 +61,8 @@ class StatsResource:
             percentiles=tuple(percentiles.values()) if numbers else (),
         )
         strong = choice(given, "consistency", ("strong", "eventual")) == "strong"
-        answer = await self._stats.count(query, wanted, strong=strong)
-        result = _render(answer.counts, wanted, list(by))
+        answer = await self._stats.count(query, request, strong=strong)
+        result = _render(answer.counts, request, list(by))
         if distinct:
             result["distinct"] = dict(zip(distinct, answer.counts.distinct, strict=True))
         if numbers:
@@ -103,18 +103,18 @@ def _read_percentiles(given: Mapping[str, str]) -> dict[str, float]:
     return found
 
 
-def _render(counts: Counts, wanted: Wanted, names: list[str]) -> dict[str, Any]:
+def _render(counts: Counts, request: CountRequest, names: list[str]) -> dict[str, Any]:
     """Give the JSON form of counts; buckets without events are left out."""
     result: dict[str, Any] = {"count": counts.total}
-    if wanted.interval:
+    if request.interval:
         if len(counts.buckets) > MOST_BUCKETS:
             detail = f"these events fill more than {MOST_BUCKETS:,} stretches of time: take a longer interval"
             raise InvalidParameter("interval", detail)
-        result |= {"interval": wanted.interval, "tz": wanted.zone, "time": wanted.time}
+        result |= {"interval": request.interval, "tz": request.zone, "time": request.time}
         result["buckets"] = _render_buckets(counts.buckets)
     if names:
-        top = counts.top(wanted.top)
-        result |= {"by": ",".join(names), "top": [_render_value(key, counts, wanted) for key in top]}
+        top = counts.top(request.top)
+        result |= {"by": ",".join(names), "top": [_render_value(key, counts, request) for key in top]}
         result["other"] = counts.valued - sum(counts.values[key] for key in top)
         result["missing"] = counts.missing
         if sum(map(len, counts.cells.values())) > MOST_CELLS:
@@ -127,11 +127,11 @@ def _render_buckets(buckets: Mapping[int, int]) -> list[dict[str, Any]]:
     return [{"start": format_time(start), "count": number} for start, number in sorted(buckets.items())]
 
 
-def _render_value(key: Key, counts: Counts, wanted: Wanted) -> dict[str, Any]:
+def _render_value(key: Combination, counts: Counts, request: CountRequest) -> dict[str, Any]:
     values = [decode(code) for code in key]
     entry: dict[str, Any] = {"value": values[0]} if len(values) == 1 else {"values": values}
     entry["count"] = counts.values[key]
-    if wanted.interval:
+    if request.interval:
         entry["buckets"] = _render_buckets(counts.cells.get(key, {}))
     return entry
 

@@ -136,7 +136,7 @@ class Shaper:
         return self._parse_event(self._write(_Record([(_MESSAGE, self._text(raw))], raw)), raw)
 
     def _parse_event(self, event: bytes, raw: bytes) -> NewEvent:
-        """Parse an event that was written from a record. What is told of bytes that are not UTF-8 fits the record."""
+        """Parse an event that was written from a record. Errors about wrong UTF-8 name places in the record."""
         if not raw.isascii():
             try:
                 faults.decode(raw)
@@ -215,7 +215,7 @@ def _take_message(record: _Record) -> bytes:
 
 
 def _take_time(record: _Record) -> bytes | None:
-    """Take the first time that can be read, as a JSON string. What is more exact than a nanosecond stays as well."""
+    """Take the first time that can be read, as a JSON string. A time finer than a nanosecond stays as well."""
     for key in _TIMES:
         if value := record.values.get(key):
             try:

@@ -103,11 +103,11 @@ class Hits:
         return page
 
     async def _reach(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> dict[str, Any] | None:
-        """Give a condition that every event of a page in the order of occurredAt meets; None if there is no such.
+        """Give a condition that all events of a page in the order of occurredAt meet; None if none is known.
 
-        PERF: Lucene stops early only in the order of the index, createdAt. It finds as many matching events as the page
-        holds in a few milliseconds. The earliest of their occurredAt is one that the whole page reaches, and few other
-        events do.
+        PERF: Lucene stops early only in the order of the index, createdAt. In this order it finds as many matching
+        events as the page holds in a few milliseconds. Every event of the page occurred at or after the earliest
+        occurredAt of these events. Few other events did.
         """
         if request.after is not None:
             query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(request.after[0]))]}}
@@ -178,7 +178,7 @@ class Hits:
         """Check that Elasticsearch answers a search within two seconds.
 
         Raises:
-            IndexUnavailable: it does not.
+            IndexUnavailable: Elasticsearch does not answer in this time.
         """
         with translate_errors():
             client = self.client.options(request_timeout=min(self.timeout, 2.0))
@@ -239,8 +239,8 @@ def _page_body(scope: Scope, query: dict[str, Any], request: PageRequest) -> dic
     if request.after is not None:
         body["search_after"] = list(request.after)
     if not request.by_creation:
-        # No two events have the same seq, so createdAt decides nothing. It is sorted by to learn it: the log needs to
-        # know in which months the events lie.
+        # No two events have the same seq, so createdAt does not change the order. As a sort key it comes back with each
+        # hit: the log needs to know the months of the events.
         # PERF: createdAt does not come first, because only the index's own sort order lets Lucene stop early.
         body["sort"].append({"createdAt": order})
         if request.after is not None:

@@ -73,7 +73,7 @@ class Term:
         _logger.debug("a term begins", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
 
     def begin(self) -> None:
-        """Check every index, make all earlier documents visible, and remove those of events that the log has not.
+        """Check every index, make all earlier documents visible, and remove those of events that the log does not have.
 
         Raises:
             Fenced: an index was lost; an empty index has replaced it.

@@ -1,7 +1,8 @@
 """Remove the documents of events that the log no longer has.
 
 A log that was restored, or a new primary that had not got everything yet, lacks the last events of the log before.
-Their documents lie beyond the checkpoint: the checkpoint is a row of the same log, so it never passes what the log has.
+Their documents lie beyond the checkpoint: the checkpoint is stored in the same database as the log, so it never passes
+the last event of the log.
 """
 
 from __future__ import annotations

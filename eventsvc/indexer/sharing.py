@@ -180,7 +180,7 @@ class Helper:
             self._under_way[share] = self._threads.submit(index_share, self._pool, self._client, share, self._stop)
 
     def _give_back(self, exc: EventsvcError) -> None:
-        """After an error: the leader meets the same error, and does what has to be done."""
+        """Give all shares back after an error. The leader meets the same error, and handles it."""
         _logger.info("shares of the work given back", shares=len(self._under_way), reason=str(exc))
         self._stop.set()
         self._stop = threading.Event()

@@ -89,7 +89,7 @@ class AsyncConnection:
 
     @property
     def ended(self) -> bool:
-        """Whether it broke, or the server has spoken since the last statement: it does so to say that it goes away."""
+        """Whether the connection broke, or the server has sent something after a statement, as when it shuts down."""
         if self.broken:
             return True
         looking = select.poll()

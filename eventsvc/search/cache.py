@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from eventsvc.log.read.state import LogState
 
-Key = tuple[object, ...]
-Kept = tuple[LogState, Any]  # the state of the log that an answer is about, and the answer
+CacheKey = tuple[object, ...]
 
 
 class Weighty(Protocol):
@@ -23,28 +22,29 @@ class Cache:
 
     def __init__(self, size: int) -> None:
         self._size, self._used = size, 0
-        self._kept: OrderedDict[Key, tuple[Kept, int]] = OrderedDict()
+        self._kept: OrderedDict[CacheKey, tuple[LogState, Any, int]] = OrderedDict()
 
-    def get(self, key: Key) -> Kept | None:
+    def get(self, key: CacheKey) -> tuple[LogState, Any] | None:
         """Give the answer of a key and the state that it is about."""
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
-        return self._kept[key][0]
+        base, answer, _ = self._kept[key]
+        return base, answer
 
-    def put(self, key: Key, base: LogState, answer: Weighty) -> None:
+    def put(self, key: CacheKey, base: LogState, answer: Weighty) -> None:
         """Keep an answer. It replaces an older answer of the same key and, if space is short, the least used ones."""
         self.drop(key)
         weight = len(repr(key)) + answer.weigh()
-        self._kept[key] = (base, answer), weight
+        self._kept[key] = base, answer, weight
         self._used += weight
         while self._used > self._size:
             self.drop(next(iter(self._kept)))
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: CacheKey) -> None:
         """Remove the answer of a key, if there is one."""
         if key in self._kept:
-            self._used -= self._kept.pop(key)[1]
+            self._used -= self._kept.pop(key)[2]
 
     @property
     def used(self) -> int:

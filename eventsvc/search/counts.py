@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 
 from eventsvc.fields import FIELDS
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.counts import Calendar, Column, Grouping, Inside, Key, Measured, Most, Step, Tally, Values
+from eventsvc.log.read.counts import (
+    Calendar,
+    Column,
+    Combination,
+    Grouping,
+    Inside,
+    LogCounts,
+    Measured,
+    Most,
+    Step,
+    Values,
+)
 from eventsvc.query import ast
 from eventsvc.query.to_sql import data_rows
 
@@ -28,7 +39,7 @@ _COUNTED = frozenset({"email", "environment", "component"})
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CountRequest:
     """A request for counts.
 
     Attributes:
@@ -100,39 +111,54 @@ class Counts:
     """The counts of both stores together.
 
     Attributes:
-        missing: how many events lack a value of one of ``Wanted.by``.
+        missing: how many events lack a value of one of ``CountRequest.by``.
         valued: the sum of the counts of all values, not only of the top values.
         values: coded values (see ``log.read.counts``) and their counts.
         cells: the counts of the top values over time.
-        distinct: the number of distinct values of each of ``Wanted.distinct``.
+        distinct: the number of distinct values of each of ``CountRequest.distinct``.
     """
 
     total: int
     missing: int = 0
     valued: int = 0
     buckets: Mapping[int, int] = field(default_factory=dict)
-    values: Mapping[Key, int] = field(default_factory=dict)
-    cells: Mapping[Key, Mapping[int, int]] = field(default_factory=dict)
+    values: Mapping[Combination, int] = field(default_factory=dict)
+    cells: Mapping[Combination, Mapping[int, int]] = field(default_factory=dict)
     distinct: tuple[int, ...] = ()
     numbers: tuple[Measured, ...] = ()
 
-    def top(self, most: int) -> list[Key]:
+    @classmethod
+    def of_log(cls, found: LogCounts) -> Counts:
+        """Convert the counts that the log has made of all events."""
+        distinct = tuple(each for each in found.distinct if isinstance(each, int))
+        return cls(
+            found.total,
+            found.missing,
+            found.valued,
+            found.buckets,
+            found.values,
+            found.cells,
+            distinct,
+            found.numbers,
+        )
+
+    def top(self, most: int) -> list[Combination]:
         """List the values with the highest counts; values of equal count come in the order of their texts."""
         return sorted(self.values, key=lambda key: (-self.values[key], key))[:most]
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class StoreCounts:
     """All that one store has counted, so that the counts of another store can be added.
 
     Attributes:
-        distinct: the distinct values themselves, for each of ``Wanted.distinct``.
+        distinct: the distinct values themselves, for each of ``CountRequest.distinct``.
     """
 
     total: int
     missing: int
     buckets: Mapping[int, int]
-    values: Mapping[Key, int]
+    values: Mapping[Combination, int]
     distinct: tuple[frozenset[str], ...]
 
     def weigh(self) -> int:
@@ -141,8 +167,14 @@ class Gathered:
         texts = sum(len(text) for key in self.values for text in key) + sum(map(len, _all(self.distinct)))
         return _WEIGHT * (1 + sum(sizes)) + texts
 
-    def __add__(self, other: Gathered) -> Gathered:
-        return Gathered(
+    @classmethod
+    def of_log(cls, found: LogCounts) -> StoreCounts:
+        """Convert counts of the log that list the distinct values."""
+        distinct = tuple(frozenset(each) for each in found.distinct if not isinstance(each, int))
+        return cls(found.total, found.missing, found.buckets, found.values, distinct)
+
+    def __add__(self, other: StoreCounts) -> StoreCounts:
+        return StoreCounts(
             self.total + other.total,
             self.missing + other.missing,
             Counter(self.buckets) + Counter(other.buckets),
@@ -164,24 +196,3 @@ class Gathered:
 
 def _all(sets: Iterable[Iterable[str]]) -> Iterable[str]:
     return (each for one in sets for each in one)
-
-
-def gathered(tally: Tally) -> Gathered:
-    """Convert a tally that lists the distinct values."""
-    distinct = tuple(frozenset(each) for each in tally.distinct if not isinstance(each, int))
-    return Gathered(tally.total, tally.missing, tally.buckets, tally.values, distinct)
-
-
-def counted(tally: Tally) -> Counts:
-    """Convert a tally that PostgreSQL has made of all events."""
-    distinct = tuple(each for each in tally.distinct if isinstance(each, int))
-    return Counts(
-        tally.total,
-        tally.missing,
-        tally.valued,
-        tally.buckets,
-        tally.values,
-        tally.cells,
-        distinct,
-        tally.numbers,
-    )

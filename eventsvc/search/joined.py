@@ -28,7 +28,7 @@ from eventsvc.errors import IndexUnavailable, LogTimeout
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope, Unsteady
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import Answered, LogState
-from eventsvc.search.cache import Cache, Key, Weighty
+from eventsvc.search.cache import Cache, CacheKey, Weighty
 
 # With an older state, the tail of a busy log would be needlessly long.
 _RECENT = 1.0  # seconds
@@ -68,10 +68,6 @@ class Provenance:
     settled: bool = False
 
 
-def _never(_found: object, _tail: object) -> bool:
-    return False
-
-
 class Joined:
     """Asks the index and the log. Holds what outlives a request: breaker, cache, and the last state seen."""
 
@@ -90,10 +86,10 @@ class Joined:
 
     async def both(
         self,
-        key: Key | None,
+        key: CacheKey | None,
         ask_index: Callable[[Hits, Scope], Awaitable[IndexT]],
         ask_log: Callable[[LogState, IndexT], Awaitable[TailT]],
-        survives: Callable[[IndexT, TailT], bool] = _never,
+        survives: Callable[[IndexT, TailT], bool] | None = None,
     ) -> tuple[IndexT, TailT, Provenance]:
         """Ask the index (or the cache), then ask the log for the tail.
 
@@ -101,7 +97,8 @@ class Joined:
             key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
             ask_index: asks the index about a state of the log.
             ask_log: asks the log for everything past this state, given the index's answer.
-            survives: tells whether the index's answer is exact although events were erased after it was given.
+            survives: tells whether the index's answer is exact although events were erased after it was given; None: it
+                never is.
 
         Returns:
             The index's answer, the log's answer, and the provenance of both.
@@ -115,7 +112,7 @@ class Joined:
         now = self._recent() or await self._look()
         for _ in range(_ATTEMPTS):
             # Check the cached answer before the log is read: its tail might be very long.
-            kept: tuple[LogState, IndexT] | None = self._find_kept(key, now, erased=survives is not _never)
+            kept: tuple[LogState, IndexT] | None = self._find_kept(key, now, erased=survives is not None)
             try:
                 base, found = kept or (now, await self.ask(_scope_of(now), ask_index))
                 tail = await ask_log(base, found)
@@ -129,7 +126,7 @@ class Joined:
                 self._drop(key)
                 raise
             now = self._see(tail.state)
-            if now.extends(base, most=_LONGEST_TAIL, erased=survives(found, tail)):
+            if now.extends(base, most=_LONGEST_TAIL, erased=survives is not None and survives(found, tail)):
                 if kept is None and key is not None:
                     self._cache.put(key, base, found)
                 source = Source.INDEX_AND_TAIL if kept is None else Source.CACHE_AND_TAIL
@@ -149,14 +146,14 @@ class Joined:
         self._seen = time.monotonic(), state
         return state
 
-    def _find_kept(self, key: Key | None, now: LogState, *, erased: bool) -> tuple[LogState, IndexT] | None:
+    def _find_kept(self, key: CacheKey | None, now: LogState, *, erased: bool) -> tuple[LogState, IndexT] | None:
         kept = self._cache.get(key) if key is not None else None
         if kept is None or now.extends(kept[0], most=_LONGEST_KEPT, erased=erased):
             return kept
         self._drop(key)
         return None
 
-    def _drop(self, key: Key | None) -> None:
+    def _drop(self, key: CacheKey | None) -> None:
         if key is not None:
             self._cache.drop(key)
 

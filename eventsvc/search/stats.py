@@ -12,8 +12,9 @@ import structlog
 from eventsvc.errors import IndexUnavailable
 from eventsvc.fields import FIELDS
 from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope, Unsteady
-from eventsvc.log.read.counts import Key, Most, Tally
+from eventsvc.log.read.counts import Combination, LogCounts, Most
 from eventsvc.log.read.reader import Reader
+from eventsvc.log.read.state import LogState
 from eventsvc.query import ast
 from eventsvc.search.counts import (
     MINUTE,
@@ -23,11 +24,9 @@ from eventsvc.search.counts import (
     MOST_VALUES,
     STEPS,
     UNITS,
+    CountRequest,
     Counts,
-    Gathered,
-    Wanted,
-    counted,
-    gathered,
+    StoreCounts,
 )
 from eventsvc.search.joined import Joined, Provenance, Source
 from eventsvc.search.search import Compiled
@@ -35,11 +34,11 @@ from eventsvc.text.terms import data_path, term_of, value_of
 
 _log = structlog.get_logger(__name__)
 
-# The tail may be long when the index was away. Each limit is one above what can be added up: a tail that reaches it was
-# cut off.
 _DATA = FIELDS["data"].exact
 _MOST_TERMS = 9_999  # terms listed of one path; Elasticsearch gives no more at once
 _LONGEST_VALUES = 1024 * 1024  # characters of all values of one path
+# The tail may be long when the index was away. Each limit is one above what can be added up: a tail that reaches it was
+# cut off.
 _TAIL = Most(MOST_VALUES + 1, MOST_BUCKETS + 1, MOST_CELLS + 1, which=MOST_VALUES + 1)
 
 
@@ -57,8 +56,8 @@ class Stats:
     def __init__(self, reader: Reader, joined: Joined) -> None:
         self._reader, self._joined = reader, joined
 
-    async def count(self, query: Compiled, wanted: Wanted, *, strong: bool = True) -> StatsAnswer:
-        """Count the matching events as wanted.
+    async def count(self, query: Compiled, request: CountRequest, *, strong: bool = True) -> StatsAnswer:
+        """Count the matching events as a request asks.
 
         Raises:
             SeqNotReached: the query is frozen at a seq past the end of the log.
@@ -67,11 +66,11 @@ class Stats:
         """
         if query.as_of is not None:
             await self._reader.settle(query.as_of)
-        expressible = query.index is not None and wanted.in_index
+        expressible = query.index is not None and request.in_index
         reason = self._joined.obstacle or ("" if expressible else "not expressible")
         if not reason:
             try:
-                return await (self._merged(query, wanted) if strong else self._eventual(query, wanted))
+                return await (self._merged(query, request) if strong else self._eventual(query, request))
             except Unsteady:
                 reason = "events are erased"
             except Inexact:
@@ -79,47 +78,50 @@ class Stats:
             except IndexUnavailable as exc:
                 _log.warning("counts come from PostgreSQL", reason=str(exc))
                 reason = "index away"
-        most = Most(wanted.top, MOST_BUCKETS + 1, MOST_CELLS + 1)
-        tally = await self._reader.whole(query.log, wanted.grouping(most), strong=strong)
-        return StatsAnswer(counted(tally), Provenance(Source.SQL, reason, tally.state, tally.settled))
+        most = Most(request.top, MOST_BUCKETS + 1, MOST_CELLS + 1)
+        found = await self._reader.whole(query.log, request.grouping(most), strong=strong)
+        return StatsAnswer(Counts.of_log(found), Provenance(Source.SQL, reason, found.state, found.settled))
 
-    async def _eventual(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
-        if wanted.paths:
+    async def _eventual(self, query: Compiled, request: CountRequest) -> StatsAnswer:
+        if request.paths:
             # Without a watermark, values that arrive while values are listed would be in some counts and not in others.
             raise Inexact("values in data are counted up to a watermark")
 
         async def ask(hits: Hits, scope: Scope) -> Counts:
-            counts = (await _gather(hits, scope, query, wanted)).found.summed()
-            cells = await _ask_cells(hits, scope, query, wanted, counts.top(wanted.top))
+            counts = (await _ask_counts(hits, scope, query, request)).found.summed()
+            cells = await _ask_cells(hits, scope, query, request, counts.top(request.top))
             # The index may have grown between the two requests: the later counts win.
             values = {**counts.values, **{key: sum(cell.values()) for key, cell in cells.items()}}
             return replace(counts, values=values, valued=sum(values.values()), cells=cells)
 
         return StatsAnswer(await self._joined.index_only(ask), Provenance(Source.INDEX))
 
-    async def _merged(self, query: Compiled, wanted: Wanted) -> StatsAnswer:
-        grouping = wanted.grouping(_TAIL)
+    async def _merged(self, query: Compiled, request: CountRequest) -> StatsAnswer:
+        async def ask_index(hits: Hits, scope: Scope) -> _Indexed:
+            return await _ask_counts(hits, scope, query, request)
+
+        async def ask_log(base: LogState, _index: _Indexed) -> LogCounts:
+            return await self._reader.tail(query.log, request.grouping(_TAIL), base)
+
         index, tail, provenance = await self._joined.both(
-            ("stats", query.text, replace(wanted, top=0)),
-            lambda hits, scope: _gather(hits, scope, query, wanted),
-            lambda base, _: self._reader.tail(query.log, grouping, base),
+            ("stats", query.text, replace(request, top=0)), ask_index, ask_log
         )
         _check_room(tail)
-        counts = (index.found + gathered(tail)).summed()
-        if wanted.interval and wanted.by:
-            counts = replace(counts, cells=await self._cells(query, wanted, index, tail, counts.top(wanted.top)))
+        counts = (index.found + StoreCounts.of_log(tail)).summed()
+        if request.interval and request.by:
+            counts = replace(counts, cells=await self._cells(query, request, index, tail, counts.top(request.top)))
         return StatsAnswer(counts, provenance)
 
     async def _cells(
-        self, query: Compiled, wanted: Wanted, index: _Indexed, tail: Tally, top: Sequence[Key]
-    ) -> Mapping[Key, Mapping[int, int]]:
+        self, query: Compiled, request: CountRequest, index: _Indexed, tail: LogCounts, top: Sequence[Combination]
+    ) -> Mapping[Combination, Mapping[int, int]]:
         """Ask for the counts over time of the top values, once the top values are known.
 
         Raises:
             Inexact: documents of erased events left the index meanwhile, so the counts no longer agree.
         """
         known = [key for key in top if index.found.values.get(key)]
-        found = await self._joined.ask(index.scope, lambda hits, scope: _ask_cells(hits, scope, query, wanted, known))
+        found = await self._joined.ask(index.scope, lambda hits, scope: _ask_cells(hits, scope, query, request, known))
         if any(sum(found[key].values()) != index.found.values[key] for key in known):
             raise Inexact("events were erased while they were counted")
         return {key: Counter(found.get(key, {})) + Counter(tail.cells.get(key, {})) for key in top}
@@ -129,7 +131,7 @@ class Stats:
 class _Indexed:
     """The counts of the index, and the scope that they are about."""
 
-    found: Gathered
+    found: StoreCounts
     scope: Scope
 
     def weigh(self) -> int:
@@ -137,7 +139,7 @@ class _Indexed:
         return self.found.weigh()
 
 
-def _check_room(tail: Tally) -> None:
+def _check_room(tail: LogCounts) -> None:
     """Raise Inexact if a limit cut off some of the tail's values."""
     listed = [len(each) for each in tail.distinct if not isinstance(each, int)]
     if max([len(tail.values), *listed]) > MOST_VALUES or sum(map(len, tail.cells.values())) > MOST_CELLS:
@@ -166,15 +168,15 @@ async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _
     return found
 
 
-async def _gather(hits: Hits, scope: Scope, query: Compiled, wanted: Wanted) -> _Indexed:
-    codes = await _list_values(hits, scope, wanted.paths)
-    asked: dict[str, Any] = _over_time(wanted) if wanted.interval else {}
+async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountRequest) -> _Indexed:
+    codes = await _list_values(hits, scope, request.paths)
+    asked: dict[str, Any] = _over_time(request) if request.interval else {}
     # Paths in data come first: filters are fast as the outermost aggregation.
-    order = sorted(range(len(wanted.by)), key=lambda place: isinstance(wanted.by[place], ast.Name))
-    by = [wanted.by[place] for place in order]
+    order = sorted(range(len(request.by)), key=lambda place: isinstance(request.by[place], ast.Name))
+    by = [request.by[place] for place in order]
     if by and all(codes.get(subject, True) for subject in by if isinstance(subject, ast.Path)):
         asked |= _by_values(by, codes) | _present(by, codes)
-    for place, subject in enumerate(wanted.distinct):
+    for place, subject in enumerate(request.distinct):
         if isinstance(subject, ast.Name) or codes[subject]:
             asked[f"distinct{place}"] = _by_values([subject], codes)["values"]
     found = await hits.aggregate(scope, query.index or {}, asked)
@@ -183,9 +185,9 @@ async def _gather(hits: Hits, scope: Scope, query: Compiled, wanted: Wanted) -> 
         frozenset(
             code for (code,), _ in _read_values({"values": found.found.get(f"distinct{place}", {})}, [one], codes)
         )
-        for place, one in enumerate(wanted.distinct)
+        for place, one in enumerate(request.distinct)
     ]
-    counts = Gathered(
+    counts = StoreCounts(
         found.total,
         _count_missing(found, by),
         {bucket["key"]: bucket["doc_count"] for bucket in found.buckets("buckets")},
@@ -212,12 +214,12 @@ def _count_missing(found: Aggregated, by: Sequence[ast.Subject]) -> int:
 
 
 async def _ask_cells(
-    hits: Hits, scope: Scope, query: Compiled, wanted: Wanted, keys: Sequence[Key]
-) -> dict[Key, Mapping[int, int]]:
-    if not (keys and wanted.interval):
+    hits: Hits, scope: Scope, query: Compiled, request: CountRequest, keys: Sequence[Combination]
+) -> dict[Combination, Mapping[int, int]]:
+    if not (keys and request.interval):
         return {}
-    filters = [{"bool": {"filter": list(map(_has, wanted.by, key))}} for key in keys]
-    asked = {"cells": {"filters": {"filters": filters}, "aggs": _over_time(wanted)}}
+    filters = [{"bool": {"filter": list(map(_has, request.by, key))}} for key in keys]
+    asked = {"cells": {"filters": {"filters": filters}, "aggs": _over_time(request)}}
     buckets = (await hits.aggregate(scope, query.index or {}, asked)).buckets("cells")
     return {
         key: {each["key"]: each["doc_count"] for each in bucket["buckets"]["buckets"]}
@@ -231,13 +233,13 @@ def _has(subject: ast.Subject, code: str) -> dict[str, Any]:
     return {"term": {FIELDS[subject.name].exact: code[2:]}}
 
 
-def _over_time(wanted: Wanted) -> dict[str, Any]:
+def _over_time(request: CountRequest) -> dict[str, Any]:
     unit = (
-        {"fixed_interval": f"{STEPS[wanted.interval] // MINUTE}m"}
-        if wanted.interval in STEPS
-        else {"calendar_interval": UNITS[wanted.interval], "time_zone": wanted.zone}
+        {"fixed_interval": f"{STEPS[request.interval] // MINUTE}m"}
+        if request.interval in STEPS
+        else {"calendar_interval": UNITS[request.interval], "time_zone": request.zone}
     )
-    return {"buckets": {"date_histogram": {"field": FIELDS[wanted.time].exact, "min_doc_count": 1, **unit}}}
+    return {"buckets": {"date_histogram": {"field": FIELDS[request.time].exact, "min_doc_count": 1, **unit}}}
 
 
 def _by_values(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:
@@ -249,10 +251,10 @@ def _by_values(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:
 
 
 def _read_values(
-    found: Mapping[str, Any], by: Sequence[ast.Subject], codes: _Codes, outer: Key = ()
-) -> list[tuple[Key, int]]:
+    found: Mapping[str, Any], by: Sequence[ast.Subject], codes: _Codes, outer: Combination = ()
+) -> list[tuple[Combination, int]]:
     first, *others = by
-    pairs: list[tuple[Key, int]] = []
+    pairs: list[tuple[Combination, int]] = []
     buckets = found.get("values", {}).get("buckets", [])
     names = codes[first] if isinstance(first, ast.Path) else [f"s:{bucket['key']}" for bucket in buckets]
     for name, bucket in zip(names, buckets, strict=False):

@@ -103,7 +103,7 @@ def list_erased(connection: Connection, most: int) -> list[Erased]:
 
 
 def read_epoch(connection: Connection) -> int:
-    """Give the erasure epoch: a higher one than before when events were erased since."""
+    """Read the erasure epoch, a number that each erasure raises."""
     ((epoch,),) = fetch(connection, "SELECT epoch FROM erasure_epoch")
     return int(epoch)
 

@@ -39,7 +39,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a share.
+    """The result of a share that was indexed.
 
     Attributes:
         touched: the names of the indexes that got documents.
@@ -105,7 +105,7 @@ def give_back(connection: Connection, taker: str) -> None:
 
 
 def collect(connection: Connection, fence: int, silence: float) -> dict[int, Result | None]:
-    """Take out the shares that need nobody else any more.
+    """Delete the leader's shares that have a result or whose taker is silent; give them.
 
     Args:
         connection: a connection to the log.
@@ -132,7 +132,7 @@ def _read_result(stored: Any) -> Result | None:
 
 
 def take_back(connection: Connection, fence: int) -> int | None:
-    """Take out the oldest share of the leader that nobody has taken; give its ``after``, or None."""
+    """Delete the leader's oldest share that nobody has taken; give its ``after``, or None."""
     rows = fetch(
         connection,
         "DELETE FROM index_share WHERE (fence, after) = (SELECT fence, after FROM index_share"

@@ -106,7 +106,7 @@ class Inside:
 
 
 Values = Column | Inside
-Key = tuple[str, ...]  # one coded value for each of ``Grouping.by``
+Combination = tuple[str, ...]  # one coded value for each of ``Grouping.by``
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -130,14 +130,14 @@ class _Content(msgspec.Struct, frozen=True):
     missing: int
     valued: int
     buckets: list[tuple[int, int]]
-    values: list[tuple[Key, int]]
-    cells: list[tuple[Key, int, int]]
+    values: list[tuple[Combination, int]]
+    cells: list[tuple[Combination, int, int]]
     distinct: list[int | list[str]]
     numbers: list[Measured]
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LogCounts:
     """The counts that PostgreSQL has made. See ``state.Answered``.
 
     Attributes:
@@ -155,8 +155,8 @@ class Tally:
     missing: int
     valued: int
     buckets: dict[int, int]
-    values: dict[Key, int]
-    cells: dict[Key, dict[int, int]]
+    values: dict[Combination, int]
+    cells: dict[Combination, dict[int, int]]
     distinct: tuple[int | list[str], ...]
     numbers: tuple[Measured, ...]
     settled: bool = False
@@ -231,13 +231,13 @@ class Grouping:
             parameters += [list(self.percentiles), *each.rows.parameters, *matching.parameters]
         return [(statement, parameters)]
 
-    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> Tally:
+    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> LogCounts:
         """See ``Question``."""
         content = next(msgspec.json.decode(row[-1], type=_Content) for row in rows if row[0] == _PART)
-        cells: dict[Key, dict[int, int]] = {}
+        cells: dict[Combination, dict[int, int]] = {}
         for key, start, number in content.cells:
             cells.setdefault(key, {})[start] = number
-        return Tally(
+        return LogCounts(
             state,
             content.total,
             content.missing,

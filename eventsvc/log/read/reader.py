@@ -77,9 +77,9 @@ class Reader:
         ``LogState.extends`` tells whether the index's answer about that state still holds.
 
         Raises:
-            SearchesQueued: the query is heavy, and too many others wait already.
+            SearchesQueued: the query is heavy, and too many heavy searches wait already.
             LogUnavailable: PostgreSQL is away.
-            LogTimeout: it took too long.
+            LogTimeout: PostgreSQL took too long.
         """
         past = Filter("seq > %s", (base.watermark,))
         if base.failed:
@@ -95,7 +95,7 @@ class Reader:
         Raises:
             SearchesQueued: too many searches of the whole log wait already.
             LogUnavailable: PostgreSQL is away.
-            LogTimeout: it took too long.
+            LogTimeout: PostgreSQL took too long.
         """
         async with self._heavy if matching.is_heavy else self._light:
             return await self._ask_whole(matching, question, strong=strong)
@@ -108,7 +108,7 @@ class Reader:
         return await self._whole_pool.run(lambda connection: self._read(connection, matching, question))
 
     async def _look_what_is_needed(self, *, strong: bool) -> Needed:
-        """Ask the primary what a replica must hold; the replica does the heavy part, the search.
+        """Ask the primary for the state that a replica must have reached. The replica then runs the search.
 
         A read that need not be strong must not show erased events either. While the primary is away, the newest epoch
         that this process has seen must do.
@@ -128,13 +128,18 @@ class Reader:
         self._epoch = max(epoch, self._epoch or 0)
 
     async def state(self) -> LogState:
-        """Read the state of the log."""
+        """Read the state of the log.
+
+        Raises:
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: PostgreSQL took too long.
+        """
         state = _read_state(await self._pool.run(lambda connection: fetch(connection, HEADER)))
         self._see(state.epoch)
         return state
 
     async def settle(self, seq: int) -> None:
-        """Make sure that the events up to a seq are all there, and that none of them can still appear.
+        """Make sure that no further event can appear up to a seq.
 
         Raises:
             SeqNotReached: no event has drawn this seq yet.
@@ -150,6 +155,10 @@ class Reader:
         """Read matching events with after < seq ≤ upto, in seq order, until they have so many characters of text.
 
         Both bounds must be at or below the horizon.
+
+        Raises:
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: PostgreSQL took too long.
         """
         statement = _SPAN.format(columns=COLUMNS, where=sql.SQL(matching.text))
         parameters = (*matching.parameters, after, upto, limit, size)

@@ -21,11 +21,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """What a replica must hold before it serves a read.
+    """The state that a replica must have reached before it serves a read.
 
     Attributes:
-        epoch: the erasure epoch, so that the replica shows nothing erased; None when nobody knows of it.
-        position: in the write-ahead log; None when the read need not be strong.
+        epoch: the erasure epoch, so that the replica shows no erased event; None if it does not matter.
+        position: the position in the write-ahead log; None if the read need not be strong.
     """
 
     epoch: int | None = None
@@ -140,7 +140,7 @@ class _Unfit:
 
 
 def _run_when_replayed(connection: Connection, work: Callable[[Connection], T], needed: Needed) -> T | _Unfit:
-    """Look first, read afterwards: the read's snapshot is then at least as new as what was looked at."""
+    """Check the replica, then run the work: its snapshot is at least as new as the state that was checked."""
     ((standby, far_enough),) = fetch(
         connection,
         "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= coalesce(%s::pg_lsn, '0/0'), false)"

@@ -28,7 +28,7 @@ from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, commit_error
 from eventsvc.log.write.copy_rows import COPY, CopySource, NotComplete, PackedRows
-from eventsvc.log.write.idempotency import Kept, Key
+from eventsvc.log.write.idempotency import IdempotencyKey, Kept
 from eventsvc.telemetry import EVENTS_STORED
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class BulkWriter:
         """Hold a place, from the first byte of a request to its end.
 
         Raises:
-            WriteQueueFull: all are taken, or the service is stopping.
+            WriteQueueFull: all places are taken, or the service is stopping.
         """
         self._refuse_when_closing()
         if self._places == 0:
@@ -127,12 +127,15 @@ class BulkWriter:
         Args:
             source: the events.
             key: hash of the Idempotency-Key.
-            small: whether the events are parsed in no time.
+            small: whether the events are so few that they are parsed quickly.
 
         Raises:
-            CommitUnknown, LogUnavailable, LogTimeout: as their names say.
-            KeyReused, KeyRunning: the key stands for something else.
-            EventsvcError: whatever reading the source raises.
+            CommitUnknown: the connection broke during the COMMIT.
+            LogUnavailable: PostgreSQL cannot be reached; nothing was stored.
+            LogTimeout: PostgreSQL took too long; nothing was stored.
+            KeyReused: the key came before with other events.
+            KeyRunning: another request with this key is running.
+            EventsvcError: the source cannot be read, or its events must not be stored.
         """
         begun = asyncio.Event()
         with closing(PackedRows(_when_quick(begun))) as rows:
@@ -172,7 +175,7 @@ class BulkWriter:
             raise WriteQueueFull("the service is stopping")
 
     async def read(self, stored: Stored) -> AsyncIterator[list[Event]]:
-        """Read what was stored, in the order in which it was sent, a few hundred at a time."""
+        """Read the stored events, in the order in which they were sent, a few hundred at a time."""
         for first in range(0, stored.count, _READ_AT_ONCE):
             numbers = range(first, min(first + _READ_AT_ONCE, stored.count))
             ids = [stored.id(number) for number in numbers]
@@ -189,7 +192,7 @@ class BulkWriter:
             raise EventGone(f"{stored.count - present:,} of these {stored.count:,} events have been erased since")
 
     async def close(self) -> None:
-        """Wait for what is being written and close the connections."""
+        """Wait for the transactions under way, and close the connections."""
         self._closing = True
         for executor in (self._small, self._large):
             await asyncio.to_thread(executor.shutdown)
@@ -272,7 +275,7 @@ def _begin(cursor: Any) -> int:
 def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
     if key_hash is None:
         return None
-    cursor.execute(idempotency.LOCK, ([Key(key_hash, b"").lock],))
+    cursor.execute(idempotency.LOCK, ([IdempotencyKey(key_hash, b"").lock],))
     if not idempotency.read_locks(cursor):
         raise KeyRunning("a request with the same Idempotency-Key is still running")
     cursor.execute(idempotency.FIND, ([key_hash],))

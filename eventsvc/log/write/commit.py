@@ -18,7 +18,7 @@ def commit_error(exc: psycopg2.Error, *, broken: bool) -> LogError:
 
 
 def check_committed(status: str | None, notices: Sequence[str] = ()) -> None:
-    """Make sure that the server answered COMMIT with COMMIT: of a failed transaction it makes a ROLLBACK.
+    """Make sure that the server answered COMMIT with COMMIT. A server answers ROLLBACK if the transaction has failed.
 
     Args:
         status: the server's answer.
@@ -38,7 +38,7 @@ def check_confirmed(notices: Sequence[str]) -> None:
     """Make sure that the server did not warn about the transaction it committed; see ``check_committed``.
 
     Raises:
-        CommitUnknown: it may take the transaction back.
+        CommitUnknown: a failover may lose the transaction.
     """
     if notices:
         raise CommitUnknown("PostgreSQL committed, but no standby has confirmed that it has the events")

@@ -70,12 +70,9 @@ class NotComplete(EventsvcError):
 
 
 class PackedRows:
-    """Packed rows that wait for their transaction, mostly in a nameless file, and then get their ids and time.
+    """The packed rows of a request, mostly in a nameless file, until their transaction gives them ids and a time.
 
     One thread may stamp the rows while another thread still adds some.
-
-    Attributes:
-        blocks: how many blocks have been added.
     """
 
     def __init__(self, on_block: Callable[[int], None] = lambda _blocks: None) -> None:

@@ -29,7 +29,7 @@ from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, check_confirmed, commit_error
 
 if TYPE_CHECKING:
-    from eventsvc.log.write.idempotency import Kept, Key
+    from eventsvc.log.write.idempotency import IdempotencyKey, Kept
 
 _NAME = "eventsvc writer"
 _STATEMENT_TIMEOUT = 8.0  # seconds
@@ -47,8 +47,8 @@ FROM json_to_recordset($1) AS sent
 RETURNING id::text, seq, (extract(epoch FROM created_at) * 1000)::bigint, data::text
 """
 _PUT = "EXECUTE put (%s)"
-# Citus sends each row of a VALUES list to its worker; what a SELECT gives, it keeps on the coordinator first.
-# It allows only immutable functions in RETURNING.
+# Citus sends each row of a VALUES list directly to its worker, but first collects the rows of a SELECT on the
+# coordinator. It allows only immutable functions in RETURNING.
 _PUT_VALUES = """
 INSERT INTO event (id, email, environment, component, message, data, occurred_at) VALUES {rows}
 RETURNING id::text, seq, (extract(epoch FROM created_at - timestamptz '1970-01-01 00:00:00+00') * 1000)::bigint,
@@ -66,7 +66,7 @@ class Single:
     """One event to be stored; with a key, at most once."""
 
     new: NewEvent
-    key: Key | None
+    key: IdempotencyKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class GroupStore:
 
         Raises:
             LogUnavailable: PostgreSQL cannot be reached; nothing was stored.
-            LogTimeout: it took too long; nothing was stored.
+            LogTimeout: PostgreSQL took too long; nothing was stored.
             CommitUnknown: the connection broke during the COMMIT.
             psycopg2.Error: PostgreSQL refused something in the group; nothing was stored.
         """
@@ -134,8 +134,12 @@ class GroupStore:
     async def _store_at_once(self, connection: AsyncConnection, group: list[Single]) -> list[Outcome]:
         """Store events without keys by one statement, which is a transaction of its own: one round trip.
 
-        PostgreSQL reports such a statement only after its COMMIT, and reports an error only if it has stored nothing;
-        the shutdown of its process (57P01) too. When the connection breaks without a word, nobody knows.
+        PostgreSQL reports success only after the COMMIT. It reports an error, such as its own shutdown (57P01), only
+        if nothing was stored. If the connection breaks without a report, nobody knows whether the events are stored.
+
+        Raises:
+            CommitUnknown: the connection broke, or PostgreSQL did not answer in time.
+            psycopg2.Error: PostgreSQL refused something in the group; nothing was stored.
         """
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -189,7 +193,7 @@ class GroupStore:
             ((connection.distributed,),) = await connection.execute(f"SELECT {IS_DISTRIBUTED}")
             await connection.execute(_PREPARE)
         except (psycopg2.Error, TimeoutError) as exc:
-            # Whoever waited as long as this attempt took must not wait for another one.
+            # Requests that have waited as long as this attempt took must not wait for a second attempt.
             self._down_until = time.monotonic() + max(_RETRY_CONNECT, time.monotonic() - began)
             raise LogUnavailable(f"PostgreSQL cannot be reached: {_first_line(exc)}; nothing was stored") from exc
         return connection
@@ -228,7 +232,7 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
     return known
 
 
-def _judge(key: Key, kept: Kept | None, stored: dict[str, Event]) -> Outcome | None:
+def _judge(key: IdempotencyKey, kept: Kept | None, stored: dict[str, Event]) -> Outcome | None:
     if kept is None:
         return None
     if kept.fingerprint != key.fingerprint:

@@ -37,7 +37,7 @@ _PRUNE = f"DELETE FROM idempotency_key WHERE kept_at <= now() - interval '{KEPT_
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """An Idempotency-Key with the fingerprint of the request that carries it."""
 
     hash: bytes
@@ -45,7 +45,7 @@ class Key:
 
     @property
     def lock(self) -> int:
-        """Its advisory lock, held while a request with it is running."""
+        """The number of an advisory lock, which is held while a request with this key is running."""
         return int.from_bytes(self.hash[:8], "big", signed=True)
 
 
@@ -89,7 +89,7 @@ def read_locks(rows: Iterable[tuple[int, bool]]) -> set[int]:
 
 
 def read_kept(rows: Iterable[tuple[Any, ...]]) -> dict[bytes, Kept]:
-    """Give what is known, by the keys' hashes, from the rows of FIND."""
+    """Map the hashes of known keys to their records, from the rows of FIND."""
     return {bytes(row[0]): Kept(bytes(row[1]), bytes(row[2]), row[3], row[4]) for row in rows}
 
 

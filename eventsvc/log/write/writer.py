@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventsvc.event import NewEvent
-    from eventsvc.log.write.idempotency import Key
+    from eventsvc.log.write.idempotency import IdempotencyKey
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Writer:
         self._wake()
         await self._task
 
-    async def append(self, new: NewEvent, key: Key | None = None) -> Event | Replay:
+    async def append(self, new: NewEvent, key: IdempotencyKey | None = None) -> Event | Replay:
         """Store one event, or find the event that its key stands for; returns after the COMMIT.
 
         Raises:
@@ -65,7 +65,9 @@ class Writer:
             LogUnavailable: PostgreSQL cannot be reached; the event is not stored.
             CommitUnknown: the connection broke during the COMMIT.
             LogError: PostgreSQL refused this event.
-            KeyReused, KeyRunning, EventGone: the key stands for something else.
+            KeyReused: the key came before with another event.
+            KeyRunning: another request with this key is running.
+            EventGone: the key's event was stored, and has been erased since.
         """
         if self._accepted >= self._queue_size:
             raise WriteQueueFull(f"{self._accepted:,} events wait to be written")

@@ -91,7 +91,7 @@ def test_a_key_that_is_still_running_is_told_so(service: Any) -> None:
     try:
         with other.cursor() as cursor:
             cursor.execute("BEGIN")
-            key = idempotency.Key(idempotency.key_hash("busy"), b"")
+            key = idempotency.IdempotencyKey(idempotency.key_hash("busy"), b"")
             cursor.execute(idempotency.LOCK, ([key.lock],))
             assert idempotency.read_locks(cursor) == {key.lock}
             for body, kind in [(json.dumps(GOOD).encode(), "application/json"), (BODY, NDJSON)]:

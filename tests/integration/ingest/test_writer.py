@@ -13,7 +13,7 @@ from eventsvc.errors import CommitUnknown, EventsvcError, LogError, LogTimeout, 
 from eventsvc.event import Event, NewEvent
 from eventsvc.log.connection import Connection
 from eventsvc.log.write import group as group_module
-from eventsvc.log.write.idempotency import Key, key_hash
+from eventsvc.log.write.idempotency import IdempotencyKey, key_hash
 from eventsvc.log.write.writer import Writer
 from tests.integration.ingest.conftest import wait_until
 
@@ -85,7 +85,7 @@ def test_a_connection_that_broke_is_opened_again(database: str, connection: Conn
     assert rows(connection, "SELECT count(*) FROM event") == [(2,)]
 
 
-KEY = Key(key_hash("a key", ""), b"fingerprint")
+KEY = IdempotencyKey(key_hash("a key", ""), b"fingerprint")
 
 
 @pytest.mark.parametrize("arrives", [True, False])
@@ -107,7 +107,7 @@ def test_a_connection_lost_before_the_commit_stores_once(line: Any, connection: 
 @pytest.mark.parametrize("arrives", [True, False])
 @pytest.mark.parametrize(("key", "ends"), [(KEY, b"COMMIT"), (None, b"EXECUTE put")])
 def test_a_connection_lost_during_the_commit_is_never_a_success(
-    line: Any, connection: Connection, key: Key | None, ends: bytes, *, arrives: bool
+    line: Any, connection: Connection, key: IdempotencyKey | None, ends: bytes, *, arrives: bool
 ) -> None:
     """Without a key the statement that stores the event is a transaction of its own."""
 
@@ -148,7 +148,7 @@ def test_without_postgresql_the_answer_is_quick(line: Any) -> None:
 
 @pytest.mark.parametrize(("key", "says"), [(KEY, LogTimeout), (None, CommitUnknown)])
 def test_a_postgresql_that_hangs_does_not_hang_the_writer(
-    line: Any, monkeypatch: pytest.MonkeyPatch, key: Key | None, says: type[EventsvcError]
+    line: Any, monkeypatch: pytest.MonkeyPatch, key: IdempotencyKey | None, says: type[EventsvcError]
 ) -> None:
     monkeypatch.setattr(group_module, "_PATIENCE", 0.5)
 

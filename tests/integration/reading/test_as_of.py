@@ -11,7 +11,7 @@ import pytest
 from eventsvc.log.connection import connect
 from eventsvc.log.read import reader
 from eventsvc.paging import PageRequest
-from eventsvc.search.counts import Wanted
+from eventsvc.search.counts import CountRequest
 
 NDJSON = {"Accept": "application/x-ndjson"}
 QUERY = "environment eq 'test'"
@@ -43,7 +43,7 @@ def test_a_frozen_answer_stays_the_same_from_either_store(world: Any, api: Any) 
 
     query = world.compiled(QUERY).frozen(int(seq))
     page = world.run(world.search(index=False).find(query, PageRequest(10)))
-    counts = world.run(world.stats(index=False).count(query, Wanted()))
+    counts = world.run(world.stats(index=False).count(query, CountRequest()))
     assert ([event.message for event in page.events], page.provenance.source) == (["c", "b", "a"], "sql")
     assert (counts.counts.total, counts.provenance.source) == (3, "sql")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
 from eventsvc.query import ast
-from eventsvc.search.counts import STEPS, Counts, Wanted
+from eventsvc.search.counts import STEPS, CountRequest, Counts
 from eventsvc.search.joined import Source
 from eventsvc.search.stats import Stats
 
@@ -83,9 +83,9 @@ class Draw:
         pool: list[ast.Subject] = [*NAMES[: self.numbers.choice([3, 4])], *self.numbers.choice([[], PATHS])]
         return tuple(dict.fromkeys(self.numbers.choices(pool, k=self.numbers.randrange(most + 1))))
 
-    def question(self) -> Wanted:
+    def question(self) -> CountRequest:
         choice = self.numbers.choice
-        return Wanted(
+        return CountRequest(
             interval=choice(["", "1h", "1d"]),
             by=self.subjects(3),
             top=choice([1, 2, 100]),
@@ -133,17 +133,17 @@ def values(event: Event, subject: ast.Subject) -> set[str]:
     return {f"s:{event[place]}"}
 
 
-def keys(event: Event, wanted: Wanted) -> Iterable[tuple[str, ...]]:
+def keys(event: Event, wanted: CountRequest) -> Iterable[tuple[str, ...]]:
     return product(*(values(event, subject) for subject in wanted.by)) if wanted.by else ()
 
 
-def start_of(event: Event, wanted: Wanted) -> int:
+def start_of(event: Event, wanted: CountRequest) -> int:
     width = STEPS.get(wanted.interval, DAY)
     moment = event[0] if wanted.time == "createdAt" or event[6] is None else event[6] // 1_000_000
     return moment - moment % width
 
 
-def expected(events: list[Event], wanted: Wanted) -> dict[str, Any]:
+def expected(events: list[Event], wanted: CountRequest) -> dict[str, Any]:
     counted = Counter(key for event in events for key in keys(event, wanted))
     top = sorted(counted, key=lambda key: (-counted[key], key))[: wanted.top]
     cells = Counter((key, start_of(event, wanted)) for event in events for key in keys(event, wanted))
@@ -175,7 +175,7 @@ def measure(events: list[Event], path: ast.Path) -> list[Any]:
     return [count, numbers[0], numbers[-1], sum(numbers), [numbers[place] for place in places]]
 
 
-def told(counts: Counts, wanted: Wanted) -> dict[str, Any]:
+def told(counts: Counts, wanted: CountRequest) -> dict[str, Any]:
     """Give an answer in the form of ``expected``."""
     top = counts.top(wanted.top)
     return {

@@ -16,7 +16,7 @@ from eventsvc.index.hits import Scope
 from eventsvc.log.progress import index_months
 from eventsvc.paging import PageRequest
 from eventsvc.search import joined
-from eventsvc.search.counts import Wanted
+from eventsvc.search.counts import CountRequest
 from eventsvc.search.joined import Source
 from eventsvc.search.search import Search
 from eventsvc.search.stats import Stats
@@ -231,7 +231,7 @@ def test_counts_come_from_the_log_alone_while_the_index_can_never_catch_it_at_re
     world.store(*MESSAGES)
     world.index_all()
     restless: Any = Restless(world)
-    answer = world.run(Stats(restless, world.joined()).count(world.compiled(""), Wanted()))
+    answer = world.run(Stats(restless, world.joined()).count(world.compiled(""), CountRequest()))
     assert (answer.counts.total, answer.provenance.source) == (len(MESSAGES), Source.SQL)
     page = world.find(Search(restless, world.joined()), count=True)
     assert (page.total, page.provenance.source) == (len(MESSAGES), Source.SQL)

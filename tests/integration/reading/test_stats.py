@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from eventsvc.query import ast
-from eventsvc.search.counts import STEPS, Wanted
+from eventsvc.search.counts import STEPS, CountRequest
 from eventsvc.search.joined import Source
 from eventsvc.search.stats import Stats
 
@@ -61,7 +61,7 @@ def test_counts_add_up_over_index_tail_and_postgresql(world: Any) -> None:
         ("", "UTC"),
     ]
     for interval, zone in cases:
-        wanted = Wanted(interval, zone, (COMPONENT,), 100)
+        wanted = CountRequest(interval, zone, (COMPONENT,), 100)
         buckets = Counter(start_of(at, interval, zone) for at, _ in made) if interval else {}
         values = Counter((f"s:{component}",) for _, component in made)
         for stats, source in (
@@ -78,7 +78,7 @@ def test_counts_add_up_over_index_tail_and_postgresql(world: Any) -> None:
 def test_nothing_found_is_counted_as_nothing(world: Any) -> None:
     world.store("m")
     for stats in (world.stats(), world.stats(index=False)):
-        answer = world.run(stats.count(world.compiled("message eq 'x'"), Wanted("1d", "UTC", (EMAIL,))))
+        answer = world.run(stats.count(world.compiled("message eq 'x'"), CountRequest("1d", "UTC", (EMAIL,))))
         assert (answer.counts.total, dict(answer.counts.buckets), dict(answer.counts.values)) == (0, {}, {})
 
 
@@ -90,7 +90,7 @@ def test_more_values_than_the_index_can_count_exactly_are_counted_by_postgresql(
     )
     world.index_all()
     joined = world.joined()
-    answer = world.run(Stats(world.reader(), joined).count(world.compiled(""), Wanted(by=(EMAIL,), top=3)))
+    answer = world.run(Stats(world.reader(), joined).count(world.compiled(""), CountRequest(by=(EMAIL,), top=3)))
     assert (
         answer.provenance.source, answer.provenance.reason, answer.counts.total,
     ) == (Source.SQL, "too many values", 20_000)  # fmt: skip
@@ -103,7 +103,7 @@ def test_without_postgresql_eventual_counts_are_given(world: Any) -> None:
     world.index_all()
     stats = world.stats()
     stats._reader = world.reader("postgresql://postgres@127.0.0.1:1/none")
-    answer = world.run(stats.count(world.compiled(""), Wanted(), strong=False))
+    answer = world.run(stats.count(world.compiled(""), CountRequest(), strong=False))
     assert answer.counts.total == 1
 
 
