@@ -138,8 +138,8 @@ class Grant:
         return bool(self.where or self.defaults) or self.restriction.hides_audit
 
     @property
-    def scope(self) -> str:
-        """A name of the part of the log that this key sees. Keys of equal scope see the same events."""
+    def visible_part(self) -> str:
+        """A name of the part of the log that this key sees. Keys with equal names see the same events."""
         return f"{self.where}\0{self.restriction.hides_audit}"
 
 

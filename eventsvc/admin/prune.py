@@ -13,7 +13,7 @@ from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.log import months
 from eventsvc.log.connection import Connection, fetch
-from eventsvc.log.filter import EVERYTHING, Filter
+from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erasures, index_months, rebuilds
 from eventsvc.log.progress.index_months import IndexMonth
 
@@ -116,10 +116,10 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
     known = sorted(
         {*months.list_months(connection), *index_months.list_indexes(connection), *months.list_default(connection)}
     )
-    kept = except_held(EVERYTHING, erasures.list_holds(connection))
+    kept = except_held(Filter(), erasures.list_holds(connection))
     past = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
     counted = {month: _count(connection, kept, month, cutoff) for month in past}
-    whole = {month: counted[month] for month in past if counted[month] == _count(connection, EVERYTHING, month, cutoff)}
+    whole = {month: counted[month] for month in past if counted[month] == _count(connection, Filter(), month, cutoff)}
     boundary = cutoff.date().replace(day=1)
     partial = counted | {boundary: _count(connection, kept, boundary, cutoff)}
     return Plan(

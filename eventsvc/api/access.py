@@ -223,9 +223,9 @@ def within(req: Request, node: ast.Node | None) -> ast.Node | None:
     return ast.conjunction(parts) if parts else None
 
 
-def scope(req: Request) -> str:
+def visible_part(req: Request) -> str:
     """Name the part of the log that the key of this request sees, for cursors and entity tags."""
-    return str(req.context.grant.scope)
+    return str(req.context.grant.visible_part)
 
 
 def _read_key(header: str | None) -> str | None:

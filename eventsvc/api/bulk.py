@@ -12,7 +12,7 @@ from eventsvc.incoming.split import Item, split_json, split_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eventsvc.api.wishes import Wishes
+    from eventsvc.api.store_options import StoreOptions
     from eventsvc.event import NewEvent
     from eventsvc.incoming.parser import Parser
     from eventsvc.incoming.unpack import Unpacked
@@ -58,13 +58,13 @@ class BulkEvents:
         body: Unpacked,
         parser: Parser,
         settings: Settings,
-        wishes: Wishes,
+        options: StoreOptions,
         form: BulkForm,
     ) -> None:
-        self._body, self._parse, self._partial, self._variant = body, parser.parse, wishes.partial, wishes.variant
+        self._body, self._parse, self._partial, self._variant = body, parser.parse, options.partial, options.variant
         self._items = _split(body, settings.body_bytes, form)
         self._most, self._seconds = settings.bulk_events, settings.bulk_seconds
-        self.refusals = Refusals(partial=wishes.partial)
+        self.refusals = Refusals(partial=options.partial)
 
     def __iter__(self) -> Iterator[NewEvent]:
         """Give the good events. After the first bad event give none, unless the request is partial.

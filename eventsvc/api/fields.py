@@ -10,7 +10,7 @@ import falcon
 import orjson
 
 from eventsvc.api.find import describe_source
-from eventsvc.api.page import choice, plain_parameters, read_query, whole_number
+from eventsvc.api.parameters import choice, plain_parameters, read_query, whole_number
 from eventsvc.search.paths import Found, find_paths
 
 if TYPE_CHECKING:

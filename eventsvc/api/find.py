@@ -11,7 +11,7 @@ import orjson
 
 from eventsvc.api import csv, media, ndjson
 from eventsvc.api.access import visible
-from eventsvc.api.page import Reading, help_link, links, read_parameters
+from eventsvc.api.reading import Reading, help_link, links, read_parameters
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import orjson
 from eventsvc.access.gate import Gate
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents, BulkForm, Refusals
-from eventsvc.api.wishes import Wishes, read_wishes
+from eventsvc.api.store_options import StoreOptions, read_options
 from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents
 from eventsvc.event import Event, format_time
 from eventsvc.incoming.parser import EventParser
@@ -69,60 +69,60 @@ class Ingest:
 
     async def __call__(self, req: Request, resp: Response) -> None:
         """Answer 201 with the stored event, or with the number of stored events."""
-        wishes = self._at_the_gate(req, read_wishes(req))
-        form = media.read_form(req, shaped=wishes.shaped)
+        options = self._at_the_gate(req, read_options(req))
+        form = media.read_form(req, shaped=options.shaped)
         length = req.content_length
         small = length is not None and length <= self._settings.body_bytes and not form.encoding
         if form.lines or not small:
             # The request takes its place only when the body is complete, so a slow client holds no place.
             async with self._spool.receive(req, self._settings.bulk_bytes) as body, self._bulk_writer.place():
-                await self._take_file(_Body(body, form, small=small), wishes, resp)
+                await self._take_file(_Body(body, form, small=small), options, resp)
             return
         raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
         large = len(raw) > _AT_ONCE
-        envelope = wishes.shaped and (await asyncio.to_thread(is_envelope, raw) if large else is_envelope(raw))
-        if envelope or _is_array(raw) or not await self._take_one(raw, wishes, resp):
+        envelope = options.shaped and (await asyncio.to_thread(is_envelope, raw) if large else is_envelope(raw))
+        if envelope or _is_array(raw) or not await self._take_one(raw, options, resp):
             async with self._bulk_writer.place():
-                await self._take_many(_Body(io.BytesIO(raw), form, small=True, envelope=envelope), wishes, resp)
+                await self._take_many(_Body(io.BytesIO(raw), form, small=True, envelope=envelope), options, resp)
 
-    def _at_the_gate(self, req: Request, wishes: Wishes) -> Wishes:
+    def _at_the_gate(self, req: Request, options: StoreOptions) -> StoreOptions:
         grant = req.context.grant
-        return replace(wishes, gate=Gate(self._parser, grant)) if grant.touches_events else wishes
+        return replace(options, gate=Gate(self._parser, grant)) if grant.touches_events else options
 
-    async def _take_file(self, body: _Body, wishes: Wishes, resp: Response) -> None:
+    async def _take_file(self, body: _Body, options: StoreOptions, resp: Response) -> None:
         form, limit = body.form, self._settings.body_bytes
         if form.text and await asyncio.to_thread(_holds_json, body.file, form.encoding, limit):
             body = replace(body, form=(form := replace(form, lines=False)))
         if not form.lines and not await asyncio.to_thread(_holds_array, body.file, form.encoding):
             raw = await asyncio.to_thread(_read_one, body.file, form.encoding, limit)
-            if wishes.shaped and await asyncio.to_thread(_holds_envelope, raw, limit):
+            if options.shaped and await asyncio.to_thread(_holds_envelope, raw, limit):
                 body = replace(body, envelope=True)
-            elif len(raw) <= limit and await self._take_one(raw, wishes, resp):
+            elif len(raw) <= limit and await self._take_one(raw, options, resp):
                 return
-            elif len(raw) > limit and not wishes.partial and not await asyncio.to_thread(_holds_several, raw):
+            elif len(raw) > limit and not options.partial and not await asyncio.to_thread(_holds_several, raw):
                 raise BodyTooLarge(f"the body of one event is larger than {limit:,} bytes")
-        await self._take_many(body, wishes, resp)
+        await self._take_many(body, options, resp)
 
-    async def _take_one(self, raw: bytes, wishes: Wishes, resp: Response) -> bool:
+    async def _take_one(self, raw: bytes, options: StoreOptions, resp: Response) -> bool:
         """Store one event. If several events follow one another, store nothing and return False."""
-        parser = self._choose_parser(wishes)
-        refusals = Refusals(partial=wishes.partial)
+        parser = self._choose_parser(options)
+        refusals = Refusals(partial=options.partial)
         try:
             new = await self._parse(parser, raw)
         except (Forbidden, InvalidBody, InvalidEvents) as exc:
             if isinstance(exc, InvalidBody) and await asyncio.to_thread(_holds_several, raw):
                 return False
-            if not wishes.partial:
+            if not options.partial:
                 raise
             refusals.add(1, exc)
             new = None
-        report = _report(refusals, parser, wishes)
-        if wishes.dry_run:
+        report = _report(refusals, parser, options)
+        if options.dry_run:
             resp.data = orjson.dumps({"dryRun": True, "count": int(new is not None)} | report)
         elif new is None:
             resp.data = orjson.dumps(_summarize(None) | report)
         else:
-            await self._store_one(new, _key_of(wishes, raw), (resp, wishes, report))
+            await self._store_one(new, _key_of(options, raw), (resp, options, report))
         return True
 
     async def _parse(self, parser: Parser, raw: bytes) -> NewEvent:
@@ -132,46 +132,46 @@ class Ingest:
         async with self._reading:
             return await asyncio.to_thread(parser.parse, raw)
 
-    def _choose_parser(self, wishes: Wishes, *, lines: bool = False) -> Parser:
-        parser: Parser = wishes.gate or self._parser
-        if wishes.sanitize:
+    def _choose_parser(self, options: StoreOptions, *, lines: bool = False) -> Parser:
+        parser: Parser = options.gate or self._parser
+        if options.sanitize:
             parser = Sanitizer(parser)
-        if wishes.defaults is None:
+        if options.defaults is None:
             return parser
-        return Shaper(parser, wishes.defaults, self._parser.email_fault, lines=lines)
+        return Shaper(parser, options.defaults, self._parser.email_fault, lines=lines)
 
     async def _store_one(
-        self, new: NewEvent, key: IdempotencyKey | None, answer: tuple[Response, Wishes, dict[str, Any]]
+        self, new: NewEvent, key: IdempotencyKey | None, answer: tuple[Response, StoreOptions, dict[str, Any]]
     ) -> None:
-        resp, wishes, report = answer
+        resp, options, report = answer
         stored = await self._writer.append(new, key)
         if isinstance(stored, Replay):
             resp.set_header("Idempotency-Replayed", "true")
             stored = stored.event
-        _answer_one(resp, stored, wishes)
-        if wishes.partial:
+        _answer_one(resp, stored, options)
+        if options.partial:
             resp.status = falcon.HTTP_200
             resp.data = orjson.dumps(_summarize(stored) | report)
 
-    async def _take_many(self, body: _Body, wishes: Wishes, resp: Response) -> None:
+    async def _take_many(self, body: _Body, options: StoreOptions, resp: Response) -> None:
         form = body.form
-        unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=wishes.key is not None)
-        parser = self._choose_parser(wishes, lines=form.lines)
+        unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=options.key is not None)
+        parser = self._choose_parser(options, lines=form.lines)
         kind: BulkForm = "lines" if form.lines else "envelope" if body.envelope else "json"
-        events = BulkEvents(unpacked, parser, self._settings, wishes, kind)
-        if wishes.dry_run:
+        events = BulkEvents(unpacked, parser, self._settings, options, kind)
+        if options.dry_run:
             count = await self._bulk_writer.check(events, small=body.small)
-            resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.refusals, parser, wishes))
+            resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.refusals, parser, options))
             return
-        stored = await self._bulk_writer.store(events, wishes.key, small=body.small)
+        stored = await self._bulk_writer.store(events, options.key, small=body.small)
         if stored.replayed:
             resp.set_header("Idempotency-Replayed", "true")
-        await self._answer_many(resp, stored, wishes, _report(events.refusals, parser, wishes))
+        await self._answer_many(resp, stored, options, _report(events.refusals, parser, options))
 
-    async def _answer_many(self, resp: Response, stored: Stored, wishes: Wishes, report: dict[str, Any]) -> None:
+    async def _answer_many(self, resp: Response, stored: Stored, options: StoreOptions, report: dict[str, Any]) -> None:
         resp.context.audit = {"events": stored.count}
-        resp.status = falcon.HTTP_200 if wishes.partial or not stored.count else falcon.HTTP_201
-        if wishes.prefer == "representation" and not wishes.partial:
+        resp.status = falcon.HTTP_200 if options.partial or not stored.count else falcon.HTTP_201
+        if options.prefer == "representation" and not options.partial:
             resp.set_header("Preference-Applied", "return=representation")
             if stored.replayed:
                 await self._bulk_writer.check_whole(stored)
@@ -226,20 +226,20 @@ def _holds_several(raw: bytes) -> bool:
     return [isinstance(event, bytes) and event.lstrip()[:1] == b"{" for event in begin] == [True, True]
 
 
-def _key_of(wishes: Wishes, raw: bytes) -> IdempotencyKey | None:
-    if wishes.key is None:
+def _key_of(options: StoreOptions, raw: bytes) -> IdempotencyKey | None:
+    if options.key is None:
         return None
-    return IdempotencyKey(wishes.key, hashlib.blake2b(raw, digest_size=32).digest() + wishes.variant)
+    return IdempotencyKey(options.key, hashlib.blake2b(raw, digest_size=32).digest() + options.variant)
 
 
-def _answer_one(resp: Response, event: Event, wishes: Wishes) -> None:
+def _answer_one(resp: Response, event: Event, options: StoreOptions) -> None:
     """Answer 201 with Location and with the event as every later GET gives it."""
     resp.context.audit = {"events": 1}
     resp.status = falcon.HTTP_201
     resp.set_header("Location", f"/event/{event.id}")
-    if wishes.prefer:
-        resp.set_header("Preference-Applied", f"return={wishes.prefer}")
-    resp.data = b"" if wishes.prefer == "minimal" else orjson.dumps(event.to_json())
+    if options.prefer:
+        resp.set_header("Preference-Applied", f"return={options.prefer}")
+    resp.data = b"" if options.prefer == "minimal" else orjson.dumps(event.to_json())
 
 
 def _summarize(stored: Stored | Event | None) -> dict[str, Any]:
@@ -254,10 +254,10 @@ def _summarize(stored: Stored | Event | None) -> dict[str, Any]:
     return {"count": count, "firstId": first, "lastId": last, "createdAt": time}
 
 
-def _report(refusals: Refusals, parser: Parser, wishes: Wishes) -> dict[str, Any]:
+def _report(refusals: Refusals, parser: Parser, options: StoreOptions) -> dict[str, Any]:
     sanitizer = parser.parser if isinstance(parser, Shaper) else parser
     changed = {"sanitized": sanitizer.changed} if isinstance(sanitizer, Sanitizer) else {}
-    return changed | (refusals.report() if wishes.partial else {})
+    return changed | (refusals.report() if options.partial else {})
 
 
 async def _represent(batches: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:

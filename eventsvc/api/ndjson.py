@@ -14,7 +14,7 @@ from eventsvc.errors import EventsvcError
 from eventsvc.event import Event
 
 if TYPE_CHECKING:
-    from eventsvc.api.page import Reading
+    from eventsvc.api.reading import Reading
     from eventsvc.paging import PageRequest, Position
     from eventsvc.search.search import Page, Search
 

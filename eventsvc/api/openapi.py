@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import orjson
 
-from eventsvc.api import context, fields, media, page, query, stats, stream, views, wishes
+from eventsvc.api import context, fields, media, query, reading, stats, store_options, stream, views
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
@@ -63,7 +63,7 @@ OPERATIONS: dict[tuple[str, str], Op] = {
             201: ("stored; the event, or the count of many", {media.JSON: "StoredOne"}),
             200: ("dryRun, partial, or nothing to store", {media.JSON: "Stored"}),
         },
-        wishes.PARAMETERS,
+        store_options.PARAMETERS,
         ("Location",),
         {media.JSON: "Sent", media.NDJSON[0]: ""},
     ),
@@ -71,7 +71,7 @@ OPERATIONS: dict[tuple[str, str], Op] = {
         "findEvents",
         "Finds events, a page at a time, or all as lines. Queries too long for a URL are the body of the method QUERY.",
         {200: ("the events", {media.JSON: "Events", media.NDJSON[0]: "", media.CSV: ""}), 304: _UNCHANGED},
-        page.PARAMETERS,
+        reading.PARAMETERS,
         ("Link", "ETag", "X-Total-Count", *_READ_HEADERS),
     ),
     ("/event/{event_id}", "GET"): Op("getEvent", "Shows one event.", _ok("Event")),

@@ -10,13 +10,13 @@ import orjson
 from falcon.asgi import Request, Response
 
 from eventsvc.api.access import visible
-from eventsvc.api.page import plain_parameters, yes_or_no
+from eventsvc.api.parameters import plain_parameters, yes_or_no
 from eventsvc.event import format_nanoseconds, format_time
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
-from eventsvc.search.near import look_up
+from eventsvc.search.path_lookup import look_up
 from eventsvc.search.queries import Queries
 from eventsvc.search.search import Search
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from eventsvc.api.ndjson import describe_error, one_line
-from eventsvc.api.page import plain_parameters, read_query
+from eventsvc.api.parameters import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event
 from eventsvc.query.to_predicate import Candidate, to_predicate

@@ -16,7 +16,7 @@ from typing import Any
 
 from eventsvc.errors import EventsHeld, LogError
 from eventsvc.log.connection import Connection, transaction
-from eventsvc.log.filter import EVERYTHING, Filter
+from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erased, erasures
 from eventsvc.log.progress.erasures import Erasure, Hold
 from eventsvc.log.progress.horizon import read_last_seq
@@ -201,7 +201,7 @@ def run_all(connection: Connection) -> Generator[int, None, None]:
 def condition(node: ast.Node | None) -> Filter:
     """Compile a query to SQL; None matches every event."""
     if node is None:
-        return EVERYTHING
+        return Filter()
     text, values = to_sql(node)
     return Filter(text, tuple(values))
 

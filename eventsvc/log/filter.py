@@ -25,6 +25,3 @@ class Filter:
 
     def __invert__(self) -> Filter:
         return Filter(f"NOT ({self.text})", self.parameters)
-
-
-EVERYTHING = Filter()

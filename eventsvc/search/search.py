@@ -56,13 +56,10 @@ class Compiled:
         return replace(self, text=f"{self.text} asOf {seq}", log=past & self.log, index=index, as_of=seq)
 
 
-EVERYTHING = Compiled("", Filter(), {"match_all": {}}, None)
-
-
 def compile_query(node: ast.Node | None) -> Compiled:
     """Compile a query's tree; None is the query that matches every event."""
     if node is None:
-        return EVERYTHING
+        return Compiled("", Filter(), {"match_all": {}}, None)
     text, parameters = to_sql(node)
     return Compiled(render(node), Filter(text, tuple(parameters)), to_elasticsearch(node), node)
 

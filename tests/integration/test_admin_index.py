@@ -31,7 +31,7 @@ from eventsvc.log.progress import index_months, rebuilds
 from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PageRequest
 from eventsvc.search.joined import Joined
-from eventsvc.search.search import EVERYTHING, Search
+from eventsvc.search.search import Search, compile_query
 from eventsvc.settings import Settings
 
 JANUARY = date(2020, 1, 1)
@@ -285,7 +285,7 @@ class Watcher(threading.Thread):
 
     async def _search_once(self, search: Search) -> None:
         before = set(self.committed)
-        answer = await search.find(EVERYTHING, PageRequest(1_000))
+        answer = await search.find(compile_query(None), PageRequest(1_000))
         seqs = [event.seq for event in answer.events]
         assert seqs == sorted(set(seqs), reverse=True), "an event is there twice, or out of order"
         # The newest thousand: whatever was committed before the question and is no older than the last of them.

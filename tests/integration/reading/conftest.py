@@ -26,7 +26,7 @@ from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PAGE_BYTES, PageRequest
 from eventsvc.query.parse import parse
 from eventsvc.search.joined import Joined
-from eventsvc.search.search import EVERYTHING, Compiled, Page, Search, compile_query
+from eventsvc.search.search import Compiled, Page, Search, compile_query
 from eventsvc.search.stats import Stats
 from eventsvc.settings import Settings, load
 
@@ -36,7 +36,7 @@ CACHE = 32 * 1024 * 1024
 
 
 def compiled(text: str, *, tz: str = "UTC") -> Compiled:
-    return compile_query(parse(text, now=time.time_ns() // 1_000_000, tz=tz)) if text else EVERYTHING
+    return compile_query(parse(text, now=time.time_ns() // 1_000_000, tz=tz) if text else None)
 
 
 @dataclass

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import struct
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from eventsvc.api.access import compile_text, scope
+from eventsvc.api.access import visible_part
+from eventsvc.api.parameters import choice, plain_parameters, read_fields, read_query, whole_number, yes_or_no
 from eventsvc.errors import InvalidParameter
-from eventsvc.fields import FIELDS
 from eventsvc.paging import PageRequest, Position
-from eventsvc.query.times import zone
 
 if TYPE_CHECKING:
     from falcon.asgi import Request
@@ -34,11 +32,6 @@ _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
 _TIMES = {"createdAt": range(-62_135_596_800_000, 253_402_300_800_000), "occurredAt": range(2**63)}
 _NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
 _LONGEST_IN_URL = 1_000  # characters
-_LONGEST_SEQ = 18  # digits
-_WORDS = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class Reading:
 
     Attributes:
         given: the parameters as sent, with q. A cursor is bound to them.
-        scope: the part of the log that the key sees. A cursor is bound to it, too.
+        visible_part: the part of the log that the key sees. A cursor is bound to it, too.
         now: the time in ms that "now" in q means. Later pages keep the time of the first page.
         fields: the fields of the answer, in this order; None for all fields.
         strong: whether the answer includes every event that was acknowledged before the request.
@@ -57,7 +50,7 @@ class Reading:
     """
 
     given: Mapping[str, str]
-    scope: str
+    visible_part: str
     query: Compiled
     request: PageRequest
     now: int
@@ -71,11 +64,11 @@ class Reading:
         """Give the cursor of the page after this position."""
         epoch = state.epoch if state is not None else 0
         content = _CURSOR.pack(_CURSOR_VERSION, self.now, epoch, *last)
-        return urlsafe_b64encode(content + _digest(content, self.given, self.scope)).decode()
+        return urlsafe_b64encode(content + _digest(content, self.given, self.visible_part)).decode()
 
     def etag(self, state: LogState, *marks: str) -> str:
         """Give the entity tag of an answer about a state in which no event was under way."""
-        asked = (self.query.text, self.scope, self.request, self.fields, marks)
+        asked = (self.query.text, self.visible_part, self.request, self.fields, marks)
         content = (asked, state.drawn, state.epoch, state.layout)
         return f'"{hashlib.blake2b(repr(content).encode(), digest_size=15).hexdigest()}"'
 
@@ -102,12 +95,12 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
             raise InvalidParameter("q", "the query is the body already; leave out the parameter")
         given = {**given, "q": body}
     newest_first = choice(given, "order", ("desc", "asc")) == "desc"
-    seen = scope(req)
+    seen = visible_part(req)
     cursor = _read_cursor(given, seen)
     now = cursor[0] if cursor else round(time.time() * 1000)
     return Reading(
         given=given,
-        scope=seen,
+        visible_part=seen,
         query=await read_query(req, given, now),
         request=PageRequest(
             limit=whole_number(given, "limit", LIMIT, 1, MOST),
@@ -123,80 +116,6 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
         download=choice(given, "download", ("", "true", "false", "json", "ndjson", "csv")).replace("false", ""),
         root=req.scope.get("root_path", ""),
     )
-
-
-def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
-    """Give the query parameters. Each must be known, and be sent once."""
-    given: dict[str, str] = {}
-    for name, value in req.params.items():
-        if name not in known:
-            raise InvalidParameter(name, f"there is no such parameter{nearest(name, known)}")
-        if isinstance(value, list):
-            raise InvalidParameter(name, "it is given more than once")
-        given[name] = value
-    return given
-
-
-async def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
-    """Parse and compile q; none, or nothing but blanks, matches every event that the key may see.
-
-    With the parameter asOf, the query matches only events up to this seq.
-    """
-    tz = given.get("tz", "UTC")
-    zone(tz)
-    query = await compile_text(req, given.get("q", ""), now=now, tz=tz)
-    return query.frozen(_read_seq(given)) if "asOf" in given else query
-
-
-def _read_seq(given: Mapping[str, str]) -> int:
-    """Read asOf."""
-    text = given["asOf"]
-    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_SEQ):
-        raise InvalidParameter("asOf", "it must be a seq: a whole number from 0")
-    if given.get("consistency") == "eventual":
-        raise InvalidParameter("asOf", "it needs consistency=strong: the index alone may lack events up to this seq")
-    return int(text)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Suggest the nearest name, as the end of a sentence."""
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
-
-
-def whole_number(given: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """Read a whole number between two bounds."""
-    text = given.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):  # noqa: PLR2004
-        raise InvalidParameter(name, f"it must be a whole number from {least} to {most:,}")
-    return int(text)
-
-
-def choice(given: Mapping[str, str], name: str, options: tuple[str, ...]) -> str:
-    """Read one of some words; the first is the default."""
-    value = given.get(name, options[0])
-    if value not in options:
-        raise InvalidParameter(name, f"it must be {' or '.join(option for option in options if option)}")
-    return value
-
-
-def yes_or_no(given: Mapping[str, str], name: str) -> bool:
-    """Read true or false; false by default."""
-    value = _WORDS.get(given.get(name, "false").strip().lower())
-    if value is None:
-        raise InvalidParameter(name, "it must be true or false")
-    return value
-
-
-def read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Read the names of fields, in the order given; None for all."""
-    if "fields" not in given:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in given["fields"].split(",")))
-    for name in names:
-        if name not in FIELDS:
-            raise InvalidParameter("fields", f"there is no field {name!r}{nearest(name, FIELDS)}")
-    return names
 
 
 def _read_order(given: Mapping[str, str]) -> str:

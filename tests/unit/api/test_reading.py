@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsvc.access.rights import EVERYTHING
-from eventsvc.api.page import Reading, links, read_parameters
+from eventsvc.api.reading import Reading, links, read_parameters
 from eventsvc.api.stream import make_token, read_token
 from eventsvc.errors import InvalidParameter
 from eventsvc.search.queries import Queries

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventsvc.access.rights import DEFAULTS
-from eventsvc.api.page import choice, yes_or_no
+from eventsvc.api.parameters import choice, yes_or_no
 from eventsvc.errors import InvalidParameter
 from eventsvc.incoming.faults import email_fault, text_fault
 from eventsvc.log.write.idempotency import key_hash
@@ -25,7 +25,7 @@ _LONGEST_KEY = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class StoreOptions:
     """The options of a request that stores events.
 
     Attributes:
@@ -61,10 +61,10 @@ class Wishes:
         return variant + hashlib.blake2b(repr(sorted(self.defaults.items())).encode(), digest_size=32).digest()
 
 
-_NONE = Wishes()
+_NONE = StoreOptions()
 
 
-def read_wishes(req: Request) -> Wishes:
+def read_options(req: Request) -> StoreOptions:
     """Read the options of a request.
 
     Raises:
@@ -79,7 +79,7 @@ def read_wishes(req: Request) -> Wishes:
         raise InvalidParameter(unknown[0], f"there is no such parameter; there are {', '.join(PARAMETERS)}")
     defaults = _read_defaults(req)
     partial = _read_flag(req, "partial", default=defaults is not None)
-    return Wishes(
+    return StoreOptions(
         partial=partial,
         sanitize=_read_flag(req, "sanitize", default=partial or defaults is not None),
         dry_run=_read_flag(req, "dryRun"),
