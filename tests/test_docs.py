@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from falcon import inspect
@@ -71,6 +73,23 @@ def test_files_that_the_architecture_names_exist() -> None:
 
     assert len(named) > 20
     assert [] == sorted(name for name in named if not any((ROOT / top / name).exists() for top in ("eventsvc", ".")))
+
+
+def test_functions_on_the_path_of_an_event_exist() -> None:
+    """The table of docs/architecture.md names a file and its functions in each row."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\| `([\w/]+)\.py` \| (`[^|]*`) \|", text, re.MULTILINE)
+    named = [(path.replace("/", "."), name) for path, names in rows for name in re.findall(r"`([\w.]+)`", names)]
+
+    assert len(named) > 30
+    assert [] == [place for place in named if not _exists(*place)]
+
+
+def _exists(module: str, name: str) -> bool:
+    found: Any = importlib.import_module(f"eventsvc.{module}")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return callable(found)
 
 
 def test_the_readme_maps_every_folder_and_every_file_at_the_top_of_the_package(readme: str) -> None:
