@@ -34,7 +34,7 @@ from eventsvc.index.hits import Hits
 from eventsvc.log.connection import Pool
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
-from eventsvc.log.write.bulk import BulkWriter
+from eventsvc.log.write.bulk_writer import BulkWriter
 from eventsvc.log.write.writer import Writer
 from eventsvc.search.context import Neighbours
 from eventsvc.search.joined import Joined

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from eventsvc.api.media import Form
     from eventsvc.event import NewEvent
     from eventsvc.incoming.parser import Parser
-    from eventsvc.log.write.bulk import BulkWriter, Stored
+    from eventsvc.log.write.bulk import Stored
+    from eventsvc.log.write.bulk_writer import BulkWriter
     from eventsvc.log.write.writer import Writer
     from eventsvc.settings import Settings
 

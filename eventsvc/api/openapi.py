@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import falcon
 import orjson
 
 from eventsvc.api import context, fields, media, query, reading, stats, store_options, stream, views
 from eventsvc.api.access import ROUTES
+from eventsvc.api.openapi_html import render_html
 from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter
 from eventsvc.api.problem_types import all_problems
 from eventsvc.api.problems import MEDIA_TYPE
@@ -272,58 +272,3 @@ class OpenApi:
         resp.content_type = falcon.MEDIA_HTML
         resp.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
         resp.text = self._html
-
-
-def render_html(document: Json) -> str:
-    """Write the description as one page, without scripts."""
-    parts = [
-        _render_operation(route, method, operation)
-        for route, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    about = escape(document["info"]["description"])
-    return f"{_HEAD}<h1>eventsvc</h1><p>{about}</p><p><a href=openapi.json>openapi.json</a></p>{''.join(parts)}"
-
-
-_HEAD = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>eventsvc: the API</title>"
-    "<meta name=viewport content='width=device-width'><style>:root{color-scheme:light dark}"
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}"
-    "code,h2{font-family:ui-monospace,monospace}</style>"
-)
-
-
-def _render_operation(route: str, method: str, operation: Json) -> str:
-    right = operation.get("x-right", "")
-    needs = f"<p>Needs a key with the right <code>{right}</code>.</p>" if right else ""
-    rows = "".join(_row(one) for one in operation["parameters"])
-    table = f"<table><tr><th>parameter<th>what<th>values</tr>{rows}</table>" if rows else ""
-    statuses = ", ".join(
-        f"{status} {escape(answer['description'])}"
-        for status, answer in operation["responses"].items()
-        if status != "default"
-    )
-    return (
-        f"<section><h2 id={operation['operationId']}>{method.upper()} {escape(route)}</h2>"
-        f"<p>{escape(operation['summary'])}</p>{needs}{table}"
-        f"<p>Answers: {statuses}; or a <a href=problems>problem</a>.</p></section>"
-    )
-
-
-def _row(one: Json) -> str:
-    return (
-        f"<tr><td><code>{escape(one['name'])}</code><td>{escape(one.get('description', ''))}"
-        f"<td>{escape(_values(one['schema']))}</tr>"
-    )
-
-
-def _values(schema: Json) -> str:
-    if "enum" in schema:
-        found = " or ".join(schema["enum"])
-    elif "maximum" in schema:
-        found = f"{schema['minimum']} to {schema['maximum']:,}"
-    else:
-        found = str(schema.get("format", schema.get("type", "")))
-    default: Any = schema.get("default")
-    return found if default is None else f"{found} (default {default})"

@@ -10,7 +10,7 @@ import msgspec
 
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, InvalidInput
-from eventsvc.incoming import faults
+from eventsvc.incoming import lenient_json
 from eventsvc.text.clean import clean_characters, clean_message, clean_text, clean_value, cut_middle
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Sanitizer:
 
 def _change(raw: bytes, refusal: InvalidInput) -> bytes:
     """Write a changed event with a mark; raise the refusal if a change of the text cannot help."""
-    event = faults.load(raw.decode(errors="replace").encode())
-    if not isinstance(event, faults.Pairs) or event.twice:
+    event = lenient_json.load(raw.decode(errors="replace").encode())
+    if not isinstance(event, lenient_json.Pairs) or event.twice:
         raise refusal
     changed: dict[str, Any] = {clean_characters(name): _clean(value, 0) for name, value in event.items()}
     for name in ("environment", "component"):
@@ -87,7 +87,7 @@ def _clean(value: Any, depth: int) -> Any:
     """Replace halves of surrogates and NUL; write impossible numbers as text, and deep values as JSON text."""
     if isinstance(value, str):
         return clean_characters(value)
-    if isinstance(value, faults.Wrong):
+    if isinstance(value, lenient_json.Wrong):
         return cut_middle(value.text, _LONGEST_NUMBER)
     if not isinstance(value, dict | list):
         return value
@@ -98,8 +98,8 @@ def _clean(value: Any, depth: int) -> Any:
     return {clean_characters(key): _clean(item, depth + 1) for key, item in value.items()}
 
 
-def _write_number(number: Decimal | faults.Wrong) -> float | str:
+def _write_number(number: Decimal | lenient_json.Wrong) -> float | str:
     """Give a number in a form that JSON can write without losing digits: a float, or text if need be."""
-    if isinstance(number, faults.Wrong):
+    if isinstance(number, lenient_json.Wrong):
         return number.text
     return float(number) if Decimal(repr(float(number))) == number else str(number)

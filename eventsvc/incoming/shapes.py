@@ -15,11 +15,12 @@ import msgspec
 from eventsvc import limits
 from eventsvc.errors import InvalidBody
 from eventsvc.event import format_nanoseconds
-from eventsvc.incoming import faults
+from eventsvc.incoming import faults, lenient_json
+from eventsvc.incoming.members import Member, read_members
 from eventsvc.incoming.names import CALL, FIELDS, MESSAGES, TIMES
 from eventsvc.incoming.occurred import read_number, read_time
 from eventsvc.incoming.sanitize import Sanitizer
-from eventsvc.incoming.split import DEPTH, ENVELOPE, NESTED, STRING, TOKEN
+from eventsvc.incoming.split import ENVELOPE, STRING
 from eventsvc.text.clean import cut_middle
 
 if TYPE_CHECKING:
@@ -29,66 +30,9 @@ if TYPE_CHECKING:
     from eventsvc.incoming.faults import EmailFault
     from eventsvc.incoming.parser import Parser
 
-Member = tuple[bytes, bytes]  # the name, as a JSON string, and the value; both as sent
-
-_SPACE = rb"[ \t\r\n]*+"
-_BEGIN = re.compile(_SPACE + rb"\{" + _SPACE)
-_NAME = re.compile(rb"(" + STRING + rb")" + _SPACE + rb":" + _SPACE, re.DOTALL)
-_NEXT = re.compile(_SPACE + rb"([,}])" + _SPACE)
-# PERF: one match takes a whole member, unless its value is nested deep. All quantifiers are possessive.
-_VALUE = STRING + rb'|[^ \t\r\n,{}\[\]"]++|[{\[]' + NESTED + rb"[}\]]"
-_MEMBER = re.compile(_NAME.pattern + rb"(" + _VALUE + rb")" + _NEXT.pattern, re.DOTALL)
 _WHOLE_STRING = re.compile(STRING, re.DOTALL)
 _SPECIAL = re.compile(rb'["\\\x00-\x1f]')
 _FRACTION = re.compile(rb"[0-9]{1,9}")
-
-
-def read_members(raw: bytes) -> list[Member] | None:
-    """Give the members of a JSON object in one pass; None if the text is not an object.
-
-    Values are not checked, except that brackets and quotes come in pairs.
-    """
-    begin = _BEGIN.match(raw)
-    if begin is None:
-        return None
-    place, members = begin.end(), list[Member]()
-    if raw[place : place + 1] == b"}" and not raw[place + 1 :].strip():
-        return members
-    after = b","
-    while after == b",":
-        if whole := _MEMBER.match(raw, place):
-            name, value, after = whole.groups()
-            place = whole.end()
-        elif found := _read_deep(raw, place):
-            name, value, after, place = found
-        else:
-            return None
-        members.append((name, value))
-    return members if place == len(raw) else None
-
-
-def _read_deep(raw: bytes, place: int) -> tuple[bytes, bytes, bytes, int] | None:
-    """Read a member whose value is an object or an array, nested deep; give what follows, and the place after that."""
-    name = _NAME.match(raw, place)
-    end = _end_of_value(raw, name.end()) if name else 0
-    following = _NEXT.match(raw, end) if end else None
-    if name is None or following is None:
-        return None
-    return name[1], raw[name.end() : end], following[1], following.end()
-
-
-def _end_of_value(raw: bytes, begin: int) -> int:
-    """Find the end of the object or array that begins here; 0 if none begins, or none ends."""
-    if raw[begin : begin + 1] not in {b"{", b"["}:
-        return 0
-    depth = 0
-    for token in TOKEN.finditer(raw, begin):
-        if token[0] == b'"':
-            return 0
-        depth += DEPTH.get(token[0], 0)
-        if depth == 0:
-            return token.end()
-    return 0
 
 
 def is_envelope(raw: bytes) -> bool:
@@ -131,7 +75,7 @@ class Shaper:
                 return self._parse_event(self._write(_open(_Record(members, raw))), raw)
             except InvalidBody:
                 if not self._lines:
-                    faults.load(raw)  # raises, with the place in the text as sent
+                    lenient_json.load(raw)  # raises, with the place in the text as sent
                     raise
         return self._parse_event(self._write(_Record([(_MESSAGE, self._text(raw))], raw)), raw)
 
@@ -139,7 +83,7 @@ class Shaper:
         """Parse an event that was written from a record. Errors about wrong UTF-8 name places in the record."""
         if not raw.isascii():
             try:
-                faults.decode(raw)
+                lenient_json.decode(raw)
             except InvalidBody as exc:
                 if isinstance(self.parser, Sanitizer):
                     return self.parser.change(event, exc)
@@ -150,7 +94,7 @@ class Shaper:
         """Give the message of a record that is no object, as a JSON string."""
         if self._lines:
             return _quote(raw.removesuffix(b"\r"))
-        faults.load(raw.decode(errors="replace").encode())  # raises if it is not JSON
+        lenient_json.load(raw.decode(errors="replace").encode())  # raises if it is not JSON
         text = raw.strip()
         return text if _WHOLE_STRING.fullmatch(text) else _quote(text)
 

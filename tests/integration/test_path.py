@@ -79,7 +79,7 @@ def test_an_event_passes_the_files_in_the_order_of_the_page(
     calls: Calls, settings: Settings, log: Any, run_indexer: Any
 ) -> None:
     with run_indexer(), client(settings) as ask:
-        ask("GET", "/event")
+        ask("POST", "/event", json=EVENT | {"message": "opens the connections"})
         calls.places.clear()
         assert ask("POST", "/event", json=EVENT).status_code == 201
         assert places(*STORE) == calls.among(places(*STORE))

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from eventsvc.errors import InvalidBody, InvalidEvents
 from eventsvc.event import NewEvent
+from eventsvc.incoming.members import read_members
 from eventsvc.incoming.names import FIELDS, MESSAGES, TIMES
 from eventsvc.incoming.occurred import read_number, read_time
 from eventsvc.incoming.parser import EventParser
 from eventsvc.incoming.sanitize import Sanitizer
-from eventsvc.incoming.shapes import Shaper, is_envelope, read_members
+from eventsvc.incoming.shapes import Shaper, is_envelope
 
 DEFAULTS = {"email": "ops@example.com", "environment": "production", "component": "shop"}
 NOON = 1_764_057_600  # 2025-11-25T08:00:00Z

@@ -6,9 +6,8 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import psycopg2
 from psycopg2 import errors as pg_errors
 
@@ -27,6 +26,7 @@ from eventsvc.log.citus import IS_DISTRIBUTED
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, check_confirmed, commit_error
+from eventsvc.log.write.insert_rows import PREPARE, insert
 
 if TYPE_CHECKING:
     from eventsvc.log.write.idempotency import IdempotencyKey, Kept
@@ -37,24 +37,6 @@ _PATIENCE = 10.0  # seconds until a server that hangs is given up
 _CONNECTING = 5.0  # seconds at most
 _RETRY_CONNECT = 0.5  # seconds in which a database that could not be reached is not asked again
 
-# PERF: prepared, so that it is planned once; one JSON parameter costs a third of quoting six values an event.
-_PREPARE = """
-PREPARE put (json) AS
-INSERT INTO event (id, email, environment, component, message, data, occurred_at)
-SELECT id, email, environment, component, message, coalesce(data, 'null'), occurred_at
-FROM json_to_recordset($1) AS sent
-    (id uuid, email text, environment text, component text, message text, data jsonb, occurred_at bigint)
-RETURNING id::text, seq, (extract(epoch FROM created_at) * 1000)::bigint, data::text
-"""
-_PUT = "EXECUTE put (%s)"
-# Citus sends each row of a VALUES list directly to its worker, but first collects the rows of a SELECT on the
-# coordinator. It allows only immutable functions in RETURNING.
-_PUT_VALUES = """
-INSERT INTO event (id, email, environment, component, message, data, occurred_at) VALUES {rows}
-RETURNING id::text, seq, (extract(epoch FROM created_at - timestamptz '1970-01-01 00:00:00+00') * 1000)::bigint,
-    data::text
-"""
-_ROW_OF_VALUES = "(%s, %s, %s, %s, %s, %s::jsonb, %s)"
 _READ = f"""
 SELECT {EVENT_COLUMNS}
 FROM event WHERE (id, created_at) IN (SELECT * FROM unnest(%s::uuid[], %s::timestamptz[]))
@@ -143,7 +125,7 @@ class GroupStore:
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                outcomes = await _insert(connection, [(_new_id(), single.new) for single in group])
+                outcomes = await insert(connection, [(_new_id(), single.new) for single in group])
         except TimeoutError as exc:
             self.close()
             raise CommitUnknown("PostgreSQL did not answer the COMMIT in time") from exc
@@ -191,7 +173,7 @@ class GroupStore:
                 self._dsn, application_name=_NAME, patience=_CONNECTING, statement_timeout=_STATEMENT_TIMEOUT
             )
             ((connection.distributed,),) = await connection.execute(f"SELECT {IS_DISTRIBUTED}")
-            await connection.execute(_PREPARE)
+            await connection.execute(PREPARE)
         except (psycopg2.Error, TimeoutError) as exc:
             # Requests that have waited as long as this attempt took must not wait for a second attempt.
             self._down_until = time.monotonic() + max(_RETRY_CONNECT, time.monotonic() - began)
@@ -246,7 +228,7 @@ async def _write_missing(
 ) -> list[Outcome]:
     seeds = {index: idempotency.new_seed() for index, outcome in enumerate(known) if outcome is None}
     missing = [(_first_id(seed), group[index].new) for index, seed in seeds.items()]
-    events = dict(zip(seeds, await _insert(connection, missing), strict=True)) if missing else {}
+    events = dict(zip(seeds, await insert(connection, missing), strict=True)) if missing else {}
     kept = {
         key.hash: idempotency.Kept(key.fingerprint, seeds[index], 1, event.created_at)
         for index, event in events.items()
@@ -255,42 +237,6 @@ async def _write_missing(
     if kept:
         await connection.execute(idempotency.KEEP, (idempotency.write_kept(kept),))
     return [events[index] if outcome is None else outcome for index, outcome in enumerate(known)]
-
-
-async def _insert(connection: AsyncConnection, named: list[tuple[str, NewEvent]]) -> list[Event]:
-    if connection.distributed:
-        statement = _PUT_VALUES.format(rows=", ".join([_ROW_OF_VALUES] * len(named)))
-        rows = await connection.execute(statement, tuple(value for each in named for value in _values(*each)))
-    else:
-        body = msgspec.json.encode(
-            [_Row(name, *_fields(new), msgspec.Raw(new.data), new.occurred_at) for name, new in named]
-        )
-        rows = await connection.execute(_PUT, (body.decode(),))
-    stored = {row[0]: row for row in rows}
-    return [_event(stored[name], new) for name, new in named]
-
-
-class _Row(msgspec.Struct, gc=False):
-    id: str
-    email: str
-    environment: str
-    component: str
-    message: str
-    data: msgspec.Raw
-    occurred_at: int | None
-
-
-def _fields(new: NewEvent) -> tuple[str, str, str, str]:
-    return new.email, new.environment, new.component, new.message
-
-
-def _values(name: str, new: NewEvent) -> tuple[Any, ...]:
-    return name, *_fields(new), new.data.decode(), new.occurred_at
-
-
-def _event(row: tuple[Any, ...], new: NewEvent) -> Event:
-    name, seq, created_at, data = row
-    return Event(seq, name, created_at, new.occurred(created_at), *_fields(new), data)
 
 
 def _first_id(seed: bytes) -> str:

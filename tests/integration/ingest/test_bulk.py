@@ -14,7 +14,7 @@ import pytest
 from eventsvc.errors import InvalidEvents
 from eventsvc.event import NewEvent
 from eventsvc.log.connection import Connection
-from eventsvc.log.write.bulk import BulkWriter
+from eventsvc.log.write.bulk_writer import BulkWriter
 
 NDJSON = "application/x-ndjson"
 GOOD = {"email": "ops@example.com", "environment": "test", "component": "bulk", "message": "good"}

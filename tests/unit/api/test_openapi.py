@@ -9,7 +9,8 @@ from openapi_spec_validator import validate
 
 from eventsvc.api import stats
 from eventsvc.api.access import ROUTES
-from eventsvc.api.openapi import OPERATIONS, build, render_html
+from eventsvc.api.openapi import OPERATIONS, build
+from eventsvc.api.openapi_html import render_html
 from eventsvc.api.openapi_parts import PARAMETERS, SCHEMAS
 from eventsvc.api.problem_types import all_problems
 from eventsvc.event import NewEvent
