@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 import zstandard
 
-from eventsvc.admin.imported import Imported, ImportParser
+from eventsvc.admin.import_lines import Imported, ImportParser
 from eventsvc.api.ndjson import one_line
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, SetupError
 from eventsvc.event import Event

@@ -55,8 +55,8 @@ class Erasures:
             found = await self._pool.run(lambda connection: erase.preview(connection, node))
             _answer(resp, _render_preview(found))
             return
-        wanted = erase.Wanted(node, asked.reason.strip(), _asker(req), until_now=asked.until_now)
-        done = await self._pool.run(lambda connection: erase.begin(connection, wanted))
+        request = erase.ErasureRequest(node, asked.reason.strip(), _asker(req), until_now=asked.until_now)
+        done = await self._pool.run(lambda connection: erase.begin(connection, request))
         resp.context.audit = {"erasure": done.id, "events": done.counted}
         resp.status = falcon.HTTP_202 if done.finished_at is None else falcon.HTTP_200
         resp.set_header("Location", f"/erasure/{done.id}")

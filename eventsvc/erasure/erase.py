@@ -34,7 +34,7 @@ PAUSE = 0.1  # seconds between checks whether the indexer has caught up
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ErasureRequest:
     """A request for an erasure.
 
     Attributes:
@@ -86,14 +86,14 @@ def count_by_month(cursor: Any, which: Filter) -> tuple[tuple[date, int], ...]:
     return tuple((month, int(count)) for month, count in cursor.fetchall())
 
 
-def begin(connection: Connection, wanted: Wanted) -> Erasure:
+def begin(connection: Connection, request: ErasureRequest) -> Erasure:
     """Record an erasure. Up to 10,000 events are erased at once; for more, ``go_on`` must follow.
 
     Raises:
         EventsHeld: a hold keeps some of the events; nothing was erased.
         QueryError: the canonical query is too long to be parsed again later.
     """
-    which = condition(parse_canonical(wanted.text))
+    which = condition(parse_canonical(request.text))
     erasure_id = str(uuid.uuid4())
     with transaction(connection) as cursor:
         holds = erasures.read_holds(cursor, keep=True)
@@ -105,11 +105,11 @@ def begin(connection: Connection, wanted: Wanted) -> Erasure:
         counted = len(found.ids) if small else _count(cursor, which)
         new = erasures.NewErasure(
             erasure_id,
-            wanted.asked_by,
-            wanted.reason,
-            hashlib.sha256(wanted.text.encode()).hexdigest(),
-            wanted.text,
-            drawn if wanted.until_now else None,
+            request.asked_by,
+            request.reason,
+            hashlib.sha256(request.text.encode()).hexdigest(),
+            request.text,
+            drawn if request.until_now else None,
             counted,
         )
         erasures.insert(cursor, new)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from eventsvc.admin.setup import make_secrets
+from eventsvc.admin.secrets import make_secrets
 from eventsvc.dev import distribution
 from eventsvc.dev.elasticsearch import LocalElasticsearch
 from eventsvc.dev.java import find_java

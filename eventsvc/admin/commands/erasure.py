@@ -13,6 +13,7 @@ from eventsvc.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from eventsvc.admin.stores import Stores
+    from eventsvc.erasure.erase import Preview
     from eventsvc.log.progress.erasures import Erasure
     from eventsvc.log.progress.retention_rules import Rule
     from eventsvc.query import ast
@@ -69,21 +70,16 @@ def erase(
         found = engine.preview(stores.connection, node)
         rows = [{"month": f"{month:%Y-%m}", "events": count} for month, count in found.months]
         if not yes:
-            held = [{"hold": name, "events": count} for name, count in found.held]
-            if as_json:
-                output.print_json({"done": False, "count": found.count, "months": rows, "held": held})
-            else:
-                output.print_table(
-                    ("month", "#events"), [(f"{month:%Y-%m}", f"{count:,}") for month, count in found.months]
-                )
-                print(f"{found.count:,} events would go; add --reason and --yes to do it")
+            _show_preview(found, rows, as_json=as_json)
             return
         if not reason.strip():
             raise InvalidParameter("--reason", "say why these events are erased; it is recorded")
-        wanted = engine.Wanted(node, reason.strip(), f"{audited.user_name()} (command line)", until_now=until_now)
-        begun = engine.begin(stores.connection, wanted)
+        request = engine.ErasureRequest(
+            node, reason.strip(), f"{audited.user_name()} (command line)", until_now=until_now
+        )
+        begun = engine.begin(stores.connection, request)
         details = {"erasure": begun.id, "events": begun.counted}
-        audited.note(stores.connection, stores.settings, "admin erase", details, {"q": wanted.text})
+        audited.note(stores.connection, stores.settings, "admin erase", details, {"q": request.text})
         done = _run(stores, begun)
         if purge:
             _purge(stores)
@@ -91,6 +87,17 @@ def erase(
         output.print_json({"done": True, "id": done.id, "count": done.counted, "erased": done.erased, "months": rows})
     else:
         print(f"{done.erased:,} events are erased (erasure {done.id})")
+
+
+def _show_preview(found: Preview, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from eventsvc.admin.commands import output
+
+    if as_json:
+        held = [{"hold": name, "events": count} for name, count in found.held]
+        output.print_json({"done": False, "count": found.count, "months": rows, "held": held})
+    else:
+        output.print_table(("month", "#events"), [(row["month"], f"{row['events']:,}") for row in rows])
+        print(f"{found.count:,} events would go; add --reason and --yes to do it")
 
 
 def _which(email: str | None, q: str | None) -> ast.Node:

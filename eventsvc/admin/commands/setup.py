@@ -49,7 +49,7 @@ def secrets(
     ] = "postgres",
 ) -> None:
     """Make the passwords and certificates that a deployment lacks, and keep all others."""
-    from eventsvc.admin.setup import make_secrets
+    from eventsvc.admin.secrets import make_secrets
 
     for name in make_secrets(folder, database_hosts):
         print(f"made {name}")
@@ -63,7 +63,7 @@ def kibana(
     password_file: Annotated[Path | None, typer.Option(help="File with the password of the user.")] = None,
 ) -> None:
     """Import a data view, searches and dashboards into Kibana. A second import changes nothing."""
-    from eventsvc.admin.setup import import_saved_objects, read_password
+    from eventsvc.admin.kibana import import_saved_objects, read_password
 
     password = "" if password_file is None else read_password(password_file)
     print(f"{import_saved_objects(url, file, user=user, password=password)} saved objects are in Kibana")

@@ -25,8 +25,8 @@ def send(api: Any, *messages: str, **changes: Any) -> list[str]:
     return ids
 
 
-def wanted(q: str, **more: Any) -> erase.Wanted:
-    return erase.Wanted(parse(q, now=0), "asked for", "a test", **more)
+def wanted(q: str, **more: Any) -> erase.ErasureRequest:
+    return erase.ErasureRequest(parse(q, now=0), "asked for", "a test", **more)
 
 
 @pytest.mark.usefixtures("indexer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventsvc.admin.setup import make_secrets
+from eventsvc.admin.secrets import make_secrets
 
 
 def test_the_service_does_not_get_the_password_of_kibana(tmp_path: Path) -> None:

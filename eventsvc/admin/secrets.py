@@ -1,6 +1,6 @@
-"""Set up a deployment: make secrets and certificates, and import saved objects into Kibana.
+"""Make the passwords, keys and certificates of a deployment.
 
-It is safe to run this at every start: existing files are kept, and a second run changes nothing.
+``make_secrets`` can run at every start, because it keeps existing files.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import orjson
-import urllib3
 
 from eventsvc.access.key import make_key
 from eventsvc.errors import SetupError
@@ -45,8 +42,6 @@ events_reader:
       privileges: [read, view_index_metadata]
 """
 _USERS_ROLES = "eventsvc:eventsvc\nkibana_system:kibana_server\nkibana_admin:events\nevents_reader:events\n"
-
-_IMPORT_TIMEOUT = 60.0  # seconds
 
 
 def make_secrets(folder: Path, database_hosts: str = "postgres") -> list[str]:
@@ -193,47 +188,3 @@ def _openssl(folder: Path, *arguments: str) -> None:
         raise SetupError("certificates need the program `openssl` (Debian: apt-get install openssl)") from exc
     if done.returncode != 0:
         raise SetupError(f"openssl {arguments[0]} failed: {done.stderr.strip()}")
-
-
-def read_password(path: Path) -> str:
-    """Read a password from a file, without the end of the line.
-
-    Raises:
-        SetupError: the file cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SetupError(f"cannot read {path}: {exc}") from exc
-
-
-def import_saved_objects(url: str, path: Path, *, user: str, password: str) -> int:
-    """Import the data view, searches and dashboards of an NDJSON file into Kibana, and replace existing ones.
-
-    The ids are fixed, so a second import changes nothing.
-
-    Returns:
-        The number of objects that Kibana took.
-
-    Raises:
-        SetupError: Kibana cannot be reached, or it refused an object. The text says which and why.
-    """
-    headers = {"kbn-xsrf": "eventsvc", **urllib3.make_headers(basic_auth=f"{user}:{password}")}
-    target = f"{url.rstrip('/')}/api/saved_objects/_import?overwrite=true"
-    try:
-        fields = {"file": (path.name, path.read_bytes(), "application/ndjson")}
-        with urllib3.PoolManager(retries=False, timeout=_IMPORT_TIMEOUT) as http:
-            response = http.request("POST", target, fields=fields, headers=headers)
-    except (OSError, urllib3.exceptions.HTTPError) as exc:
-        raise SetupError(f"the saved objects could not be imported: {exc}") from exc
-    return _read_import(response.status, response.data)
-
-
-def _read_import(status: int, body: bytes) -> int:
-    if status != 200:  # noqa: PLR2004  (HTTP's own)
-        raise SetupError(f"Kibana answered {status} to the import: {body[:500].decode(errors='replace')}")
-    answer = orjson.loads(body)
-    if not answer["success"]:
-        refused = "; ".join(f"{e['type']} {e['id']}: {e['error']['type']}" for e in answer.get("errors", ()))
-        raise SetupError(f"Kibana refused saved objects: {refused}")
-    return int(answer["successCount"])
