@@ -16,7 +16,13 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from eventsvc.serve.answers import begin_without_body, count_unsent, render_problem, send_without_chunks
+from eventsvc.serve.answers import (
+    GatheringTransport,
+    begin_without_body,
+    count_unsent,
+    render_problem,
+    send_without_chunks,
+)
 from eventsvc.serve.door import Door
 from eventsvc.serve.listeners import is_turned_away, let_in
 from eventsvc.telemetry import CONNECTIONS, REFUSED
@@ -96,14 +102,14 @@ class Connection(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if is_turned_away(sock):
             let_in(sock)
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
         CONNECTIONS.inc()
         self.flow = _Flow(self)
         self._heard = self.loop.time()
         if len(self.connections) > self._door.connections:
             self._refuse(503, f"This process serves {self._door.connections:,} connections at a time.")
             if len(self.connections) > self._door.connections + _MOST_TURNED_AWAY:  # they need descriptors too
-                transport.close()
+                self.transport.close()
         else:
             self._await_next()
 
