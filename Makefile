@@ -9,7 +9,7 @@ BIN := .venv/bin
 # Compiled modules are kept, whatever the environment says: the tests start the service a hundred times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-index bench-ingest bench-page bench-scale bench-erase failover typed-client
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-query-large bench-index bench-ingest bench-page bench-scale bench-erase failover typed-client
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE=1: with sample events
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
@@ -95,6 +95,9 @@ bench-index: setup ## the indexer beside bare elasticsearch-py, its lag, reindex
 
 bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and PostgreSQL alone; 100,000 and 1,000,000 events
 	@$(BIN)/python -m tests.bench.query $(COUNTS) --report docs/reading.md
+
+bench-query-large: setup ## the same searches with 1,000,000 and 10,000,000 events (an hour, 40 GB of disk)
+	@$(BIN)/python -m tests.bench.query 1000000 10000000 --name bench-query-large --report docs/reading.md
 
 bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
 	@$(BIN)/python -m tests.bench.page --report docs/page.md
