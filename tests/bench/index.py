@@ -1,6 +1,6 @@
-"""Measure the indexer beside bare elasticsearch-py, its lag under load, and reindexing: ``make bench-index``.
+"""Measure the indexer beside bare elasticsearch-py, its lag, reindexing, and the index's size: ``make bench-index``.
 
-Prints a table in Markdown for docs/reliability.md. All against servers of its own, or those of the options.
+Prints tables in Markdown for docs/reliability.md. All against servers of its own, or those of the options.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ from eventsvc.search.joined import Joined
 from eventsvc.search.search import Search, compile_query
 from eventsvc.settings import Settings, load
 from eventsvc.telemetry import configure_logging
+from tests.bench import generate
 from tests.report import replace_block
 
 _FILL = """
@@ -77,10 +79,18 @@ def main() -> None:
             if name in options.only:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
                 rows += measure(settings, argument)
-    lines = ["| what | measured | to reach |", "| --- | --- | --- |", *("| " + " | ".join(row) + " |" for row in rows)]
+        if rows:
+            _show("bench", ["what", "measured", "to reach"], rows, options.report)
+        if "size" in options.only:
+            print("measuring the size …", file=sys.stderr, flush=True)
+            _show("index-size", ["part of the index", "bytes an event"], _measure_size(settings), options.report)
+
+
+def _show(block: str, head: list[str], rows: Sequence[tuple[str, ...]], report: Path | None) -> None:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     print("\n".join(lines))
-    if options.report:
-        replace_block(options.report, "bench", "\n".join(lines))
+    if report:
+        replace_block(report, block, "\n".join(lines))
 
 
 def _parse() -> argparse.Namespace:
@@ -90,8 +100,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=200_000, help="for the indexer")
     parser.add_argument("--seconds", type=int, default=30, help="of load for the lag")
     parser.add_argument("--reindex", type=int, default=1_000_000, help="events to reindex and verify")
-    parser.add_argument("--report", type=Path, help="the page whose table is to be written")
-    parser.add_argument("--only", nargs="+", default=["indexer", "lag", "reindex"])
+    parser.add_argument("--report", type=Path, help="the page whose tables are to be written")
+    parser.add_argument("--only", nargs="+", default=["indexer", "lag", "reindex", "size"])
     return parser.parse_args()
 
 
@@ -294,6 +304,45 @@ def _measure_reindex(settings: Settings, events: int) -> list[tuple[str, str, st
                 what = f"verify{' --quick' if quick else ''} of {events:,} equal events"
                 rows.append((what, f"{time.perf_counter() - started:.1f} s", "< 60 s"))
     return rows
+
+
+SIZE = 300_000  # events of tests/bench/generate.py, 400 bytes each
+
+
+def _measure_size(settings: Settings) -> list[tuple[str, ...]]:
+    """Index events, and ask Elasticsearch for the bytes of each field, before and after segments are merged."""
+    with _filled(settings, 0) as (here, connection):
+        generate.fill(connection, SIZE)
+        started = time.perf_counter()
+        with _indexing(here):
+            _wait(connection, SIZE)
+            searchable = time.perf_counter() - started
+        with index_client.connect(here) as opened:
+            client = opened.options(request_timeout=600)
+            before = _store_bytes(client, here.index_prefix)
+            client.indices.forcemerge(index=f"{here.index_prefix}*", max_num_segments=1, expand_wildcards="all")
+            after = _store_bytes(client, here.index_prefix)
+            fields = _field_bytes(client, here.index_prefix)
+    rows: list[tuple[str, ...]] = [
+        (f"everything, when the last event is searchable, after {searchable:.0f} s", f"{before / SIZE:.0f}"),
+        ("everything, once merged", f"{after / SIZE:.0f}"),
+    ]
+    return rows + [(f"`{name}`", f"{size / SIZE:.0f}") for name, size in fields.most_common() if size >= SIZE]
+
+
+def _store_bytes(client: Elasticsearch, prefix: str) -> int:
+    client.indices.refresh(index=f"{prefix}*", expand_wildcards="all")
+    stats = client.indices.stats(index=f"{prefix}*", metric="store", expand_wildcards="all")
+    return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
+
+
+def _field_bytes(client: Elasticsearch, prefix: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    usage = client.indices.disk_usage(index=f"{prefix}*", run_expensive_tasks=True, expand_wildcards="all")
+    for name, index in usage.items():
+        if name != "_shards":
+            found.update({field: part["total_in_bytes"] for field, part in index["fields"].items()})
+    return found
 
 
 def _bare_bulk_in_process(settings: Settings) -> float:
