@@ -123,6 +123,10 @@ def test_levels_are_seen_at_once_and_errors_are_red(screen: Any, service: Any) -
     level.get_by_role("button", name="error").first.click()
     expect(page.locator(".status .count")).to_have_text("125 events")
     expect(page.locator(".row .rail:not(.series-5)")).to_have_count(0)
+    expect(page.locator(".row .rail").first).to_have_attribute("title", "error")
+    page.goto(f"{screen.url}/?q=data.level eq 'error'&by=component")
+    level.get_by_label("Stack the histogram by data.level").click()
+    expect(page.locator(".row .rail.series-5[title=error]").first).to_be_visible()
 
     service.send(component="without", message="no level", data={})
     page.goto(f"{screen.url}/?q=component eq 'without'")

@@ -122,7 +122,7 @@ export class EventList extends HTMLElement {
     const colour = this.colourOf(event);
     const when = event[look.time] ?? event.createdAt;
     return html`<div class=${classes} role="row" id="row-${index}" data-index=${index} aria-rowindex=${index + 2} aria-selected=${chosen}>
-      <i class="rail ${colour >= 0 ? `series-${colour}` : ""}" role="presentation"></i>
+      <i class="rail ${colour >= 0 ? `series-${colour}` : ""}" role="presentation" title=${model.state.by && textOf(event, model.state.by)}></i>
       <time role="gridcell" datetime=${when} title=${longTime(when, look.tz)}>${timeView(when, look.tz)}</time>
       ${look.cols.map((name) => cell(event, name, look))}
       ${model.byPerson ? html`<span class="gap" role="gridcell">${this.gapBefore(index, model, event)}</span>` : nothing}

@@ -3,7 +3,7 @@
 
 import { Problem } from "./api.js";
 import { readJson } from "./json.js";
-import { zoneName } from "./time.js";
+import { later, zoneName } from "./time.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./api.js").LogEvent} LogEvent */
@@ -103,7 +103,7 @@ export class Live {
       if (Date.now() - since > 5000) tries = 0;
       this.status = "lost";
       this.model.changed();
-      await new Promise((resolve) => setTimeout(resolve, RETRIES[Math.min(tries, RETRIES.length - 1)]));
+      await later(RETRIES[Math.min(tries, RETRIES.length - 1)]);
     }
   }
 

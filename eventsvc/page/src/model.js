@@ -6,7 +6,7 @@ import { apartFrom, personOf } from "./language.js";
 import { Live } from "./live.js";
 import { FIRST, PAGE, Pages } from "./pages.js";
 import { rangeOf, readAddress, readsData, within, writeAddress } from "./state.js";
-import { intervalFor, zoneName } from "./time.js";
+import { intervalFor, later, zoneName } from "./time.js";
 
 /** @typedef {import("./api.js").Api} Api */
 /** @typedef {import("./api.js").LogEvent} LogEvent */
@@ -20,9 +20,10 @@ import { intervalFor, zoneName } from "./time.js";
 
 const RERUN = /** @type {(keyof State)[]} */ (["q", "last", "from", "to", "order", "tz", "time", "cols", "asOf"]);
 const RECOUNT = /** @type {(keyof State)[]} */ (["by", "facets"]);
-const STACKED = "7";
-const LISTED = "12";
+const STACKED = "7", LISTED = "12";
 const RETRIES = [1000, 2000, 4000, 8000];
+/** The events are asked for so much earlier than the counts, ms. */
+const HEAD_START = 100;
 
 export class Model {
   /** @param {Api} api @param {() => void} changed */
@@ -108,7 +109,8 @@ export class Model {
       this.query = within(this.state.q, this.range, this.state.time);
       // The stream begins before the first page is read, so that no event falls between the two.
       if (this.state.live) await this.live.begin();
-      await Promise.all([this.readFirstPage(signal), this.recount(signal)]);
+      const first = this.readFirstPage(signal);
+      await Promise.all([first, Promise.race([first, later(HEAD_START)]).then(() => this.recount(signal))]);
       if (!this.pages.length) await this.countEverything(signal);
     });
   }
@@ -169,8 +171,7 @@ export class Model {
   }
 
   fields() {
-    const { cols, time } = this.state;
-    const occurred = time === "occurredAt" || cols.includes("occurredAt");
+    const occurred = [this.state.time, ...this.state.cols].includes("occurredAt");
     return ["id", "createdAt", ...(occurred ? ["occurredAt"] : []), "email", "environment", "component", "message", ...(readsData(this.state) ? ["data"] : [])].join(",");
   }
 

@@ -113,3 +113,8 @@ export function zoneName(tz) {
 export function count(n) {
   return n.toLocaleString("en-GB").replace(/\u00a0/g, " ");
 }
+
+/** @param {number} ms @returns {Promise<void>} */
+export function later(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
