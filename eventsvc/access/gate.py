@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 import msgspec
 
 from eventsvc.access.rights import AUDIT_COMPONENT, Grant
 from eventsvc.errors import Forbidden
 from eventsvc.event import Event, NewEvent
+from eventsvc.incoming.parser import Parser
 from eventsvc.query.to_predicate import Candidate
-
-
-class Parser(Protocol):
-    """Turns bytes into a NewEvent."""
-
-    def parse(self, raw: bytes) -> NewEvent:
-        """Read and check one JSON object."""
 
 
 class Gate:
