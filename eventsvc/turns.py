@@ -8,7 +8,7 @@ from collections.abc import Callable
 from eventsvc.errors import SearchesQueued
 
 
-def refuse_search(count: int) -> SearchesQueued:
+def _refuse_search(count: int) -> SearchesQueued:
     """Make the error for a search that is refused because too many run or wait."""
     return SearchesQueued(f"{count} searches run or wait")
 
@@ -22,7 +22,7 @@ class Turns:
         refuse: makes the error for a refused caller, given how many callers are inside or wait.
     """
 
-    def __init__(self, at_once: int, most_waiting: int, refuse: Callable[[int], Exception] = refuse_search) -> None:
+    def __init__(self, at_once: int, most_waiting: int, refuse: Callable[[int], Exception] = _refuse_search) -> None:
         self._refuse = refuse
         self._places, self._most, self._count = asyncio.Semaphore(at_once), at_once + most_waiting, 0
 

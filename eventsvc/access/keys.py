@@ -21,7 +21,7 @@ from eventsvc.log.connection import Pool
 _log = structlog.get_logger(__name__)
 
 _REFRESH = 2.0  # seconds
-MEMORY = 3600.0  # seconds that keys stay known while PostgreSQL is away
+_MEMORY = 3600.0  # seconds that keys stay known while PostgreSQL is away
 _MINUTE = 60
 _MISTYPED = "this is no key: something in it was mistyped, or is missing"
 _UNKNOWN = "this key is unknown, or was taken back, or has expired"
@@ -122,7 +122,7 @@ class Keys:
             _log.exception("the keys could not be looked up")
             return
         self._any, self._grants = any_key, grants
-        self._known_until = time.monotonic() + MEMORY
+        self._known_until = time.monotonic() + _MEMORY
         self._break_off()
 
     def _break_off(self) -> None:

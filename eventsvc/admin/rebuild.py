@@ -27,7 +27,7 @@ from eventsvc.log.read.batches import read_batch
 _LAST_STRETCH = 2_000
 _POLL = 0.02
 _VERSION = 1  # of documents: lower than the version of any leader
-GRACE = 3.0  # seconds in which searches under way may still use an old index
+_GRACE = 3.0  # seconds in which searches under way may still use an old index
 
 
 class Pace:
@@ -65,7 +65,7 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
     return rebuilds.list_rebuilds(stores.connection)[month]
 
 
-def remove_old(stores: Stores, replaced: list[Rebuild], *, grace: float = GRACE) -> None:
+def remove_old(stores: Stores, replaced: list[Rebuild], *, grace: float = _GRACE) -> None:
     """Delete replaced indexes once no search under way can still use them."""
     if replaced:
         time.sleep(grace)

@@ -60,12 +60,12 @@ class Erasures:
         resp.context.audit = {"erasure": done.id, "events": done.counted}
         resp.status = falcon.HTTP_202 if done.finished_at is None else falcon.HTTP_200
         resp.set_header("Location", f"/erasure/{done.id}")
-        _answer(resp, render(done))
+        _answer(resp, _render(done))
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """List the newest erasures."""
         found = await self._pool.run(lambda connection: erasures.list_newest(connection, _LISTED))
-        _answer(resp, [render(one) for one in found if _may_see(req, one)])
+        _answer(resp, [_render(one) for one in found if _may_see(req, one)])
 
     async def on_get_one(self, req: Request, resp: Response, erasure_id: str) -> None:
         """Answer with one erasure and its progress."""
@@ -76,7 +76,7 @@ class Erasures:
         found = await self._pool.run(lambda connection: erasures.read(connection, canonical))
         if found is None or not _may_see(req, found):
             raise ErasureNotFound(erasure_id)
-        _answer(resp, render(found))
+        _answer(resp, _render(found))
 
 
 async def _read(req: Request) -> _Asked:
@@ -102,7 +102,7 @@ def _answer(resp: Response, value: Any) -> None:
     resp.data = orjson.dumps(value)
 
 
-def render(erasure: Erasure) -> dict[str, Any]:
+def _render(erasure: Erasure) -> dict[str, Any]:
     """Give the JSON form of an erasure."""
     return {
         "id": erasure.id,

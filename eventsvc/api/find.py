@@ -69,7 +69,7 @@ class Find:
 
     async def _send_page(self, req: Request, resp: Response, reading: Reading) -> None:
         answer = await self._search.find(reading.query, reading.request, strong=reading.strong)
-        describe(resp, answer)
+        _describe(resp, answer)
         provenance = answer.provenance
         if provenance.settled and provenance.state is not None:
             resp.set_header("ETag", reading.etag(provenance.state))
@@ -98,7 +98,7 @@ class Find:
         most = reading.request.limit if "limit" in reading.given else None
         request = replace(reading.request, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
         first = await self._search.find(reading.query, request, strong=reading.strong, keep=False)
-        describe(resp, first)
+        _describe(resp, first)
         resp.content_type = form.content_type
         resp.stream = ndjson.Lines(self._search, reading, first, most, form)
 
@@ -115,7 +115,7 @@ def read_id(text: str) -> str:
         raise EventNotFound(text) from None
 
 
-def describe(resp: Response, answer: Page) -> None:
+def _describe(resp: Response, answer: Page) -> None:
     """Set the headers of a page: the total, the stores that answered, and how far the index has come."""
     if answer.total is not None:
         resp.set_header("X-Total-Count", str(answer.total))

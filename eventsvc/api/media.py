@@ -28,12 +28,12 @@ NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "ap
 _SMALL = 64 * 1024  # bytes of a JSON body that is not an event
 _FORM = "application/x-www-form-urlencoded"
 TEXT = ("text/plain", _FORM)  # with shape=any: a record a line
-CLEF = "application/vnd.serilog.clef"  # with shape=any: NDJSON
+_CLEF = "application/vnd.serilog.clef"  # with shape=any: NDJSON
 _ENCODINGS = ("gzip", "zstd")
 CSV = "text/csv"
 _EVENT_STREAM = "text/event-stream"
 # The usual names of the types of answers; answers use the first name.
-NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, _EVENT_STREAM: (_EVENT_STREAM,), CSV: (CSV, "application/csv")}
+_NAMES = {JSON: (JSON, "text/json"), NDJSON[0]: NDJSON, _EVENT_STREAM: (_EVENT_STREAM,), CSV: (CSV, "application/csv")}
 
 _IN_MEMORY = 256 * 1024  # bytes of a body; a larger body is kept in a nameless file
 
@@ -66,7 +66,7 @@ def read_form(req: Request, *, shaped: bool = False) -> Form:
     encoding = req.get_header("Content-Encoding")
     if content_type == JSON and encoding is None:
         return _PLAIN
-    media_type = _read_media_type(content_type or "", (JSON, *NDJSON, CLEF, *TEXT) if shaped else (JSON, *NDJSON))
+    media_type = _read_media_type(content_type or "", (JSON, *NDJSON, _CLEF, *TEXT) if shaped else (JSON, *NDJSON))
     text = media_type in TEXT
     # SECURITY: a browser sends these types for a page of any origin without asking first; see docs/security.md.
     if text and req.get_header("Origin") is not None:
@@ -81,7 +81,7 @@ def _read_media_type(content_type: str, allowed: Sequence[str]) -> str:
         sent = f"Content-Type is {media_type}" if media_type else "Content-Type is missing"
         curl = " (curl: -H 'Content-Type: …' and --data-binary, for --data removes the ends of lines)"
         hint = curl if media_type == _FORM else ""
-        if media_type in {*TEXT, CLEF}:
+        if media_type in {*TEXT, _CLEF}:
             hint += f"; with shape=any in the URL, {media_type} is taken as well"
         raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line{hint}")
     for parameter in parameters.split(";"):
@@ -121,7 +121,7 @@ def choose_type(req: Request, types: Sequence[str]) -> str:
 def _quality(media_type: str, wanted: list[tuple[str, dict[str, str]]]) -> tuple[float, int]:
     """Give a type's weight in Accept (RFC 9110 12.5.1), from the most exact range, and how exact the range is."""
     main = media_type.partition("/")[0]
-    for rank, names in enumerate((NAMES.get(media_type, (media_type,)), (f"{main}/*",), ("*/*",))):
+    for rank, names in enumerate((_NAMES.get(media_type, (media_type,)), (f"{main}/*",), ("*/*",))):
         for name, parameters in wanted:
             if name in names:
                 return _weight(parameters.get("q", "1")), -rank

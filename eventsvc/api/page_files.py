@@ -13,8 +13,8 @@ import falcon
 if TYPE_CHECKING:
     from falcon.asgi import App, Request, Response
 
-FOLDER = Path(__file__).parent.parent / "page" / "dist"
-INDEX = "index.html"
+_FOLDER = Path(__file__).parent.parent / "page" / "dist"
+_INDEX = "index.html"
 
 # SECURITY: events hold texts of strangers. If such a text ever became markup, the policy would keep its scripts and
 # styles from running, and nothing could be sent to another place than this service.
@@ -42,7 +42,7 @@ class _File:
 class PageFiles:
     """The resources of ``/``, the page, and of ``/page/{name}``, the files that the page loads."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path = _FOLDER) -> None:
         self._files = {path.name: _read(path) for path in folder.iterdir()}
 
     def install(self, app: App[Request, Response]) -> None:
@@ -57,11 +57,11 @@ class PageFiles:
         resp.set_header("Content-Security-Policy", _POLICY)
         resp.set_header("Referrer-Policy", "no-referrer")
         resp.set_header("Cross-Origin-Opener-Policy", "same-origin")
-        _send(req, resp, self._files[INDEX])
+        _send(req, resp, self._files[_INDEX])
 
     async def on_get(self, req: Request, resp: Response, name: str) -> None:
         """Answer with a file of the page."""
-        if name not in self._files or name == INDEX:
+        if name not in self._files or name == _INDEX:
             raise falcon.HTTPNotFound
         # A file without a hash in its name may change with the next version.
         resp.set_header("Cache-Control", _FOR_EVER if "-" in name else "no-cache")

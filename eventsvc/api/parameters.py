@@ -31,7 +31,7 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for name, value in req.params.items():
         if name not in known:
-            raise InvalidParameter(name, f"there is no such parameter{nearest(name, known)}")
+            raise InvalidParameter(name, f"there is no such parameter{_nearest(name, known)}")
         if isinstance(value, list):
             raise InvalidParameter(name, "it is given more than once")
         given[name] = value
@@ -63,7 +63,7 @@ def _read_seq(given: Mapping[str, str]) -> int:
     return int(text)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def _nearest(name: str, known: Collection[str]) -> str:
     """Suggest the nearest name, as the end of a sentence."""
     close = difflib.get_close_matches(name.lower(), known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
@@ -100,5 +100,5 @@ def read_fields(given: Mapping[str, str]) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(name.strip() for name in given["fields"].split(",")))
     for name in names:
         if name not in FIELDS:
-            raise InvalidParameter("fields", f"there is no field {name!r}{nearest(name, FIELDS)}")
+            raise InvalidParameter("fields", f"there is no field {name!r}{_nearest(name, FIELDS)}")
     return names

@@ -128,7 +128,7 @@ def _render_buckets(buckets: Mapping[int, int]) -> list[dict[str, Any]]:
 
 
 def _render_value(key: Combination, counts: Counts, request: CountRequest) -> dict[str, Any]:
-    values = [decode(code) for code in key]
+    values = [_decode(code) for code in key]
     entry: dict[str, Any] = {"value": values[0]} if len(values) == 1 else {"values": values}
     entry["count"] = counts.values[key]
     if request.interval:
@@ -136,7 +136,7 @@ def _render_value(key: Combination, counts: Counts, request: CountRequest) -> di
     return entry
 
 
-def decode(code: str) -> Any:
+def _decode(code: str) -> Any:
     """Give the JSON form of a coded value; see ``log.read.counts``."""
     match code[0]:
         case "s":

@@ -28,9 +28,9 @@ from eventsvc.query.to_sql import to_sql
 AT_ONCE = 10_000  # events in one transaction
 BATCH = 1_000
 # Searches exclude events that are being erased by a list of seqs, and a long list makes searches slow.
-MOST_PENDING = 1_000
-PATIENCE = 60.0  # seconds for the indexer
-PAUSE = 0.1  # seconds between checks whether the indexer has caught up
+_MOST_PENDING = 1_000
+_PATIENCE = 60.0  # seconds for the indexer
+_PAUSE = 0.1  # seconds between checks whether the indexer has caught up
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def count_by_month(cursor: Any, which: Filter) -> tuple[tuple[date, int], ...]:
 
 
 def begin(connection: Connection, request: ErasureRequest) -> Erasure:
-    """Record an erasure. Up to 10,000 events are erased at once; for more, ``go_on`` must follow.
+    """Record an erasure. Up to 10,000 events are erased at once; for more, ``run_all`` must follow.
 
     Raises:
         EventsHeld: a hold keeps some of the events; nothing was erased.
@@ -120,7 +120,7 @@ def begin(connection: Connection, request: ErasureRequest) -> Erasure:
     return _read(connection, erasure_id)
 
 
-def go_on(connection: Connection, erasure: Erasure) -> Iterator[int]:
+def _go_on(connection: Connection, erasure: Erasure) -> Iterator[int]:
     """Continue a large erasure, batch by batch; yields the number of events in each batch.
 
     An erasure without ``upto`` reads the log twice: the second pass erases events that arrived during the first.
@@ -170,12 +170,12 @@ class Batches:
             time.sleep(time.monotonic() - began)  # leave half of the time to other work
 
     def _await_indexer(self) -> Iterator[int]:
-        deadline = time.monotonic() + PATIENCE
-        while (pending := erased.count_erased(self.connection)) > MOST_PENDING:
+        deadline = time.monotonic() + _PATIENCE
+        while (pending := erased.count_erased(self.connection)) > _MOST_PENDING:
             if time.monotonic() > deadline:
                 raise LogError(f"{pending:,} erased events wait for the indexer: is `eventsvc index` running?")
             yield 0
-            time.sleep(PAUSE)
+            time.sleep(_PAUSE)
 
     def _erase_one(self, after: int, upto: int) -> tuple[int, int | None]:
         with transaction(self.connection) as cursor:
@@ -195,7 +195,7 @@ def run_all(connection: Connection) -> Generator[int, None, None]:
         if not alone:
             return
         for erasure in erasures.list_running(connection):
-            yield from go_on(connection, erasure)
+            yield from _go_on(connection, erasure)
 
 
 def condition(node: ast.Node | None) -> Filter:

@@ -20,7 +20,7 @@ from eventsvc.log.connection import Connection
 from eventsvc.log.progress import erased, erasures, index_months
 
 # Elasticsearch keeps deleted documents for replicas that come back, until its retention leases move: every 30 s.
-PATIENCE = 180.0  # seconds
+_PATIENCE = 180.0  # seconds
 _PAUSE = 1.0
 _IDS = 10_000  # in one query
 
@@ -71,7 +71,7 @@ def purge(connection: Connection, client: Elasticsearch | None) -> Iterator[str]
 
 
 def _until(holds: Any, failure: Exception) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     while not holds():
         if time.monotonic() > deadline:
             raise failure
@@ -87,7 +87,7 @@ def _merge(client: Elasticsearch, name: str) -> None:
             return True
         with translate_errors():
             client.indices.flush(index=name, force=True, wait_if_ongoing=True)
-            client.options(request_timeout=PATIENCE).indices.forcemerge(index=name, only_expunge_deletes=True)
+            client.options(request_timeout=_PATIENCE).indices.forcemerge(index=name, only_expunge_deletes=True)
             client.indices.refresh(index=name)
         return not _deleted(client, name)
 

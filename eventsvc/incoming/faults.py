@@ -84,7 +84,7 @@ def text_fault(name: str, value: object, email_fault: EmailFault) -> str | None:
     return email_fault(str(value)) if name == "email" else None
 
 
-def data_too_large(size: int) -> str:
+def _data_too_large(size: int) -> str:
     """Write the fault of data that is too large."""
     return f"is {size:,} bytes of compact JSON; at most {limits.DATA_BYTES:,} are allowed"
 
@@ -147,7 +147,7 @@ def _check_data(data: Any) -> Iterator[Fault]:
     if clean:
         size = len(_encode(data))
         if size > limits.DATA_BYTES:
-            yield Fault("/data", data_too_large(size))
+            yield Fault("/data", _data_too_large(size))
 
 
 def _walk(value: Any, pointer: str, depth: int) -> Iterator[Fault]:

@@ -24,7 +24,7 @@ class Unpacked:
         if encoding == "gzip":
             self._file = gzip.GzipFile(fileobj=packed, mode="rb")
         elif encoding == "zstd":
-            self._file = ZstdFile(packed)
+            self._file = _ZstdFile(packed)
         self._digest = hashlib.blake2b(digest_size=32) if digest else None
 
     def read(self, size: int) -> bytes:
@@ -50,7 +50,7 @@ class Unpacked:
         return self._digest.digest() if self._digest is not None else b""
 
 
-class ZstdFile:
+class _ZstdFile:
     """Reads zstd frames as one file. Unlike the library's own reader, it notices a truncated last frame."""
 
     def __init__(self, packed: IO[bytes]) -> None:

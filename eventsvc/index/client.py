@@ -16,7 +16,7 @@ from eventsvc.errors import IndexUnavailable, SetupError
 from eventsvc.settings import Settings
 
 
-class JsonSerializer(elastic_transport.JsonSerializer):
+class _JsonSerializer(elastic_transport.JsonSerializer):
     """Reads JSON with msgspec, which keeps integers of any size. Writes with orjson, and with msgspec if need be."""
 
     mimetype = "application/json"
@@ -64,7 +64,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "hosts": [
             elastic_transport.client_utils.url_to_node_config(u, use_default_ports_for_scheme=True) for u in urls
         ],
-        "serializers": {"application/json": JsonSerializer()},
+        "serializers": {"application/json": _JsonSerializer()},
         # With several nodes, one that cannot be reached costs one more try, not the search.
         "max_retries": len(urls) - 1,
         "retry_on_timeout": False,

@@ -46,7 +46,7 @@ class Scope:
 
 
 _MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
-MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
+_MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
 
 
 # PERF: not even the id. Elasticsearch would decompress a block of stored documents for each hit: 16 of 20 ms.
@@ -83,7 +83,7 @@ class Hits:
 
     client: AsyncElasticsearch
     timeout: float = field(default=10.0)
-    _heavy: Turns = field(default_factory=lambda: Turns(1, MOST_HEAVY_WAITING), init=False)
+    _heavy: Turns = field(default_factory=lambda: Turns(1, _MOST_HEAVY_WAITING), init=False)
 
     async def positions(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> Positions:
         """Find the positions of a page of events.

@@ -33,9 +33,9 @@ from eventsvc.settings import Settings
 
 _logger = structlog.get_logger()
 
-LAST_MOMENTS = 3.0  # seconds to finish when told to stop
-STAND_BY = 0.5  # seconds between tries to take the lock
-HEARTBEAT = 1.0  # seconds between a leader's statements, at most
+_LAST_MOMENTS = 3.0  # seconds to finish when told to stop
+_STAND_BY = 0.5  # seconds between tries to take the lock
+_HEARTBEAT = 1.0  # seconds between a leader's statements, at most
 
 
 class Indexer:
@@ -85,7 +85,7 @@ class Indexer:
         try:
             while not self._stop.is_set() and not watermark.try_lead(connection):
                 watermark.depose_hung_leader(connection, SILENCE)
-                helper.work(STAND_BY, self._stop)
+                helper.work(_STAND_BY, self._stop)
         finally:
             helper.close()
 
@@ -132,7 +132,7 @@ def _notice_dead_peers(connection: Connection) -> None:
 
 def _beat(connection: Connection, over: threading.Event) -> None:
     """Send PostgreSQL a statement every second, even while the leader waits for Elasticsearch."""
-    while not over.wait(HEARTBEAT):
+    while not over.wait(_HEARTBEAT):
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT")
@@ -163,7 +163,7 @@ def run(settings: Settings) -> None:
     failed = not stop.is_set()
     stop.set()
     for thread in work:
-        thread.join(LAST_MOMENTS)
+        thread.join(_LAST_MOMENTS)
     for number, handler in previous.items():
         signal.signal(number, handler)
     if failed:

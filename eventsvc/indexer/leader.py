@@ -34,12 +34,12 @@ _WATERMARK = Gauge("eventsvc_watermark", "Highest seq visible to search")
 _HORIZON = Gauge("eventsvc_horizon", "Highest seq below which nothing can still appear")
 
 POLL = 0.05  # seconds between looks at the horizon
-REFRESH_EVERY = 0.5  # seconds at least between refreshes
-ERASE_EVERY = 0.5  # seconds between looks for erased events
-ERASE_AT_ONCE = 2_000
+_REFRESH_EVERY = 0.5  # seconds at least between refreshes
+_ERASE_EVERY = 0.5  # seconds between looks for erased events
+_ERASE_AT_ONCE = 2_000
 MERGE_AFTER = 60.0  # seconds from the beginning of a term to the first merge of a past month's index
-MERGE_EVERY = 3600.0  # seconds to the next merge
-CHECK_EVERY = 3.0  # seconds between checks that no index was lost or replaced
+_MERGE_EVERY = 3600.0  # seconds to the next merge
+_CHECK_EVERY = 3.0  # seconds between checks that no index was lost or replaced
 
 
 class Term:
@@ -166,7 +166,7 @@ class Term:
     def _refresh_if_due(self) -> None:
         if self._refresh is not None:
             self._finish_refresh(*self._refresh)
-        due = self._done_to > self._visible_to and time.monotonic() - self._refreshed_at >= REFRESH_EVERY
+        due = self._done_to > self._visible_to and time.monotonic() - self._refreshed_at >= _REFRESH_EVERY
         if self._refresh is None and due:
             self._refreshed_at = time.monotonic()
             touched, self._touched = self._touched, set()
@@ -188,9 +188,9 @@ class Term:
             if self._pipeline.idle:
                 self._erase(self._erasing)
                 self._erasing = []
-        elif time.monotonic() - self._erased_at >= ERASE_EVERY:
+        elif time.monotonic() - self._erased_at >= _ERASE_EVERY:
             self._erased_at = time.monotonic()
-            self._erasing = list_erased(self._connection, ERASE_AT_ONCE)
+            self._erasing = list_erased(self._connection, _ERASE_AT_ONCE)
 
     def _erase(self, gone: list[Erased]) -> None:
         items = [bulk.erase_item(self._indexes[one.month].name, one.seq) for one in gone if one.month in self._indexes]
@@ -205,13 +205,13 @@ class Term:
             self._check = None
             for month in lost:
                 self._replace_lost(month)
-        elif self._check is None and time.monotonic() - self._checked_at >= CHECK_EVERY:
+        elif self._check is None and time.monotonic() - self._checked_at >= _CHECK_EVERY:
             self._checked_at = time.monotonic()
             self._check = self._errands.submit(self._find_lost, list(self._indexes.values()))
 
     def _merge_if_due(self) -> None:
         if time.monotonic() >= self._merge_at and self._pipeline.idle:
-            self._merge_at = time.monotonic() + MERGE_EVERY
+            self._merge_at = time.monotonic() + _MERGE_EVERY
             self._errands.submit(merge_one, self._client, tuple(self._indexes.values()))
 
     def _find_lost(self, known: list[index_months.IndexMonth]) -> list[date]:

@@ -33,11 +33,11 @@ from eventsvc.settings import Settings
 
 SHARE = 5_000  # seqs
 FAR_BEHIND = 20_000  # seqs; the leader alone indexes fewer than these within a second or so
-MOST_OFFERED = 8  # shares at a time
-LOOK_EVERY = 0.05  # seconds between looks at the table
-IDLE = 0.2  # seconds between looks for a share, when there was none
-COUNT_EVERY = 1.0  # seconds between looks for other indexers
-RENEW_EVERY = 1.0  # seconds
+_MOST_OFFERED = 8  # shares at a time
+_LOOK_EVERY = 0.05  # seconds between looks at the table
+_IDLE = 0.2  # seconds between looks for a share, when there was none
+_COUNT_EVERY = 1.0  # seconds between looks for other indexers
+_RENEW_EVERY = 1.0  # seconds
 SILENCE = 3.5  # seconds; an indexer that says nothing for so long hangs or is dead
 
 _logger = structlog.get_logger()
@@ -86,9 +86,9 @@ class Offers:
 
     def wanted(self, behind: int) -> bool:
         """Tell whether to offer a share, when so many seqs are left to be read."""
-        if behind < FAR_BEHIND or len(self._offered) >= MOST_OFFERED:
+        if behind < FAR_BEHIND or len(self._offered) >= _MOST_OFFERED:
             return False
-        if time.monotonic() - self._counted_at >= COUNT_EVERY:
+        if time.monotonic() - self._counted_at >= _COUNT_EVERY:
             self._counted_at, self._others = time.monotonic(), shares.count_others(self._connection)
         return self._others > 0
 
@@ -100,7 +100,7 @@ class Offers:
 
     def look(self) -> None:
         """Collect the results, and take shares back while the pipeline has room."""
-        if not self._offered or time.monotonic() - self._looked_at < LOOK_EVERY:
+        if not self._offered or time.monotonic() - self._looked_at < _LOOK_EVERY:
             return
         self._looked_at = time.monotonic()
         for after, result in shares.collect(self._connection, self._fence, SILENCE).items():
@@ -144,9 +144,9 @@ class Helper:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not stop.is_set():
             if self._step():
-                wait(self._under_way.values(), timeout=LOOK_EVERY, return_when=FIRST_COMPLETED)
+                wait(self._under_way.values(), timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
             else:
-                stop.wait(min(left, IDLE))
+                stop.wait(min(left, _IDLE))
 
     def close(self) -> None:
         """Give the shares back, if possible, and stop the work under way."""
@@ -158,7 +158,7 @@ class Helper:
         """Hand in, renew and take shares; tell whether some are under way."""
         try:
             self._hand_in()
-            if self._under_way and time.monotonic() - self._renewed_at >= RENEW_EVERY:
+            if self._under_way and time.monotonic() - self._renewed_at >= _RENEW_EVERY:
                 self._renewed_at = time.monotonic()
                 shares.renew(self._connection, self._name, list(self._under_way))
         except EventsvcError as exc:

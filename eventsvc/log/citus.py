@@ -55,7 +55,7 @@ class Distribution:
     shards: int
 
 
-def find_distribution(connection: Connection) -> Distribution | None:
+def _find_distribution(connection: Connection) -> Distribution | None:
     """Read the distribution of the log; None if the log is on one server."""
     return next((Distribution(*row) for row in fetch(connection, "SELECT by_column, shards FROM distribution")), None)
 
@@ -69,7 +69,7 @@ def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
         SetupError: there is no Citus or no worker, or the log has another distribution already.
     """
     _check_cluster(connection)
-    found = find_distribution(connection)
+    found = _find_distribution(connection)
     if found is not None and found != wanted:
         raise SetupError(f"the log is spread by {found.by} over {found.shards} shards already")
     yield f"functions on every worker: {_spread_functions(connection)}"

@@ -19,7 +19,7 @@ from eventsvc.search.listeners import CAPACITY, Listener, Listeners, Topic
 
 _log = structlog.get_logger(__name__)
 
-POLL = 0.06  # seconds between reads of the horizon, while anybody listens
+_POLL = 0.06  # seconds between reads of the horizon, while anybody listens
 _RETRY = 1.0  # seconds until the next try when PostgreSQL is away
 _PORTION = 64 * 1024  # characters that are tested and handed out at a time
 
@@ -35,7 +35,7 @@ class Live:
     """
 
     def __init__(
-        self, dsn: str, render: Callable[[Event], bytes], *, poll: float = POLL, capacity: int = CAPACITY
+        self, dsn: str, render: Callable[[Event], bytes], *, poll: float = _POLL, capacity: int = CAPACITY
     ) -> None:
         self._dsn, self._poll = dsn, poll
         self._listeners = Listeners(render, capacity)

@@ -91,7 +91,7 @@ ANYWHERE = "\\*\0"
 """The label that every value has, whatever its path."""
 
 
-def label(path: str) -> str:
+def _label(path: str) -> str:
     """Code a path as the beginning of a term, NUL included."""
     escaped = path.replace("\\", "\\\\") if "\\" in path else path
     return escaped + "\0" if len(escaped) <= _LONGEST_PATH else f"\\#{_digest(escaped)}\0"
@@ -100,7 +100,7 @@ def label(path: str) -> str:
 def data_path(keys: Iterable[str]) -> str:
     """Code the keys of a path in a query; no keys mean any path."""
     path = tuple(keys)
-    return label(".".join(path)) if path else ANYWHERE
+    return _label(".".join(path)) if path else ANYWHERE
 
 
 def _digest(text: str) -> str:
@@ -241,7 +241,7 @@ class DataTerms:
 
 def _starts(path: str) -> tuple[str, str]:
     """Give the beginning of a path's terms, and the term that says that the path exists."""
-    start = label(path)
+    start = _label(path)
     return start, start + EXISTS
 
 

@@ -39,7 +39,7 @@ _IN_INDEX = sql.SQL("SELECT seq >= %s FROM watermark")
 _LATE_WRITERS, _POLL = 3.0, 0.02  # seconds
 
 MOST_WAITING = 32  # searches of the whole log, under way or waiting, in one process
-MOST_HEAVY_WAITING = 8  # heavy searches that may wait in one process
+_MOST_HEAVY_WAITING = 8  # heavy searches that may wait in one process
 
 
 class Reader:
@@ -52,7 +52,7 @@ class Reader:
 
     def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
         self._pool, self._replicas, self._whole_pool = pool, replicas, whole or pool
-        self._heavy, self._light = Turns(1, MOST_HEAVY_WAITING), Turns(MOST_WAITING, 0)
+        self._heavy, self._light = Turns(1, _MOST_HEAVY_WAITING), Turns(MOST_WAITING, 0)
         self._epoch: int | None = None  # the newest that was seen at the primary
         self._settled = -1  # the last drawn seq for which no writer was under way
 

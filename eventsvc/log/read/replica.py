@@ -40,7 +40,7 @@ class Replicas:
     """Asks replicas in turn, and passes over replicas that are away or behind."""
 
     def __init__(self, dsns: Sequence[str], *, size: int, statement_timeout: float) -> None:
-        self._replicas = [Replica(Pool(dsn, size=size, statement_timeout=statement_timeout)) for dsn in dsns]
+        self._replicas = [_Replica(Pool(dsn, size=size, statement_timeout=statement_timeout)) for dsn in dsns]
         self._turn = itertools.count()
 
     def __bool__(self) -> bool:
@@ -77,7 +77,7 @@ class Replicas:
             await replica.close()
 
 
-class Replica:
+class _Replica:
     """One replica. While it is away, only a probe in the background tries to reach it."""
 
     def __init__(self, pool: Pool) -> None:

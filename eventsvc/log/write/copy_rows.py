@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 COPY = (
     "COPY event (id, created_at, email, environment, component, message, data, occurred_at) FROM STDIN (FORMAT binary)"
 )
-HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-TRAILER = b"\xff\xff"
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
 
 _POSTGRES_EPOCH = 946_684_800_000  # 2000-01-01 in milliseconds since 1970
 _FIRST = struct.Struct(">hi16siqi").pack
@@ -212,6 +212,6 @@ class CopySource:
 
 
 def _with_frame(rows: Iterator[bytes]) -> Iterator[bytes]:
-    yield HEADER
+    yield _HEADER
     yield from rows
-    yield TRAILER
+    yield _TRAILER

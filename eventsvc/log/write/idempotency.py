@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from eventsvc.log.connection import Connection
 
-KEPT_HOURS = 24
+_KEPT_HOURS = 24
 
 LOCK = "SELECT lock, pg_try_advisory_xact_lock(lock) FROM unnest(%s::bigint[]) AS lock"
 # A statement of its own, after the lock: its snapshot sees what the lock's last holder committed.
 FIND = f"""
 SELECT key_hash, fingerprint, seed, count, (extract(epoch FROM created_at) * 1000)::bigint
-FROM idempotency_key WHERE key_hash = ANY(%s) AND kept_at > now() - interval '{KEPT_HOURS} hours'
+FROM idempotency_key WHERE key_hash = ANY(%s) AND kept_at > now() - interval '{_KEPT_HOURS} hours'
 """  # noqa: S608  (a constant)
 KEEP = """
 INSERT INTO idempotency_key (key_hash, fingerprint, seed, count, created_at)
@@ -33,7 +33,7 @@ ON CONFLICT (key_hash) DO UPDATE SET
     fingerprint = excluded.fingerprint, seed = excluded.seed, count = excluded.count,
     created_at = excluded.created_at, kept_at = excluded.kept_at
 """
-_PRUNE = f"DELETE FROM idempotency_key WHERE kept_at <= now() - interval '{KEPT_HOURS} hours'"  # noqa: S608
+_PRUNE = f"DELETE FROM idempotency_key WHERE kept_at <= now() - interval '{_KEPT_HOURS} hours'"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
