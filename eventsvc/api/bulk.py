@@ -95,7 +95,11 @@ class BulkEvents:
                     yield new
 
     def finish(self) -> None:
-        """Refuse all events if one is bad, unless the request is partial."""
+        """Refuse all events if one is bad, unless the request is partial.
+
+        Raises:
+            InvalidEvents: some events are bad, and the request is not partial.
+        """
         if self.refusals.count and not self._partial:
             raise InvalidEvents(tuple(self.refusals.faults), total=self.refusals.count)
 

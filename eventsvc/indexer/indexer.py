@@ -142,7 +142,11 @@ def _beat(connection: Connection, over: threading.Event) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Index until SIGTERM or SIGINT. Without Elasticsearch, only do the upkeep of the log."""
+    """Index until SIGTERM or SIGINT. Without Elasticsearch, only do the upkeep of the log.
+
+    Raises:
+        SetupError: the metrics cannot be served, or a thread ended by a fault of its own.
+    """
     stop = threading.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}

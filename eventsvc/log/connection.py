@@ -90,7 +90,13 @@ def connect(
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate psycopg2's errors into ours. An error in our own SQL passes unchanged."""
+    """Translate psycopg2's errors into ours. An error in our own SQL passes unchanged.
+
+    Raises:
+        LogTimeout: a statement ran into its time limit.
+        LogUnavailable: the server cannot be reached, or cannot serve this statement.
+        LogError: the transaction must be repeated.
+    """
     try:
         yield
     except psycopg2.errors.QueryCanceled as exc:

@@ -92,7 +92,12 @@ class _Replica:
             _log.info("a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle)
 
     async def run(self, work: Callable[[Connection], T], needed: Needed) -> T:
-        """Run ``work(connection)`` if the replica holds what is needed."""
+        """Run ``work(connection)`` if the replica has reached the needed state.
+
+        Raises:
+            NoReplica: the replica is away or behind, or is no longer a replica.
+            LogTimeout: the statement took too long.
+        """
         if not self._breaker.closed:
             raise NoReplica("it is away")
         began = time.monotonic()
