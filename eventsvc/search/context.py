@@ -53,9 +53,9 @@ class Neighbours:
             older, newer = await self._matching(query, around)
         else:
             # PERF: PostgreSQL has an index on (created_at, seq), so Elasticsearch need not be asked.
-            rows = await self._reader.whole(query.log, around)
-            older = [found for found in reversed(rows.events) if found.position < event.position]
-            newer = [found for found in rows.events if found.position > event.position]
+            events = (await self._reader.whole(query.log, around)).content.events
+            older = [found for found in reversed(events) if found.position < event.position]
+            newer = [found for found in events if found.position > event.position]
         # Take the closest events, up to the number asked for and the size of an answer.
         nearest_older = fit(older[:before], PAGE_BYTES // 2)
         nearest_newer = fit(newer[:after], PAGE_BYTES // 2)

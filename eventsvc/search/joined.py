@@ -27,7 +27,7 @@ from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable, LogTimeout
 from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope, Unsteady
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import Answered, LogState
+from eventsvc.log.read.state import LogAnswer, LogState
 from eventsvc.search.cache import Cache, CacheKey, Weighty
 
 # With an older state, the tail of a busy log would be needlessly long.
@@ -38,7 +38,7 @@ _LONGEST_TAIL, _LONGEST_KEPT = 20_000, 2_000
 _ATTEMPTS = 5
 
 
-TailT = TypeVar("TailT", bound=Answered)
+TailT = TypeVar("TailT")
 IndexT = TypeVar("IndexT", bound=Weighty)
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Provenance:
     Attributes:
         reason: why the index did not answer; "" if it did.
         state: the state of the log that the answer is about; None if the log was not asked.
-        settled: see ``log.read.state.Answered``.
+        settled: see ``log.read.state.LogAnswer``.
     """
 
     source: Source
@@ -88,7 +88,7 @@ class Joined:
         self,
         key: CacheKey | None,
         ask_index: Callable[[Hits, Scope], Awaitable[IndexT]],
-        ask_log: Callable[[LogState, IndexT], Awaitable[TailT]],
+        ask_log: Callable[[LogState, IndexT], Awaitable[LogAnswer[TailT]]],
         survives: Callable[[IndexT, TailT], bool] | None = None,
     ) -> tuple[IndexT, TailT, Provenance]:
         """Ask the index (or the cache), then ask the log for the tail.
@@ -101,7 +101,7 @@ class Joined:
                 never is.
 
         Returns:
-            The index's answer, the log's answer, and the provenance of both.
+            The index's answer, the content of the log's answer, and the provenance of both.
 
         Raises:
             IndexUnavailable: the index has no whole answer.
@@ -126,11 +126,11 @@ class Joined:
                 self._drop(key)
                 raise
             now = self._see(tail.state)
-            if now.extends(base, most=_LONGEST_TAIL, erased=survives is not None and survives(found, tail)):
+            if now.extends(base, most=_LONGEST_TAIL, erased=survives is not None and survives(found, tail.content)):
                 if kept is None and key is not None:
                     self._cache.put(key, base, found)
                 source = Source.INDEX_AND_TAIL if kept is None else Source.CACHE_AND_TAIL
-                return found, tail, Provenance(source, "", tail.state, tail.settled)
+                return found, tail.content, Provenance(source, "", tail.state, tail.settled)
             self._drop(key)
         raise Unsteady("the state of the log does not stand still")
 

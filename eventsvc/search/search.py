@@ -19,7 +19,7 @@ from eventsvc.index.hits import Hits, Inexact, Scope, Unsteady
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import LogState
+from eventsvc.log.read.state import LogAnswer, LogState
 from eventsvc.paging import PAGE_BYTES, PageRequest, Position, Positions, fit
 from eventsvc.query import ast
 from eventsvc.query.render import render
@@ -135,14 +135,15 @@ class Search:
             except Inexact as exc:
                 _log.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "events are erased" if isinstance(exc, Unsteady) else "not expressible"
-        rows = await self._reader.whole(query.log, PageQuestion(request), strong=strong)
-        return _page(rows.events, request, rows.total, Provenance(Source.SQL, reason, rows.state, rows.settled))
+        answer = await self._reader.whole(query.log, PageQuestion(request), strong=strong)
+        provenance = Provenance(Source.SQL, reason, answer.state, answer.settled)
+        return _page(answer.content.events, request, answer.content.total, provenance)
 
     async def _merged(self, query: Compiled, request: PageRequest, *, keep: bool) -> Page:
         async def ask_index(hits: Hits, scope: Scope) -> Positions:
             return await hits.positions(scope, query.index or {}, request)
 
-        async def ask_log(base: LogState, found: Positions) -> LogPage:
+        async def ask_log(base: LogState, found: Positions) -> LogAnswer[LogPage]:
             return await self._reader.tail(query.log, PageQuestion(request, found), base)
 
         key = ("page", query.text, request) if keep else None

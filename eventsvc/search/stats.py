@@ -14,7 +14,7 @@ from eventsvc.fields import FIELDS
 from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope, Unsteady
 from eventsvc.log.read.counts import Combination, LogCounts, Most
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import LogState
+from eventsvc.log.read.state import LogAnswer, LogState
 from eventsvc.query import ast
 from eventsvc.search.counts import (
     MINUTE,
@@ -79,8 +79,9 @@ class Stats:
                 _log.warning("counts come from PostgreSQL", reason=str(exc))
                 reason = "index away"
         most = Most(request.top, MOST_BUCKETS + 1, MOST_CELLS + 1)
-        found = await self._reader.whole(query.log, request.grouping(most), strong=strong)
-        return StatsAnswer(Counts.of_log(found), Provenance(Source.SQL, reason, found.state, found.settled))
+        answer = await self._reader.whole(query.log, request.grouping(most), strong=strong)
+        provenance = Provenance(Source.SQL, reason, answer.state, answer.settled)
+        return StatsAnswer(Counts.of_log(answer.content), provenance)
 
     async def _eventual(self, query: Compiled, request: CountRequest) -> StatsAnswer:
         if request.paths:
@@ -100,7 +101,7 @@ class Stats:
         async def ask_index(hits: Hits, scope: Scope) -> _Indexed:
             return await _ask_counts(hits, scope, query, request)
 
-        async def ask_log(base: LogState, _index: _Indexed) -> LogCounts:
+        async def ask_log(base: LogState, _index: _Indexed) -> LogAnswer[LogCounts]:
             return await self._reader.tail(query.log, request.grouping(_TAIL), base)
 
         index, tail, provenance = await self._joined.both(

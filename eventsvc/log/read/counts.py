@@ -11,7 +11,7 @@ from psycopg2 import sql
 
 from eventsvc.fields import FIELDS
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.state import LogState, Part, Row
+from eventsvc.log.read.state import Part, Row
 
 _PART = 10
 
@@ -138,7 +138,7 @@ class _Content(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LogCounts:
-    """The counts that PostgreSQL has made. See ``state.Answered``.
+    """The content of an answer: the counts that PostgreSQL has made.
 
     Attributes:
         missing: how many events lack a value of one of ``Grouping.by``.
@@ -150,7 +150,6 @@ class LogCounts:
         numbers: a summary for each of ``Grouping.numbers``.
     """
 
-    state: LogState
     total: int
     missing: int
     valued: int
@@ -159,7 +158,6 @@ class LogCounts:
     cells: dict[Combination, dict[int, int]]
     distinct: tuple[int | list[str], ...]
     numbers: tuple[Measured, ...]
-    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +229,13 @@ class Grouping:
             parameters += [list(self.percentiles), *each.rows.parameters, *matching.parameters]
         return [(statement, parameters)]
 
-    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> LogCounts:
+    def decode(self, rows: Sequence[Row]) -> LogCounts:
         """See ``Question``."""
         content = next(msgspec.json.decode(row[-1], type=_Content) for row in rows if row[0] == _PART)
         cells: dict[Combination, dict[int, int]] = {}
         for key, start, number in content.cells:
             cells.setdefault(key, {})[start] = number
         return LogCounts(
-            state,
             content.total,
             content.missing,
             content.valued,
@@ -247,7 +244,6 @@ class Grouping:
             cells,
             tuple(content.distinct),
             tuple(content.numbers),
-            settled,
         )
 
     def _bucket(self) -> tuple[sql.Composable, list[Any]]:

@@ -11,7 +11,7 @@ from psycopg2 import sql
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.state import COLUMNS, LogState, Part, Row
+from eventsvc.log.read.state import COLUMNS, Part, Row
 from eventsvc.paging import PageRequest, Position, Positions
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,12 +40,10 @@ _NONE = Positions()
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """The events of a page, in order, and the number of all matching events if requested. See ``state.Answered``."""
+    """The content of an answer: the events of a page, in order, and the number of all matching events if requested."""
 
-    state: LogState
     events: tuple[Event, ...]
-    total: int | None = None
-    settled: bool = False
+    total: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +73,12 @@ class PageQuestion:
         events = _EVENTS.format(columns=COLUMNS, order=order, page=page)
         return [*parts, (events, [*parameters, request.size])]
 
-    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> LogPage:
+    def decode(self, rows: Sequence[Row]) -> LogPage:
         """See ``Question``."""
         total = next((int(row[1]) for row in rows if row[0] == _PART_COUNT), None)
         events = [Event(*row[1:]) for row in rows if row[0] == _PART_EVENT]
         events.sort(key=self.request.position, reverse=self.request.newest_first)
-        return LogPage(state, tuple(events), total, settled)
+        return LogPage(tuple(events), total)
 
     def _past(self, position: Position) -> Filter:
         time, seq = position
@@ -112,9 +110,9 @@ class Around:
         """See ``Question``."""
         return [part for request in self.requests for part in PageQuestion(request).compose(matching)]
 
-    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> LogPage:
+    def decode(self, rows: Sequence[Row]) -> LogPage:
         """See ``Question``; all neighbours together, oldest first."""
-        return PageQuestion(PageRequest(0, newest_first=False)).decode(rows, state, settled=settled)
+        return PageQuestion(PageRequest(0, newest_first=False)).decode(rows)
 
 
 def _timestamp(created_at: int) -> datetime:

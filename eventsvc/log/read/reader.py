@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 from psycopg2 import sql
@@ -17,8 +18,10 @@ from eventsvc.log.progress.erased import read_epoch
 from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_seq
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import Needed, NoReplica, Replicas, needed_position
-from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, AnswerT_co, LogState, Question, Row
+from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, LogAnswer, LogState, Question, Row
 from eventsvc.turns import Turns
+
+T = TypeVar("T")
 
 _BY_ID = sql.SQL("SELECT {columns} FROM event WHERE id = %s AND ({where})")
 _SPAN = sql.SQL(
@@ -70,7 +73,7 @@ class Reader:
             raise EventNotFound(event_id)
         return Event(*rows[0])
 
-    async def tail(self, matching: Filter, question: Question[AnswerT_co], base: LogState) -> AnswerT_co:
+    async def tail(self, matching: Filter, question: Question[T], base: LogState) -> LogAnswer[T]:
         """Ask about the matching events that the index does not hold, given an earlier state of the log.
 
         These are the events past the watermark of that state, and the events that the index had refused.
@@ -89,7 +92,7 @@ class Reader:
         async with self._heavy:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
-    async def whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool = True) -> AnswerT_co:
+    async def whole(self, matching: Filter, question: Question[T], *, strong: bool = True) -> LogAnswer[T]:
         """Ask about all matching events. A replica answers if one has replayed far enough.
 
         Raises:
@@ -100,7 +103,7 @@ class Reader:
         async with self._heavy if matching.is_heavy else self._light:
             return await self._ask_whole(matching, question, strong=strong)
 
-    async def _ask_whole(self, matching: Filter, question: Question[AnswerT_co], *, strong: bool) -> AnswerT_co:
+    async def _ask_whole(self, matching: Filter, question: Question[T], *, strong: bool) -> LogAnswer[T]:
         if self._replicas:
             needed = await self._look_what_is_needed(strong=strong)
             with suppress(NoReplica):
@@ -167,7 +170,7 @@ class Reader:
         whole = not rows or (len(rows) == rows[0][-1] < limit)
         return Batch(events, upto if whole else events[-1].seq, 0)
 
-    def _read(self, connection: Connection, matching: Filter, question: Question[AnswerT_co]) -> AnswerT_co:
+    def _read(self, connection: Connection, matching: Filter, question: Question[T]) -> LogAnswer[T]:
         quiet, drawn = self._look_for_writers(connection)
         answer = _ask(connection, matching, question, settled_at=drawn if quiet else None)
         self._see(answer.state.epoch)
@@ -192,13 +195,13 @@ def _wait_for_horizon(connection: Connection, seq: int) -> None:
 
 
 def _ask(
-    connection: Connection, matching: Filter, question: Question[AnswerT_co], *, settled_at: int | None = None
-) -> AnswerT_co:
+    connection: Connection, matching: Filter, question: Question[T], *, settled_at: int | None = None
+) -> LogAnswer[T]:
     parts = question.compose(matching)
     statement = sql.SQL(" UNION ALL ").join([HEADER, *(text for text, _ in parts)])
     rows = fetch(connection, statement, [value for _, values in parts for value in values])
     state = _read_state(rows)
-    return question.decode(rows, state, settled=settled_at == state.drawn)
+    return LogAnswer(question.decode(rows), state, settled=settled_at == state.drawn)
 
 
 def _read_state(rows: Sequence[Row]) -> LogState:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from psycopg2 import sql
@@ -67,32 +68,33 @@ def _refused(state: LogState, watermark: int) -> frozenset[int]:
     return frozenset(seq for seq in state.failed if seq <= watermark)
 
 
-class Answered(Protocol):
-    """The facts that every answer of the log carries."""
-
-    @property
-    def state(self) -> LogState:
-        """The state of the log that the answer is about."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether no event up to ``state.drawn`` was under way.
-
-        If so, the answer changes only when ``drawn``, ``epoch`` or ``layout`` change.
-        """
+ContentT = TypeVar("ContentT")
+ContentT_co = TypeVar("ContentT_co", covariant=True)
 
 
-AnswerT_co = TypeVar("AnswerT_co", bound=Answered, covariant=True)
-
-
-class Question(Protocol[AnswerT_co]):
+class Question(Protocol[ContentT_co]):
     """A kind of question: composes its part of the statement, and decodes the rows."""
 
     def compose(self, matching: Filter) -> list[Part]:
         """Compose SELECTs, each of a part number > 0 and nine columns, with their parameters."""
 
-    def decode(self, rows: Sequence[Row], state: LogState, *, settled: bool) -> AnswerT_co:
-        """Make the answer from the rows of these parts, which come in any order."""
+    def decode(self, rows: Sequence[Row]) -> ContentT_co:
+        """Make the content of the answer from the rows of these parts, which come in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogAnswer(Generic[ContentT]):
+    """The answer of the log to a question.
+
+    Attributes:
+        state: the state of the log that the answer is about.
+        settled: whether no event up to ``state.drawn`` was under way. If so, the answer changes only when ``drawn``,
+            ``epoch`` or ``layout`` change.
+    """
+
+    content: ContentT
+    state: LogState
+    settled: bool
 
 
 EVENT_COLUMNS = (  # in the order of the fields of Event

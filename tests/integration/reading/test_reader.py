@@ -15,6 +15,7 @@ from eventsvc.log.connection import connect
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import MOST_WAITING, Reader
+from eventsvc.log.read.state import LogAnswer
 from eventsvc.paging import PageRequest, Positions
 
 ALL = Filter()
@@ -49,7 +50,7 @@ def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> No
 
 
 def tail(world: Any, reader: Any, question: Any) -> Any:
-    return world.run(reader.tail(ALL, question, world.run(reader.state())))
+    return world.run(reader.tail(ALL, question, world.run(reader.state()))).content
 
 
 def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
@@ -66,7 +67,9 @@ def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
 def test_events_at_positions_and_the_tail_are_one_page(world: Any) -> None:
     seqs = world.store(*"abcdef")
     move_watermark(world, seqs[3])
-    found = [world.run(world.reader().whole(ALL, PageQuestion(PageRequest(10)))).events[place] for place in (5, 3)]
+    found = [
+        world.run(world.reader().whole(ALL, PageQuestion(PageRequest(10)))).content.events[place] for place in (5, 3)
+    ]
     times = [event.created_at for event in found]
     positions = Positions(tuple(event.position for event in found), None, min(times), max(times))
     wanted = PageQuestion(PageRequest(4), positions)
@@ -101,7 +104,7 @@ def test_pages_go_on_after_a_position_also_among_equal_times(world: Any) -> None
         after = None
         while rows := world.run(
             reader.whole(ALL, PageQuestion(PageRequest(3, after, newest_first=newest_first)))
-        ).events:
+        ).content.events:
             seen += [event.message for event in rows]
             after = rows[-1].position
         assert (list("hgfedcba") if newest_first else list("abcdefgh")) == seen
@@ -136,7 +139,7 @@ def test_nothing_is_settled_while_a_writer_is_under_way(world: Any, database: st
         cursor.execute("COMMIT")
     late.close()
     rows = world.run(reader.whole(ALL, PageQuestion(PageRequest(9))))
-    assert (True, {"a", "b", "late"}) == (rows.settled, {event.message for event in rows.events})
+    assert (True, {"a", "b", "late"}) == (rows.settled, {event.message for event in rows.content.events})
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -163,7 +166,7 @@ def test_equal_states_mean_equal_answers_whatever_commits_late(world: Any, datab
         rows = world.run(reader.whole(ALL, PageQuestion(PageRequest(1000))))
         if rows.settled:
             state = (rows.state.drawn, rows.state.epoch, rows.state.layout)
-            assert answers.setdefault(state, rows.events) == rows.events
+            assert answers.setdefault(state, rows.content.events) == rows.content.events
     for writer in writers:
         writer.close()
     assert answers
@@ -177,7 +180,7 @@ def test_a_statement_that_takes_too_long_is_a_timeout(world: Any, database: str)
         with pytest.raises(LogTimeout):
             world.run(reader.whole(ALL, PageQuestion(PageRequest(1))))
     blocker.close()
-    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)))).events == ()
+    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)))).content.events == ()
 
 
 def test_a_server_that_is_away_is_said_to_be(world: Any) -> None:
@@ -269,7 +272,7 @@ def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without
     world.store("m")
     slow = Filter("pg_sleep(0.5) IS NOT NULL")
 
-    async def crowd() -> tuple[int, LogPage]:
+    async def crowd() -> tuple[int, LogAnswer[LogPage]]:
         base = await reader.state()
         crowd = [asyncio.create_task(reader.whole(slow, PageQuestion(PageRequest(1)))) for _ in range(MOST_WAITING)]
         await asyncio.sleep(0)
@@ -285,5 +288,5 @@ def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without
     unfinished, tail = world.run(crowd())
 
     assert unfinished >= MOST_WAITING - 4
-    assert len(tail.events) == 1
-    assert len(world.run(reader.whole(Filter(), PageQuestion(PageRequest(1)))).events) == 1
+    assert len(tail.content.events) == 1
+    assert len(world.run(reader.whole(Filter(), PageQuestion(PageRequest(1)))).content.events) == 1

@@ -125,7 +125,7 @@ class Reading:
 
     def ask(self, *, strong: bool = True, matching: Filter = ALL) -> list[str]:
         rows = self._world.run(self.reader.whole(matching, PageQuestion(PageRequest(1000)), strong=strong))
-        return [event.message for event in rows.events]
+        return [event.message for event in rows.content.events]
 
     def served_by_replica(self, *, strong: bool = True) -> bool:
         return bool(self.ask(strong=strong, matching=self.who))
@@ -223,7 +223,7 @@ def test_while_the_primary_is_away_a_replica_must_have_the_newest_erasure_that_i
     with reading.primary.cursor() as cursor:
         cursor.execute("ALTER ROLE shut_out NOLOGIN")
         cursor.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'shut_out'")
-    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)), strong=False)).events[0].message == "goes"
+    assert world.run(reader.whole(ALL, PageQuestion(PageRequest(1)), strong=False)).content.events[0].message == "goes"
     with pytest.raises(LogUnavailable):  # nobody knows what was erased
         world.run(new.whole(ALL, PageQuestion(PageRequest(1)), strong=False))
 
@@ -282,7 +282,7 @@ def test_a_server_that_is_no_replica_is_not_trusted(world: Any, servers: Pair) -
     replicas = Replicas([servers.primary.url], size=1, statement_timeout=10)
     world.opened.append(replicas.close)
     reader = Reader(world.pool(servers.primary.url), replicas)
-    assert world.run(reader.whole(Filter("false"), PageQuestion(PageRequest(1)))).events == ()
+    assert world.run(reader.whole(Filter("false"), PageQuestion(PageRequest(1)))).content.events == ()
 
 
 @pytest.mark.parametrize("role", ["", "plain"])

@@ -173,7 +173,7 @@ def test_a_kept_answer_with_a_fresh_tail_equals_the_answer_without_a_cache(world
             sql = world.run(reader.whole(world.compiled(text).log, PageQuestion(PageRequest(limit, **wanted))))
             used.add(ours.provenance.source)
             assert (theirs.events, theirs.end, theirs.total) == (ours.events, ours.end, ours.total)
-            assert (sql.events, sql.total) == (ours.events, ours.total)
+            assert (sql.content.events, sql.content.total) == (ours.events, ours.total)
     assert {Source.INDEX_AND_TAIL, Source.CACHE_AND_TAIL} <= used
 
 
