@@ -308,6 +308,11 @@ def test_the_keyboard_does_everything(screen: Any) -> None:
     expect(page.locator("dialog#help")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("dialog#help")).to_be_hidden()
+    page.keyboard.press("t")
+    expect(page.get_by_role("button", name="Last 24 hours").last).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".range")).to_have_text("Last 4 hours")
 
 
 def test_every_answer_says_where_it_comes_from(screen: Any) -> None:

@@ -101,7 +101,7 @@ export class App {
         <button class="primary" title="Run (Enter)" @click=${() => this.runDraft()}>Run</button>
       </div>
       <div class="tools-right">
-        <button class="range" popovertarget="range" @click=${place}>${rangeName(model)}</button>
+        <button class="range" popovertarget="range" title="The range of time (t)" @click=${place}>${rangeName(model)}</button>
         <button class="live" aria-pressed=${model.state.live} title="New events as they are stored (l)" @click=${() => this.toggleLive()}><i></i>Live</button>
         <button popovertarget="views" @click=${(/** @type {MouseEvent} */ event) => { place(event); void this.shared.load(); }}>Views</button>
         <button popovertarget="menu" aria-label="Menu" title="Menu" @click=${place}>⋯</button>

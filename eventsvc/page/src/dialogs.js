@@ -7,7 +7,7 @@ import { count } from "./time.js";
 
 const SHORTCUTS = [
   ["/", "write a query"], ["j  k", "event below, above"], ["Enter", "open the event; in the query box: run"],
-  ["c", "what came before and after the event"], ["l", "live on and off"], ["Esc", "close, or leave the query box"],
+  ["c", "what came before and after the event"], ["t", "the range of time"], ["l", "live on and off"], ["Esc", "close, or leave the query box"],
   ["Tab", "in the query box: take the completion, or the correction"], ["Alt ↑ ↓", "in the query box: queries of before"],
   ["Ctrl Space", "in the query box: what may stand here"], ["?", "this"],
 ];

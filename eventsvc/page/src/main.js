@@ -39,8 +39,15 @@ const keys = {
   Enter: (on) => on.openRow(Math.max(0, model.row)),
   c: () => around(),
   l: (on) => on.toggleLive(),
+  t: () => chooseRange(),
   "?": (on) => on.dialog("help").showModal(),
 };
+
+function chooseRange() {
+  /** @type {HTMLElement|null} */ (document.querySelector("button.range"))?.click();
+  const pop = document.querySelector("#range:popover-open");
+  /** @type {HTMLElement|null|undefined} */ (pop?.querySelector(".lasts [aria-pressed=true]") ?? pop?.querySelector("button"))?.focus();
+}
 
 /** @param {App} on @param {number} step */
 function move(on, step) {
