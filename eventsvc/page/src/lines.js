@@ -12,9 +12,9 @@ export function faultLine(model, correct) {
   if (!fault) return nothing;
   const fix = fixOf(fault, model.draft);
   const expected = fault.expected?.length ? html` <span class="muted">Expected: ${fault.expected.slice(0, 6).join(", ")}</span>` : nothing;
-  return html`<p class="fault-line" role="status"><span class="reason">${fault.reason ?? firstLine(fault.detail)}</span>${expected}
+  return html`<p class="fault-line" role="status"><span class="reason">${fault.reason ?? firstLine(fault.detail)}</span>
     ${fault.hint ? html`<span class="hint">${fault.hint}</span>` : nothing}
-    ${fix ? html`<button @click=${() => correct()}>Correct <kbd>Tab</kbd></button>` : nothing}</p>`;
+    ${fix ? html`<button @click=${() => correct()}>Correct <kbd>Tab</kbd></button>` : nothing}${expected}</p>`;
 }
 
 /** @param {Model} model @param {(email: string) => void} person */
