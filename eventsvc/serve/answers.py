@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-import sys
-import termios
 from http import HTTPStatus
 from typing import Any
 
@@ -13,59 +9,6 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from eventsvc.api.problem_types import BY_STATUS
-
-_MOST_GATHERED = 64 * 1024  # bytes
-
-
-class GatheringTransport:
-    """A transport that sends what is written in one round of the event loop together.
-
-    uvicorn writes the head and the body of an answer apart. Sent together, they cost one system call less, and wake the
-    client once. And a process that is killed leaves no client with a head whose body never comes.
-    """
-
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def write(self, data: bytes) -> None:
-        """Send the data at the end of this round, or at once if much waits."""
-        if not self._parts:
-            self._loop.call_soon(self._send)
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _MOST_GATHERED:
-            self._send()
-
-    def _send(self) -> None:
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def write_eof(self) -> None:
-        """Close the sending side after everything that was written."""
-        self._send()
-        self._transport.write_eof()
-
-    def close(self) -> None:
-        """Close the connection after everything that was written."""
-        self._send()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-def count_unsent(transport: asyncio.Transport) -> int:
-    """Count the bytes that the kernel keeps because the other side has not acknowledged them."""
-    try:
-        counted = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-    except (OSError, ValueError):  # another system, or the socket is closed
-        return 0
-    return int.from_bytes(counted, sys.byteorder)
 
 
 def send_without_chunks(cycle: RequestResponseCycle) -> Any:

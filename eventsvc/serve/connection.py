@@ -7,66 +7,28 @@ too much room or time. It answers them with a problem (RFC 9457) that quotes not
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from eventsvc.serve.answers import (
-    GatheringTransport,
-    begin_without_body,
-    count_unsent,
-    render_problem,
-    send_without_chunks,
-)
+from eventsvc.serve.answers import begin_without_body, render_problem, send_without_chunks
+from eventsvc.serve.arrival import Arrival, Refusal, check_head, check_line
 from eventsvc.serve.door import Door
-from eventsvc.serve.listeners import is_turned_away, let_in
+from eventsvc.serve.sockets import is_turned_away, let_in
+from eventsvc.serve.transports import Flow, GatheringTransport, Lingering, count_unsent
 from eventsvc.telemetry import CONNECTIONS, REFUSED
 
-_LONGEST_LINE = 8190  # bytes of a request line
-_LARGEST_HEAD = 64 * 1024  # bytes of all header fields
-_MOST_FIELDS = 100
-# Bytes that the parser may read without calling us, for instance within a field that never ends.
-_LARGEST_SILENCE = _LARGEST_HEAD + _LONGEST_LINE
 # A connection that is closed while the client still sends is reset, and the client never sees the answer. So we wait.
 _LINGER = 3.0  # seconds
 # A request whose client has gone away may be storing events: it gets this much time to finish.
 _AFTER_HANGUP = 3.0  # seconds
 _MOST_AHEAD = 32  # requests that wait for the answers to earlier requests of their connection
-# A chunk may carry a single byte, and may have an extension of any length: a body may be this much larger on the wire.
-_FRAMING, _FRAMING_RATIO = 1024 * 1024, 16  # bytes, and bytes for each byte of the body
 _MOST_TURNED_AWAY = 32  # connections beyond the bound that are closed with care
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
-
-_HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=:\[\]]*")
-
-
-class _Flow(FlowControl):
-    """Pauses reading while pipelined requests wait for their turn."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.transport)
-        self._connection = connection
-
-    def resume_reading(self) -> None:
-        if not self._connection.pipeline and not self._connection.has_ended:
-            super().resume_reading()
-
-
-class _Lingering:
-    """The transport of a request whose body is not complete. Closing it waits for the rest, for a while."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._transport = connection, connection.transport
-        self.write, self.is_closing = self._transport.write, self._transport.is_closing
-
-    def close(self) -> None:
-        self._connection.linger()
 
 
 class _RefusedError(Exception):
@@ -82,13 +44,8 @@ class Connection(HttpToolsProtocol):
         self._serve, self.app = self.app, self._run
         self._running: asyncio.Task[Any] | None = None
         self._answering: RequestResponseCycle | None = None  # the request under way; self.cycle is the latest request
-        self._awaited = ""  # the part of the current request that is not complete: "head" or "body"
-        self._waited = 0.0  # seconds waited for this part
-        self._received = 0  # bytes received of this part
-        self._carried = 0  # bytes of the body, without chunk headers
-        self._silence = 0  # bytes that the parser has read without calling us
-        self._head_size = 0
-        self._reason: tuple[int, str] | None = None
+        self._arrival = Arrival(door)
+        self._reason: Refusal | None = None
         self._refused = False
         self._heard = 0.0
         self._untaken = 0  # bytes of answers that the client had not taken when we last looked
@@ -104,10 +61,10 @@ class Connection(HttpToolsProtocol):
             let_in(sock)
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
         CONNECTIONS.inc()
-        self.flow = _Flow(self)
+        self.flow = Flow(self)
         self._heard = self.loop.time()
         if len(self.connections) > self._door.connections:
-            self._refuse(503, f"This process serves {self._door.connections:,} connections at a time.")
+            self._refuse(Refusal(503, f"This process serves {self._door.connections:,} connections at a time."))
             if len(self.connections) > self._door.connections + _MOST_TURNED_AWAY:  # they need descriptors too
                 self.transport.close()
         else:
@@ -131,7 +88,7 @@ class Connection(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Tell whether to keep our sending side open: a client may close its own and wait for the answer."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or cycle.disconnected or self._awaited == "body":
+        if cycle is None or cycle.response_complete or cycle.disconnected or self._arrival.part == "body":
             return False
         if cycle.response_started and cycle.scope.get("state", {}).get("endless"):
             return False
@@ -143,19 +100,16 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self._heard = self.loop.time()
-        self._received += len(data)
-        self._silence += len(data)
+        self._arrival.count(len(data))
         super().data_received(data)
         if self._refused:
             return
-        if self._awaited == "body" and self.cycle.transport is self.transport:
-            self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
+        if self._arrival.part == "body" and self.cycle.transport is self.transport:
+            self.cycle.transport = Lingering(self)  # type: ignore[assignment]
         elif self.timeout_keep_alive_task is None and self.is_idle:  # a line break between requests is no request
             self._await_next()
-        if self._silence > _LARGEST_SILENCE:
-            self._refuse(431, f"The header fields are larger than {_LARGEST_HEAD:,} bytes.")
-        elif self._awaited == "body" and self._received > _FRAMING + _FRAMING_RATIO * self._carried:
-            self._refuse(400, "The chunks of the body are smaller than their headers.")
+        if refusal := self._arrival.check_size():
+            self._refuse(refusal)
 
     @property
     def unread(self) -> int:
@@ -186,17 +140,10 @@ class Connection(HttpToolsProtocol):
             self.cut_off()
 
     def _watch_request(self, seconds: float) -> None:
-        if not self._awaited or self._refused or self.flow.read_paused:
+        if not self._arrival.part or self._refused or self.flow.read_paused:
             return
-        self._waited += seconds
-        if self._awaited == "head" and self._waited > self._door.head_seconds:
-            self._refuse(408, f"The head of the request did not come within {self._door.head_seconds:g} s.")
-        elif self._awaited == "body" and self._waited > self._door.body_seconds + self._received / self._door.body_rate:
-            self._refuse(
-                408,
-                f"The body did not come within {self._door.body_seconds:g} s and one more for each"
-                f" {self._door.body_rate:,} bytes.",
-            )
+        if refusal := self._arrival.wait(seconds):
+            self._refuse(refusal)
 
     # ---- what the worker asks when it stops
 
@@ -204,7 +151,7 @@ class Connection(HttpToolsProtocol):
     def is_idle(self) -> bool:
         """Whether the connection is open and no request is under way or has begun."""
         done = self.cycle is None or self.cycle.response_complete
-        return done and not self._awaited and not self._refused and not self.transport.is_closing()
+        return done and not self._arrival.part and not self._refused and not self.transport.is_closing()
 
     def announce_end(self) -> None:
         """Make the answer under way the last one."""
@@ -221,30 +168,29 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._awaited, self._waited, self._received = "head", 0.0, 0
-        self._silence = self._head_size = 0
+        self._arrival.begin_head()
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
         super().on_url(url)
-        if len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1") > _LONGEST_LINE:
-            raise self._because(414, f"A request line may have {_LONGEST_LINE:,} bytes.")
+        if refusal := check_line(self.parser.get_method(), self.url):
+            raise self._because(refusal)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field; trailer fields are ignored."""
-        self._head_size += len(name) + len(value)
-        if self._head_size > _LARGEST_HEAD or len(self.headers) >= _MOST_FIELDS:
-            raise self._because(
-                431, f"A request may have {_MOST_FIELDS} header fields with {_LARGEST_HEAD:,} bytes in all."
-            )
-        if self._awaited == "head":
+        if refusal := self._arrival.count_field(name, value, len(self.headers)):
+            raise self._because(refusal)
+        if self._arrival.part == "head":
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the app."""
-        self._check_head()
+        if len(self.pipeline) >= _MOST_AHEAD:
+            raise self._because(Refusal(503, f"At most {_MOST_AHEAD} requests may be sent ahead."))
+        if refusal := check_head(self.parser.get_http_version(), self.headers):
+            raise self._because(refusal)
         super().on_headers_complete()  # raises if the target is no URL
-        self._awaited, self._waited, self._received, self._carried = "body", 0.0, 0, 0
+        self._arrival.begin_body()
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = send_without_chunks(self.cycle)  # type: ignore[method-assign]
         # A client that expects 100-continue and is refused may still send the body, so the next bytes are ambiguous.
@@ -253,8 +199,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._silence = 0
-        self._carried += len(body)
+        self._arrival.count_body(len(body))
         if self.expect_100_continue:
             self.expect_100_continue = False
             self.cycle.keep_alive = self.parser.should_keep_alive() and not self._door.closing
@@ -262,7 +207,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
-        self._awaited, self._silence = "", 0
+        self._arrival.end()
         super().on_message_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._await_next()
@@ -271,40 +216,19 @@ class Connection(HttpToolsProtocol):
         """Continue with the next request."""
         self._heard = self.loop.time()
         super().on_response_complete()
-        if self._awaited:
+        if self._arrival.part:
             self._unset_keepalive_if_required()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _check_head(self) -> None:
-        if len(self.pipeline) >= _MOST_AHEAD:
-            raise self._because(503, f"At most {_MOST_AHEAD} requests may be sent ahead.")
-        hosts, codings = [], []
-        for name, value in self.headers:
-            if name == b"host":
-                hosts.append(value)
-            elif name == b"transfer-encoding":
-                codings.append(value)
-        if codings and (codings[1:] or codings[0].strip().lower() != b"chunked"):
-            raise self._because(501, "Transfer-Encoding may be chunked alone.")
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            raise self._because(505, "This service speaks HTTP/1.1 and HTTP/1.0.")
-        if codings and version != "1.1":
-            raise self._because(400, "Transfer-Encoding needs HTTP/1.1.")
-        if len(hosts) != 1 and (hosts or version == "1.1"):
-            raise self._because(400, "A request has one Host header.")
-        if hosts and not _HOST.fullmatch(hosts[0].strip()):
-            raise self._because(400, "Host is not the name of a host.")
-
     # ---- running the app, and refusing
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         self._running = asyncio.current_task()
         cycle: RequestResponseCycle = receive.__self__
-        if self._awaited == "body" and scope is self.scope:
+        if self._arrival.part == "body" and scope is self.scope:
             receive = begin_without_body(receive)
 
         async def send_if_open(message: Any) -> None:
@@ -324,43 +248,42 @@ class Connection(HttpToolsProtocol):
             if self._answering is cycle:  # the next request may have begun
                 self._running = None
 
-    def _because(self, status: int, detail: str) -> Exception:
-        self._reason = (status, detail)
+    def _because(self, refusal: Refusal) -> Exception:
+        self._reason = refusal
         return _RefusedError()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser could not read."""
-        status, detail = self._reason or (400, msg)
-        self._refuse(status, detail)
+        self._refuse(self._reason or Refusal(400, msg))
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Answer with a problem if no other answer is under way, and close."""
-        REFUSED.labels(str(status)).inc()
+        REFUSED.labels(str(refusal.status)).inc()
         self._refused = True
-        if self._awaited == "body" and self.pipeline:  # the refused request has not begun
+        if self._arrival.part == "body" and self.pipeline:  # the refused request has not begun
             self.pipeline.popleft()
             self.cycle = self.pipeline[0][0] if self.pipeline else self._answering  # type: ignore[assignment]
-            self._awaited = ""
+            self._arrival.part = ""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._awaited != "body":  # a later request is refused: earlier requests still get their answers
+            if self._arrival.part != "body":  # a later request is refused: earlier requests still get their answers
                 cycle.keep_alive = False
-                cycle.transport = _Lingering(self)  # type: ignore[assignment]
+                cycle.transport = Lingering(self)  # type: ignore[assignment]
                 return
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
                 self.transport.close()
                 return
-        elif self._awaited == "body":  # the request has been answered already
+        elif self._arrival.part == "body":  # the request has been answered already
             self.transport.close()
             return
-        self.transport.write(render_problem(status, detail))
+        self.transport.write(render_problem(refusal.status, refusal.detail))
         self.linger()
 
     def linger(self) -> None:
         """Close our sending side; receive and drop further bytes for a while."""
-        if self.has_ended or not (self._awaited or self._refused):
+        if self.has_ended or not (self._arrival.part or self._refused):
             self.transport.close()
             return
         self._refused = True

@@ -24,7 +24,7 @@ from uvicorn_worker import UvicornWorker
 
 from eventsvc.serve.connection import Connection
 from eventsvc.serve.door import Door
-from eventsvc.serve.listeners import bound_unsent, is_turned_away, is_waiting, turn_away
+from eventsvc.serve.sockets import bound_unsent, is_turned_away, is_waiting, turn_away
 
 # A handshake under way ends within a round trip or two.
 _SETTLE = 0.2  # seconds

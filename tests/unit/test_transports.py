@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from eventsvc.serve.answers import GatheringTransport
+from eventsvc.serve.transports import GatheringTransport
 
 Act = Callable[[GatheringTransport], None]
 
