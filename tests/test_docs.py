@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -73,6 +74,22 @@ def test_files_that_the_architecture_names_exist() -> None:
 
     assert len(named) > 20
     assert [] == sorted(name for name in named if not any((ROOT / top / name).exists() for top in ("eventsvc", ".")))
+
+
+def test_no_file_and_no_function_is_longer_than_the_rules_for_contributors_say() -> None:
+    text = " ".join((ROOT / "docs" / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    (limits,) = re.findall(r"no function has more than (\d+)\. A file has at most (\d+) lines", text)
+    paths = [path for path in sorted((ROOT / "eventsvc").rglob("*.py")) if "node_modules" not in path.parts]
+    sources = {path: path.read_text(encoding="utf-8") for path in paths}
+    functions = [
+        (path.name, node.name, (node.end_lineno or 0) - node.lineno + 1)
+        for path, source in sources.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+    assert [] == [function for function in functions if function[2] > int(limits[0])]
+    assert [] == [path.name for path, source in sources.items() if len(source.splitlines()) > int(limits[1])]
 
 
 def test_functions_on_the_path_of_an_event_exist() -> None:
