@@ -21,6 +21,7 @@ EventsvcError
 ├── ErasureNotFound          no erasure has this id
 ├── LogError                 PostgreSQL could not do its part
 │   ├── LogUnavailable       PostgreSQL cannot be reached, or the connection broke
+│   │   └── WorkerUnavailable   a worker of the log does not answer; the coordinator does
 │   ├── LogTimeout           a statement ran into its time limit
 │   ├── CommitUnknown        the connection broke during COMMIT: nobody knows whether the events are stored
 │   ├── WriteQueueFull       more events wait to be written than is allowed
@@ -211,6 +212,10 @@ class LogError(EventsvcError):
 
 class LogUnavailable(LogError):
     """PostgreSQL cannot be reached, or the connection broke; nothing was stored."""
+
+
+class WorkerUnavailable(LogUnavailable):
+    """A worker of the log does not answer, while the coordinator does; nothing was stored."""
 
 
 class LogTimeout(LogError):

@@ -233,6 +233,12 @@ def citus_url() -> str:
     return _OPTIONS.get("EVENTSVC_TEST_CITUS_URL", "")
 
 
+@pytest.fixture(scope="session")
+def citus_spare_url() -> str:
+    """A server with Citus that no cluster has as a worker yet."""
+    return _OPTIONS.get("EVENTSVC_TEST_CITUS_SPARE_URL", "")
+
+
 @pytest.fixture
 def index_shards() -> int:
     """Primary shards of each month's index; EVENTSVC_TEST_INDEX_SHARDS runs every test with another layout."""

@@ -21,6 +21,7 @@ from eventsvc.errors import Fault, InvalidBody, InvalidEvents, SetupError
 from eventsvc.event import Event
 from eventsvc.incoming.split import BOM, Item, split_lines
 from eventsvc.incoming.unpack import Unpacked
+from eventsvc.log.citus import LOCK
 from eventsvc.log.connection import Connection, transaction, translate_errors
 from eventsvc.log.months import ensure_months, list_months, month_of
 from eventsvc.log.read.state import EVENT_COLUMNS
@@ -49,11 +50,11 @@ _ARRAY = "a JSON array, and an import takes one object a line: `jq -c '.[]' FILE
 
 # The advisory lock lets only one import at a time store a batch: two imports of the same ids would both find that an
 # event is missing. Then comes the table's lock, before the clock is read: see log/progress/horizon.py.
-_BEGIN = """
+_BEGIN = f"""
 SELECT pg_advisory_xact_lock(6876550);
-LOCK TABLE event IN ROW EXCLUSIVE MODE;
+{LOCK};
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-"""
+"""  # noqa: S608  (a constant)
 # PERF: the array is a subquery, so that the planner does not know its length and never chooses to read whole tables.
 _ERASED = "SELECT id::text FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"
 _BRING_BACK = "DELETE FROM erased_id WHERE id = ANY((SELECT %s::uuid[])::uuid[])"

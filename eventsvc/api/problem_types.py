@@ -203,6 +203,15 @@ PROBLEMS: dict[type[Exception], Problem] = {
         f" something holds a lock. {_NOT_STORED}",
         5,
     ),
+    errors.WorkerUnavailable: Problem(
+        "worker-unavailable",
+        503,
+        "A server that stores part of the log does not answer",
+        "The log is distributed over several servers, and one of them is away. Nobody can read or write the events of"
+        " this server until it is back, so an answer that needs them would lack events. Requests that need only the"
+        f" other servers succeed: name a component, if the log is distributed by component. {_NOT_STORED}",
+        5,
+    ),
     errors.LogUnavailable: Problem("log-unavailable", 503, "PostgreSQL cannot be reached", _NOT_STORED, 2),
     errors.LogError: Problem(
         "log-error",

@@ -142,9 +142,13 @@ def inspect(connection: Connection, client: Elasticsearch | None) -> Remains:
 def _split_ids(connection: Connection) -> tuple[list[str], list[str]]:
     """Give the erased ids that are in the log, and the erased ids that are not."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id::text, EXISTS (SELECT 1 FROM event WHERE event.id = erased_id.id) FROM erased_id")
-        rows = cursor.fetchall()
-    return [name for name, there in rows if there], [name for name, there in rows if not there]
+        cursor.execute("SELECT id::text FROM erased_id")
+        ids = [name for (name,) in cursor]
+        there: set[str] = set()
+        for i in range(0, len(ids), _IDS):
+            cursor.execute("SELECT id::text FROM event WHERE id = ANY (%s::uuid[])", (ids[i : i + _IDS],))
+            there |= {name for (name,) in cursor}
+    return [name for name in ids if name in there], [name for name in ids if name not in there]
 
 
 def _count_documents(client: Elasticsearch | None, names: list[str], ids: list[str]) -> int:

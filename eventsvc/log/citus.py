@@ -12,12 +12,41 @@ from typing import Literal
 
 from psycopg2 import sql
 
-from eventsvc.errors import LogUnavailable, SetupError
+from eventsvc.errors import SetupError, WorkerUnavailable
 from eventsvc.log.connection import Connection, fetch, transaction
 
 By = Literal["component", "email", "id"]
 
 IS_DISTRIBUTED = "EXISTS (SELECT FROM distribution)"
+
+# Every writer takes this lock before it draws a seq or reads the clock: see log/progress/horizon.py. Citus would take
+# the lock on every worker too, so a worker that is away would stop the writers of all others. Without Citus, the SET
+# changes nothing.
+LOCK = """
+SET LOCAL citus.enable_ddl_propagation TO off;
+LOCK TABLE event IN ROW EXCLUSIVE MODE
+"""
+# Citus commits a transaction that changes one shard on the worker first, and then on the coordinator. If the
+# coordinator dies in between, what the transaction has written there (an Idempotency-Key, an erasure) is lost, while
+# the worker's part is not. This statement stores nothing, but makes Citus commit in two phases, as after every COPY.
+TWO_PHASES = """
+INSERT INTO event (id, email, environment, component, message, data)
+SELECT gen_random_uuid(), '', '', '', '', 'null' FROM generate_series(1, 0)
+"""
+# A worker that was lost during a COMMIT keeps its part prepared until Citus commits it, within a minute of its return.
+IS_PREPARED = """
+SELECT EXISTS (SELECT FROM run_command_on_workers(
+    'SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()'
+) WHERE NOT success OR result <> '0')
+"""
+FIND_WORKERS = """
+SELECT number, nodename || ':' || nodeport
+FROM (SELECT number, CASE by_column WHEN 'email' THEN email ELSE component END AS value
+      FROM distribution, unnest(%s::text[], %s::text[]) WITH ORDINALITY AS sent (email, component, number)
+      WHERE by_column <> 'id' OFFSET 0) AS sent
+JOIN pg_dist_shard_placement ON shardid = get_shard_id_for_distribution_column('event', value)
+ORDER BY number
+"""
 
 # Citus commits a transaction on one worker by a plain COMMIT, and a transaction on several workers in two phases. If
 # the coordinator loses a worker in between, the coordinator's lock is gone while the worker's part is not committed
@@ -34,7 +63,7 @@ def list_writers_on_workers(connection: Connection) -> frozenset[str]:
     """List the transactions that write events on any worker.
 
     Raises:
-        LogUnavailable: a worker does not answer, so its transactions are unknown.
+        WorkerUnavailable: a worker does not answer, so its transactions are unknown.
     """
     rows = fetch(
         connection,
@@ -43,7 +72,8 @@ def list_writers_on_workers(connection: Connection) -> frozenset[str]:
     )
     for host, port, success, result in rows:
         if not success:
-            raise LogUnavailable(f"worker {host}:{port} does not answer: {str(result).splitlines()[0]}")
+            said = (str(result).splitlines() or ["no answer"])[0]
+            raise WorkerUnavailable(f"a worker of the log does not answer: {host}:{port}: {said}")
     return frozenset(f"{host}:{port} {name}" for host, port, _, result in rows for name in json.loads(result))
 
 

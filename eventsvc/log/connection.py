@@ -15,7 +15,7 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
-from eventsvc.errors import LogError, LogTimeout, LogUnavailable
+from eventsvc.errors import LogError, LogTimeout, LogUnavailable, WorkerUnavailable
 
 Connection = psycopg2.extensions.connection
 T = TypeVar("T")
@@ -105,9 +105,19 @@ def translate_errors() -> Iterator[None]:
     except (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected) as exc:
         raise LogError(f"PostgreSQL asks to try again: {_first_line(exc)}") from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        if is_worker_lost(exc):
+            raise WorkerUnavailable(f"a worker of the log does not answer: {_first_line(exc)}") from exc
         # An error with a code is an answer of the server: its disk is full, it shuts down, or it ended this session.
         problem = "cannot serve this" if exc.pgcode else "cannot be reached"
         raise LogUnavailable(f"PostgreSQL {problem}: {_first_line(exc)}") from exc
+
+
+def is_worker_lost(exc: psycopg2.Error) -> bool:
+    """Tell whether the server reports that it cannot reach another server: on Citus, the coordinator lost a worker.
+
+    If our own connection breaks, the error has no SQLSTATE.
+    """
+    return bool(exc.pgcode) and str(exc.pgcode).startswith("08")
 
 
 def _first_line(exc: BaseException) -> str:

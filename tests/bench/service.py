@@ -40,8 +40,7 @@ class Service:
         return self._process.pid
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        with suppress(OSError):
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection, suppress(OSError):
             connection.request("GET", "/healthz")
             return connection.getresponse().status == 200
         return False

@@ -12,6 +12,7 @@ from psycopg2 import sql
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SeqNotReached
 from eventsvc.event import Event
+from eventsvc.log.citus import IS_DISTRIBUTED
 from eventsvc.log.connection import Connection, Pool, fetch
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress.erased import read_epoch
@@ -32,11 +33,11 @@ _SPAN = sql.SQL(
 )
 
 # The CASE makes PostgreSQL read the sequence before the locks. Writers take the lock before they draw a seq, and
-# release it after their rows are visible (see horizon.py).
+# release it after their rows are visible (see horizon.py). On Citus, a worker may have still to commit its part.
 _WRITERS = sql.SQL(
-    "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT EXISTS (SELECT {}) END"
+    "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT ({} OR EXISTS (SELECT {})) END"
     " FROM ({} OFFSET 0) AS sequence (drawn)"
-).format(sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
+).format(sql.SQL(IS_DISTRIBUTED), sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
 
 _IN_INDEX = sql.SQL("SELECT seq >= %s FROM watermark")
 _LATE_WRITERS, _POLL = 3.0, 0.02  # seconds

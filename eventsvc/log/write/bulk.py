@@ -10,6 +10,8 @@ import psycopg2
 
 from eventsvc.errors import CommitUnknown, EventsvcError, KeyReused, KeyRunning, LogError, LogUnavailable
 from eventsvc.event import Event
+from eventsvc.log.citus import IS_DISTRIBUTED, IS_PREPARED, LOCK
+from eventsvc.log.connection import fetch
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, commit_error
@@ -25,11 +27,11 @@ _BLOCK = 256 * 1024  # bytes handed to PostgreSQL at a time
 _AT_ONCE = 500  # events that are read or counted by one statement
 
 # The table's lock is taken before the clock is read, so that no event is older than events below the horizon.
-_BEGIN = """
+_BEGIN = f"""
 BEGIN;
-LOCK TABLE event IN ROW EXCLUSIVE MODE;
+{LOCK};
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-"""
+"""  # noqa: S608  (a constant)
 _READ = f"""
 SELECT {EVENT_COLUMNS}
 FROM event WHERE id = ANY(%s::uuid[]) AND created_at = to_timestamp(%s / 1000.0)
@@ -87,7 +89,7 @@ def store(connection: Connection, bulk: Bulk, *, seconds: float = 0.0) -> Stored
         now = _begin(cursor)
         try:
             kept = _look_up(cursor, bulk.key)
-            result = _replay(bulk, kept) if kept else _copy(cursor, bulk, now, seconds)
+            result = _replay(connection, bulk, kept) if kept else _copy(cursor, bulk, now, seconds)
         except (psycopg2.DataError, psycopg2.IntegrityError) as exc:
             cursor.execute("ROLLBACK")
             return LogError(f"PostgreSQL refused the events (SQLSTATE {exc.pgcode}); nothing was stored")
@@ -124,10 +126,15 @@ def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
     return idempotency.read_kept(cursor).get(key_hash)
 
 
-def _replay(bulk: Bulk, kept: Kept) -> Stored:
+def _replay(connection: Connection, bulk: Bulk, kept: Kept) -> Stored:
     if bulk.fingerprint != kept.fingerprint:
         raise KeyReused("this Idempotency-Key came before with another body")
-    return Stored(kept.seed, kept.count, kept.created_at, replayed=True)
+    stored = Stored(kept.seed, kept.count, kept.created_at, replayed=True)
+    # The order matters: the events are counted after the prepared transactions were listed.
+    prepared = fetch(connection, f"SELECT {IS_DISTRIBUTED}")[0][0] and fetch(connection, IS_PREPARED)[0][0]
+    if prepared and count_stored(connection, stored) < stored.count:
+        raise KeyRunning("a worker has still to commit the request with the same Idempotency-Key")
+    return stored
 
 
 def _copy(cursor: Any, bulk: Bulk, now: int, seconds: float) -> Stored:

@@ -41,4 +41,4 @@ def check_confirmed(notices: Sequence[str]) -> None:
         CommitUnknown: a failover may lose the transaction.
     """
     if notices:
-        raise CommitUnknown("PostgreSQL committed, but no standby has confirmed that it has the events")
+        raise CommitUnknown("PostgreSQL committed, but a standby or a worker has not confirmed that it has the events")

@@ -19,10 +19,12 @@ from eventsvc.errors import (
     KeyRunning,
     LogTimeout,
     LogUnavailable,
+    WorkerUnavailable,
 )
 from eventsvc.event import Event, NewEvent, format_time
 from eventsvc.log.async_connection import AsyncConnection
-from eventsvc.log.citus import IS_DISTRIBUTED
+from eventsvc.log.citus import FIND_WORKERS, IS_DISTRIBUTED, IS_PREPARED, TWO_PHASES
+from eventsvc.log.connection import is_worker_lost
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit import check_committed, check_confirmed, commit_error
@@ -73,6 +75,7 @@ class GroupStore:
         """Write a group in one transaction; returns after the COMMIT.
 
         Raises:
+            WorkerUnavailable: a worker that stores some of the events does not answer; nothing was stored.
             LogUnavailable: PostgreSQL cannot be reached; nothing was stored.
             LogTimeout: PostgreSQL took too long; nothing was stored.
             CommitUnknown: the connection broke during the COMMIT.
@@ -81,11 +84,31 @@ class GroupStore:
         fresh = self._connection is None
         try:
             return await self._store_once(group)
+        except WorkerUnavailable:
+            raise
         except LogUnavailable:
             if fresh:
                 raise
             # The old connection broke before the COMMIT was sent, so nothing of it can have been stored.
             return await self._store_once(group)
+
+    async def split(self, group: list[Single]) -> list[list[Single]]:
+        """Split a group into the events of each worker; one part if the workers are not known.
+
+        With a distribution by id they are not known, because each try to store an event draws another id.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                connection = await self._connected()
+                emails, components = [one.new.email for one in group], [one.new.component for one in group]
+                rows = await connection.execute(FIND_WORKERS, (emails, components))
+        except (LogUnavailable, psycopg2.Error, TimeoutError):
+            self.close()
+            return [group]
+        parts: dict[str, list[Single]] = {}
+        for number, worker in rows:
+            parts.setdefault(worker, []).append(group[number - 1])
+        return list(parts.values()) or [group]
 
     def close(self) -> None:
         """Close the connection."""
@@ -104,6 +127,9 @@ class GroupStore:
             self.close()
             raise LogTimeout("PostgreSQL did not store the event in time; nothing was stored") from exc
         except psycopg2.Error as exc:
+            if is_worker_lost(exc) and not connection.broken:
+                await self._roll_back(connection)
+                raise WorkerUnavailable(f"a worker of the log does not answer: {_first_line(exc)}") from exc
             if connection.broken or isinstance(exc, _UNFIT):
                 self.close()
                 raise LogUnavailable("the connection to PostgreSQL broke; nothing was stored") from exc
@@ -191,6 +217,8 @@ _UNFIT = (psycopg2.OperationalError, psycopg2.InterfaceError, pg_errors.ReadOnly
 
 async def _write(connection: AsyncConnection, group: list[Single]) -> list[Outcome]:
     await connection.execute("BEGIN")
+    if connection.distributed and any(single.key for single in group):
+        await connection.execute(TWO_PHASES)
     known = await _look_up(connection, group)
     return await _write_missing(connection, group, known)
 
@@ -200,6 +228,8 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
     keys = {single.key.hash: single.key for single in group if single.key}
     held = idempotency.read_locks(await connection.execute(idempotency.LOCK, ([key.lock for key in keys.values()],)))
     kept = idempotency.read_kept(await connection.execute(idempotency.FIND, (list(keys),)))
+    # The order matters: the events are read after the prepared transactions were listed.
+    prepared = bool(kept) and connection.distributed and (await connection.execute(IS_PREPARED))[0][0]
     stored = await _read(connection, [one for one in kept.values() if one.count == 1])
     seen: set[bytes] = set()
     known: list[Outcome | None] = []
@@ -210,16 +240,18 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
             known.append(KeyRunning("a request with the same Idempotency-Key is still running"))
         else:
             seen.add(single.key.hash)
-            known.append(_judge(single.key, kept.get(single.key.hash), stored))
+            known.append(_judge(single.key, kept.get(single.key.hash), stored, prepared=prepared))
     return known
 
 
-def _judge(key: IdempotencyKey, kept: Kept | None, stored: dict[str, Event]) -> Outcome | None:
+def _judge(key: IdempotencyKey, kept: Kept | None, stored: dict[str, Event], *, prepared: bool) -> Outcome | None:
     if kept is None:
         return None
     if kept.fingerprint != key.fingerprint:
         return KeyReused("this Idempotency-Key came before with another body")
     event = stored.get(_first_id(kept.seed))
+    if event is None and prepared:
+        return KeyRunning("a worker has still to commit the request with the same Idempotency-Key")
     return Replay(event) if event else EventGone("the event was stored, and has been erased since")
 
 

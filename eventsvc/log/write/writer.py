@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import structlog
 
-from eventsvc.errors import EventsvcError, LogError, WriteQueueFull
+from eventsvc.errors import EventsvcError, LogError, WorkerUnavailable, WriteQueueFull
 from eventsvc.event import Event
 from eventsvc.log.write.group import GroupStore, Outcome, Replay, Single
 from eventsvc.telemetry import EVENTS_STORED
@@ -101,10 +101,19 @@ class Writer:
         self._store.close()
 
     async def _write(self, group: list[_Waiting]) -> None:
-        """Write a group; in halves when PostgreSQL refuses it, so that one event cannot fail its neighbours."""
+        """Write a group. If it fails, write it in parts, so that one event cannot fail its neighbours.
+
+        The parts are the events of each worker if a worker does not answer, and halves if PostgreSQL refuses the group.
+        """
         outcomes: Sequence[Outcome]
         try:
             outcomes = await self._store.store([waiting.single for waiting in group])
+        except WorkerUnavailable as exc:
+            if len(parts := await self._split(group)) > 1:
+                for part in parts:
+                    await self._write(part)
+                return
+            outcomes = [WorkerUnavailable(str(exc)) for _ in group]
         except EventsvcError as exc:
             outcomes = [type(exc)(str(exc)) for _ in group]  # raised once each
         except psycopg2.Error as exc:
@@ -116,6 +125,11 @@ class Writer:
             _log.exception("PostgreSQL refused an event", sqlstate=exc.pgcode)
             outcomes = [LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})")]
         self._hand_out(group, outcomes)
+
+    async def _split(self, group: list[_Waiting]) -> list[list[_Waiting]]:
+        waiting = {id(one.single): one for one in group}
+        parts = await self._store.split([one.single for one in group])
+        return [[waiting[id(single)] for single in part] for part in parts]
 
     def _hand_out(self, group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
         self._accepted -= len(group)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from psycopg2.extensions import make_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from eventsvc.log import citus, schema
 from eventsvc.log.connection import connect
+from tests.integration.citus.load import LocalServer
 
 
 def execute(dsn: str, *statements: str) -> list[tuple[Any, ...]]:
@@ -58,14 +59,40 @@ class Cluster:
             *(f"SELECT citus_add_node('{host}', {port})" for host, port in self.workers),
         )
 
+    def add_worker(self, url: str) -> None:
+        """Add a server, named by the URL, on which no shard lies yet."""
+        parts = parse_dsn(url)
+        self.workers.append((parts["host"], int(parts["port"])))
+        execute(self.worker(-1, "postgres"), f"CREATE DATABASE {self.name}")
+        execute(self.worker(-1), "CREATE EXTENSION citus")
+        execute(self.dsn, "SELECT citus_add_node('{}', {})".format(*self.workers[-1]))
+
+    def local_server(self, number: int) -> LocalServer:
+        """Give the process of a worker; skip the test if the worker is on another machine."""
+        url = self.worker(number, "postgres")
+        ((folder,),) = execute(url, "SELECT current_setting('data_directory')")
+        try:
+            return LocalServer(url, folder)
+        except FileNotFoundError:
+            pytest.skip("not run: the workers are not on this machine, so they cannot be killed")
+
+    def place(self, component: str) -> int:
+        """Give the number of the worker that stores the events of a component."""
+        ((host, port),) = execute(
+            self.dsn,
+            "SELECT nodename, nodeport FROM pg_dist_shard_placement"
+            f" WHERE shardid = get_shard_id_for_distribution_column('event', '{component}')",
+        )
+        return self.workers.index((host, port))
+
     def drop(self) -> None:
         for dsn in (self.url, *(self.worker(i, "postgres") for i in range(len(self.workers)))):
             execute(dsn, f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="module")
-def cluster(citus_url: str) -> Iterator[Cluster]:
-    """Migrated, with a few events, and spread by component."""
+def cluster(citus_url: str, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Migrated, with a few events, and spread by component over the module's number of SHARDS."""
     if not citus_url:
         pytest.skip("not run: EVENTSVC_TEST_CITUS_URL names no coordinator of a Citus cluster")
     cluster = Cluster(citus_url)
@@ -79,7 +106,8 @@ def cluster(citus_url: str) -> Iterator[Cluster]:
                 " SELECT gen_random_uuid(), 'a@b.c', 'before', 'c' || i, 'buyer ' || i, '{}'"
                 " FROM generate_series(1, 100) AS i"
             )
-        assert len(list(citus.distribute(connection, citus.Distribution("component", 8)))) == 3
+        shards = getattr(request.module, "SHARDS", 8)
+        assert len(list(citus.distribute(connection, citus.Distribution("component", shards)))) == 3
         connection.close()
         yield cluster
     finally:

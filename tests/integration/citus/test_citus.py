@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import date
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import list_months, verify
-from eventsvc.errors import SetupError
+from eventsvc.errors import EventGone, KeyRunning, SetupError
 from eventsvc.event import Event, NewEvent
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
@@ -21,6 +23,8 @@ from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erased
 from eventsvc.log.progress.horizon import Horizon
 from eventsvc.log.read.reader import Reader
+from eventsvc.log.write import idempotency
+from eventsvc.log.write.bulk_writer import BulkWriter
 from eventsvc.log.write.group import GroupStore, Single
 from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
@@ -101,19 +105,84 @@ def test_the_horizon_waits_for_what_a_worker_has_still_to_commit(log: Any, clust
         "SELECT shard_name, nodeport FROM citus_shards WHERE table_name = 'event'::regclass ORDER BY shardid LIMIT 1"
     )
     number = [worker_port for _, worker_port in cluster.workers].index(port)
-    worker = connect(cluster.worker(number))
-    horizon, name = Horizon(log.connection), f"test_{uuid.uuid4().hex}"
-    with worker.cursor() as cursor:
+    horizon = Horizon(log.connection)
+    with prepared(cluster, number, table):
+        assert [horizon.poll() for _ in range(3)] == [0, 0, 0]
+    assert horizon.poll() >= seq
+
+
+def test_an_event_and_its_key_are_committed_in_two_phases(log: Any, database: str) -> None:
+    """Else the key, which lies on the coordinator, could be lost alone, and a retry would store the event again."""
+    log.fetch("DELETE FROM pg_dist_transaction")
+    assert isinstance(store(database, Single(new(1), key("two phases"))), Event)
+    assert log.fetch("SELECT count(*) FROM pg_dist_transaction") == [(1,)]
+
+
+def store(database: str, single: Single) -> Any:
+    async def ask() -> Any:
+        group = GroupStore(database)
+        try:
+            (outcome,) = await group.store([single])
+            return outcome
+        finally:
+            group.close()
+
+    return asyncio.run(ask())
+
+
+def key(name: str) -> idempotency.IdempotencyKey:
+    return idempotency.IdempotencyKey(idempotency.key_hash(name), b"fingerprint")
+
+
+class NoEvents:
+    """A bulk request that was sent before."""
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def finish(self) -> None:
+        pass
+
+    def fingerprint(self) -> bytes:
+        return b"fingerprint"
+
+
+def store_bulk(database: str, name: str) -> Any:
+    async def ask() -> Any:
+        writer = BulkWriter(database, concurrency=1)
+        try:
+            return await writer.store(NoEvents(), idempotency.key_hash(name), small=True)
+        finally:
+            await writer.close()
+
+    return asyncio.run(ask())
+
+
+def test_a_retry_waits_while_a_worker_has_still_to_commit(log: Any, cluster: Any, database: str) -> None:
+    """The key is there, but the events are not: they may be prepared on a worker that was lost during the COMMIT."""
+    kept = {key(name).hash: idempotency.Kept(b"fingerprint", b"seed", 1, 0) for name in ("single", "bulk")}
+    log.fetch(idempotency.KEEP, idempotency.write_kept(kept))
+    with prepared(cluster, 0):
+        assert isinstance(store(database, Single(new(1), key("single"))), KeyRunning)
+        with pytest.raises(KeyRunning):
+            store_bulk(database, "bulk")
+    assert isinstance(store(database, Single(new(1), key("single"))), EventGone)
+    assert store_bulk(database, "bulk").replayed
+
+
+@contextmanager
+def prepared(cluster: Any, number: int, table: str = "pg_class") -> Iterator[None]:
+    """A transaction that has locked a table on a worker, and is prepared there."""
+    with closing(connect(cluster.worker(number))) as worker, worker.cursor() as cursor:
+        name = f"test_{uuid.uuid4().hex}"
         cursor.execute("SET citus.enable_manual_changes_to_shards TO on")
         cursor.execute("BEGIN")
         cursor.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
         cursor.execute(f"PREPARE TRANSACTION '{name}'")
         try:
-            assert [horizon.poll() for _ in range(3)] == [0, 0, 0]
+            yield
         finally:
             cursor.execute(f"ROLLBACK PREPARED '{name}'")
-    worker.close()
-    assert horizon.poll() >= seq
 
 
 def test_index_searches_erasing_and_verify(
