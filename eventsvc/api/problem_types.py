@@ -33,6 +33,10 @@ class Problem:
 
 
 _NOT_STORED = "Nothing was stored; send the same again after Retry-After seconds."
+_WORKER = (
+    "The log is distributed over several servers. The events of the lost server can be neither read nor written until"
+    f" it is back. Requests that need only other servers succeed, such as those for another component. {_NOT_STORED}"
+)
 
 _UNAUTHORIZED = Problem(
     "unauthorized",
@@ -203,15 +207,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         f" something holds a lock. {_NOT_STORED}",
         5,
     ),
-    errors.WorkerUnavailable: Problem(
-        "worker-unavailable",
-        503,
-        "A server that stores part of the log does not answer",
-        "The log is distributed over several servers, and one of them is away. Nobody can read or write the events of"
-        " this server until it is back, so an answer that needs them would lack events. Requests that need only the"
-        f" other servers succeed: name a component, if the log is distributed by component. {_NOT_STORED}",
-        5,
-    ),
+    errors.WorkerUnavailable: Problem("worker-unavailable", 503, "A server of the log does not answer", _WORKER, 5),
     errors.LogUnavailable: Problem("log-unavailable", 503, "PostgreSQL cannot be reached", _NOT_STORED, 2),
     errors.LogError: Problem(
         "log-error",
