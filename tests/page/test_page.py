@@ -154,6 +154,14 @@ def test_words_that_are_no_query_are_looked_for(screen: Any) -> None:
     expect(query).to_have_text("email eq 'diego@chefhero.com'")
 
 
+def test_a_link_may_hold_plain_words(screen: Any) -> None:
+    """So that a browser can be told to search here."""
+    page = screen.open("?q=mail+bounced:")
+
+    expect(page.locator("query-editor .cm-content")).to_have_text("'mail' AND 'bounced:'")
+    expect(page.locator(".row mark").first).to_be_visible()
+
+
 def test_strings_are_found_anywhere(screen: Any) -> None:
     page = screen.open("?q='price' AND 'checkout'")
 

@@ -1,5 +1,6 @@
 // What is on the screen, as the address of the page says it; whatever the address holds, only this comes out of it.
 
+import { queryOfWords } from "./hints.js";
 import { join } from "./language.js";
 import { LASTS } from "./time.js";
 
@@ -45,7 +46,7 @@ export function readAddress(address) {
   const last = text("last") in LASTS && Object.hasOwn(LASTS, text("last")) ? text("last") : from || to ? "" : DEFAULTS.last;
   const asOf = SEQ.test(text("asOf")) ? text("asOf") : "";
   return {
-    q: text("q").slice(0, 8192),
+    q: queryOfWords(text("q").slice(0, 8192)) || text("q").slice(0, 8192),
     last, from: last ? "" : from, to: last ? "" : to,
     order: text("order") === "asc" ? "asc" : "desc",
     by: given.has("by") ? (FACET.test(text("by")) ? text("by") : "") : DEFAULTS.by,
