@@ -15,7 +15,7 @@ from rich.text import Text
 from eventsvc.admin import index_checks
 from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.errors import EventsvcError, IndexUnavailable
-from eventsvc.log import months
+from eventsvc.log import citus, months
 from eventsvc.log.connection import fetch
 from eventsvc.log.progress import rebuilds, refusals, watermark
 from eventsvc.log.progress.horizon import WRITERS, read_last_seq
@@ -83,6 +83,19 @@ def _versions(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
     yield Finding("ok", "PostgreSQL", f"version {version}, schema up to date, sequence draws one by one")
 
 
+def _workers(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
+    workers = citus.list_workers(stores.connection)
+    for worker in workers:
+        if worker.forgotten is None:
+            advice = "start it: its events can be neither read nor written, and the index waits"
+            yield Finding("error", "workers", f"{worker.name} does not answer", advice)
+        elif worker.forgotten:
+            advice = "the index waits for them: SELECT recover_prepared_transactions() on the coordinator"
+            yield Finding("warning", "workers", f"{worker.forgotten} transactions wait on {worker.name}", advice)
+    if workers and not any(worker.forgotten != 0 for worker in workers):
+        yield Finding("ok", "workers", f"{len(workers)} answer, and none has still to commit anything")
+
+
 def _clock(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
     before = time.time()
     ((theirs,),) = fetch(stores.connection, "SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -123,7 +136,13 @@ def _writers(stores: Stores, _fix: bool) -> Iterator[Finding]:  # noqa: FBT001
         yield Finding("ok", "open transactions", "none holds the horizon back")
 
 
-_LOG_CHECKS: tuple[Callable[[Stores, bool], Iterator[Finding]], ...] = (_versions, _clock, _partitions, _writers)
+_LOG_CHECKS: tuple[Callable[[Stores, bool], Iterator[Finding]], ...] = (
+    _versions,
+    _workers,
+    _clock,
+    _partitions,
+    _writers,
+)
 
 
 def _examine_index(stores: Stores, *, fix: bool) -> Iterator[Finding]:

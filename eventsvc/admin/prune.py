@@ -11,7 +11,7 @@ from eventsvc.erasure.erase import Batches, except_held
 from eventsvc.erasure.retention import drop_unless_held
 from eventsvc.index import indexes
 from eventsvc.index.client import translate_errors
-from eventsvc.log import months
+from eventsvc.log import citus, months
 from eventsvc.log.connection import Connection, fetch
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erasures, index_months, rebuilds
@@ -67,13 +67,7 @@ def _size(
 
 
 def _table_size(connection: Connection, month: date) -> tuple[int, int]:
-    ((events, size),) = fetch(
-        connection,
-        "SELECT (SELECT count(*) FROM event WHERE created_at >= %s AND created_at < %s),"
-        " pg_total_relation_size(%s::regclass)",
-        (*months.bounds(month), months.partition_name(month)),
-    )
-    return int(events), int(size)
+    return months.count_events(connection, month), citus.measure(connection, months.partition_name(month))
 
 
 def _index_sizes(stores: Stores) -> dict[str, tuple[int, int, int]]:

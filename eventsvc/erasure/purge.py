@@ -16,6 +16,7 @@ from psycopg2 import sql
 
 from eventsvc.errors import IndexUnavailable, LogError
 from eventsvc.index.client import translate_errors
+from eventsvc.log import citus
 from eventsvc.log.connection import Connection
 from eventsvc.log.progress import erased, erasures, index_months
 
@@ -116,6 +117,8 @@ def _vacuum(connection: Connection, table: str) -> None:
 
 
 def _dead_rows(connection: Connection, table: str) -> int:
+    if table != "erasure" and citus.find_distribution(connection):
+        return citus.count_dead_rows(connection, table)
     with connection.cursor() as cursor:
         # The statistics show the deletions of other sessions only a moment later.
         cursor.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")

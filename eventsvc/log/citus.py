@@ -85,9 +85,59 @@ class Distribution:
     shards: int
 
 
-def _find_distribution(connection: Connection) -> Distribution | None:
+def find_distribution(connection: Connection) -> Distribution | None:
     """Read the distribution of the log; None if the log is on one server."""
     return next((Distribution(*row) for row in fetch(connection, "SELECT by_column, shards FROM distribution")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker, as the coordinator sees it.
+
+    Attributes:
+        forgotten: how many transactions have waited for more than two minutes for their COMMIT; None if the worker does
+            not answer.
+    """
+
+    name: str
+    forgotten: int | None
+
+
+_FORGOTTEN = """
+SELECT nodename || ':' || nodeport, CASE WHEN success THEN result::integer END
+FROM run_command_on_workers($$
+    SELECT count(*) FROM pg_prepared_xacts
+    WHERE database = current_database() AND prepared < now() - interval '2 minutes'
+$$) ORDER BY 1
+"""
+
+
+def list_workers(connection: Connection) -> list[Worker]:
+    """List the workers; empty if the log is on one server."""
+    if find_distribution(connection) is None:
+        return []
+    return [Worker(*row) for row in fetch(connection, _FORGOTTEN)]
+
+
+def measure(connection: Connection, partition: str) -> int:
+    """Give the bytes of a partition of the log with its indexes, on all servers."""
+    function = "pg_total_relation_size" if find_distribution(connection) is None else "citus_total_relation_size"
+    ((size,),) = fetch(connection, f"SELECT {function}(%s::regclass)", (partition,))
+    return int(size)
+
+
+# The shard's name takes the place of %s.
+_DEAD_ROWS = """
+SELECT coalesce(sum(result::bigint), 0) FROM run_command_on_shards({}, $$
+    SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables WHERE relid = '%s'::regclass
+$$)
+"""
+
+
+def count_dead_rows(connection: Connection, partition: str) -> int:
+    """Count the rows of a distributed partition that VACUUM has not removed."""
+    ((count,),) = fetch(connection, sql.SQL(_DEAD_ROWS).format(sql.Literal(partition)))
+    return int(count)
 
 
 def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
@@ -99,7 +149,7 @@ def distribute(connection: Connection, wanted: Distribution) -> Iterator[str]:
         SetupError: there is no Citus or no worker, or the log has another distribution already.
     """
     _check_cluster(connection)
-    found = _find_distribution(connection)
+    found = find_distribution(connection)
     if found is not None and found != wanted:
         raise SetupError(f"the log is spread by {found.by} over {found.shards} shards already")
     yield f"functions on every worker: {_spread_functions(connection)}"
