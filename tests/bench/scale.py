@@ -1,5 +1,7 @@
 """Measure what more processes bring on this machine: ``make bench-scale``.
 
+If EVENTSVC_TEST_CITUS_URL names the coordinator of a Citus cluster, writing to this cluster is measured too.
+
 API workers 1, 2, 4: single events by 64 connections, without Elasticsearch. Indexers 1, 2: a log that is far ahead of
 its index. Each number of processes in turns, three rounds, on servers of its own. Prints a table in Markdown for
 docs/scaling.md. A machine with more cores than processes gains more: the number of cores is part of the table.
@@ -24,7 +26,7 @@ from eventsvc.log.connection import Connection, connect
 from eventsvc.log.progress import shares, watermark
 from eventsvc.settings import Settings, load
 from eventsvc.telemetry import configure_logging
-from tests.bench import http_load
+from tests.bench import citus, http_load
 from tests.bench.index import fill, forget, serve_stores
 from tests.bench.postgres import EVENT, running_postgres
 from tests.bench.service import Service
@@ -33,6 +35,7 @@ from tests.report import replace_block
 WORKERS = (1, 2, 4)
 INDEXERS = (1, 2)
 ROUNDS = 3
+_CITUS = "EVENTSVC_TEST_CITUS_URL"
 Rates = dict[int, list[float]]
 
 
@@ -42,8 +45,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of API workers")
     parser.add_argument("--events", type=int, default=200_000, help="that the indexers find in the log")
     parser.add_argument("--report", type=Path, help="the page whose table is to be written")
+    parser.add_argument("--only-citus", action="store_true", help="leave out API workers and indexers")
     options = parser.parse_args()
     configure_logging("console", "warning")
+    if not options.only_citus:
+        _measure_processes(options)
+    if os.environ.get(_CITUS):
+        _measure_citus(options)
+
+
+def _measure_processes(options: argparse.Namespace) -> None:
+    """Print the table of API workers and indexers."""
     lines = [
         f"`make bench-scale`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, everything on one machine:",
         "",
@@ -55,6 +67,20 @@ def main() -> None:
     print("\n".join(lines))
     if options.report:
         replace_block(options.report, "bench-scale", "\n".join(lines))
+
+
+def _measure_citus(options: argparse.Namespace) -> None:
+    """Print the table of writing to a Citus cluster."""
+    lines = [
+        f"`make bench-scale`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, everything on one machine:",
+        "",
+        "| what | events/s (each round) | ratio to one server |",
+        "| --- | --- | --- |",
+        *citus.measure(os.environ[_CITUS], options.seconds),
+    ]
+    print("\n".join(lines))
+    if options.report:
+        replace_block(options.report, "bench-citus", "\n".join(lines))
 
 
 def _describe(what: str, rates: Rates) -> Iterator[str]:
