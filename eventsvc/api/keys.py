@@ -11,7 +11,7 @@ import orjson
 from eventsvc.access import store
 from eventsvc.access.rights import Right, read_age
 from eventsvc.api import media
-from eventsvc.errors import Forbidden, InvalidParameter
+from eventsvc.errors import Forbidden, InvalidParameter, KeyNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,11 +66,13 @@ class KeysResource:
 
     async def on_delete_one(self, req: Request, resp: Response, key_id: str) -> None:
         """Revoke a key. Within 5 seconds every process refuses it."""
+        _check_id(key_id)
         resp.context.audit = {"revoked": key_id}
         await self._run(req, resp, lambda connection: {"revoked": store.revoke_id(connection, key_id)})
 
     async def on_post_rotation(self, req: Request, resp: Response, key_id: str) -> None:
         """Replace a key by a new key. The old key stays good for a time."""
+        _check_id(key_id)
         grace = read_age("grace", (await _read(req, _Rotation)).grace)
 
         def rotate(connection: Connection) -> dict[str, Any]:
@@ -94,6 +96,11 @@ class KeysResource:
 def _show(resp: Response, made: Made) -> dict[str, Any]:
     resp.context.audit = {"made": made.key.id, "of": made.key.name}
     return {"key": made.text} | made.key.to_json()
+
+
+def _check_id(text: str) -> None:
+    if "\0" in text:  # PostgreSQL knows no such text
+        raise KeyNotFound(text)
 
 
 async def _read(req: Request, kind: type[T]) -> T:

@@ -12,11 +12,12 @@ import struct
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from eventsvc.serve.answers import begin_without_body, render_problem, send_without_chunks
 from eventsvc.serve.arrival import Arrival, Refusal, check_head, check_line
 from eventsvc.serve.door import Door
+from eventsvc.serve.parts import ParsingInParts
 from eventsvc.serve.sockets import is_turned_away, let_in
 from eventsvc.serve.transports import Flow, GatheringTransport, Lingering, count_unsent
 from eventsvc.telemetry import CONNECTIONS, REFUSED
@@ -35,7 +36,7 @@ class _RefusedError(Exception):
     """Ends parsing."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(ParsingInParts):
     """One connection of a client."""
 
     def __init__(self, *args: Any, door: Door, **kwargs: Any) -> None:
@@ -95,13 +96,13 @@ class Connection(HttpToolsProtocol):
         self.has_ended, cycle.keep_alive = True, False
         return True
 
-    def data_received(self, data: bytes) -> None:
-        """Parse received bytes, and refuse a request that becomes too large."""
+    def parse(self, data: bytes) -> None:
+        """Parse some bytes, and refuse a request that becomes too large."""
         if self._refused:
             return
         self._heard = self.loop.time()
         self._arrival.count(len(data))
-        super().data_received(data)
+        super().parse(data)
         if self._refused:
             return
         if self._arrival.part == "body" and self.cycle.transport is self.transport:
@@ -286,7 +287,7 @@ class Connection(HttpToolsProtocol):
         if self.has_ended or not (self._arrival.part or self._refused):
             self.transport.close()
             return
-        self._refused = True
+        self._refused, self.unparsed = True, b""
         with suppress(OSError, RuntimeError):
             self.transport.write_eof()
         self.flow.resume_reading()

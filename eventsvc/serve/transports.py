@@ -59,15 +59,16 @@ class GatheringTransport:
 
 
 class Flow(FlowControl):
-    """Pauses reading while pipelined requests wait for their turn."""
+    """Pauses reading while pipelined requests wait for their turn, and while received bytes wait to be parsed."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.transport)
         self._connection = connection
 
     def resume_reading(self) -> None:
-        """Read on, unless a pipelined request waits or the client has closed its sending side."""
-        if not self._connection.pipeline and not self._connection.has_ended:
+        """Read on, unless a request or bytes wait, or the client has closed its sending side."""
+        connection = self._connection
+        if not (connection.pipeline or connection.has_ended or connection.unparsed):
             super().resume_reading()
 
 

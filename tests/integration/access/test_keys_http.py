@@ -73,7 +73,9 @@ def test_what_is_no_key_at_all_is_refused(world: Any, admin: str) -> None:
     assert _make(world, admin, name="two", rights=["read"], where="component is").json["type"] == (
         "/problems#invalid-query"
     )
-    assert world.service.ask("POST", "/key/ev_00000000/rotation", {}, key=admin).status == 404
+    for identity in ("ev_00000000", "%00"):
+        assert world.service.ask("POST", f"/key/{identity}/rotation", {}, key=admin).status == 404
+        assert world.service.ask("DELETE", f"/key/{identity}", key=admin).status == 404
 
 
 def test_a_key_for_a_part_of_the_log_makes_no_keys(world: Any) -> None:

@@ -57,6 +57,15 @@ def test_requests_sent_ahead_are_answered_in_order(wire: Any, service: Any) -> N
     assert service.count() == 2
 
 
+def test_a_body_in_chunks_of_one_byte_is_stored_and_the_next_request_is_answered(wire: Any, service: Any) -> None:
+    lines = (BODY + b"\n") * 150
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in lines)
+    fields = (b"Content-Type: application/x-ndjson", b"Transfer-Encoding: chunked")
+    wire.send(_get(b"/event", *fields, method=b"POST") + chunks + b"0\r\n\r\n" + _get(b"/healthz"))
+    assert [wire.answer().status for _ in range(2)] == [201, 200]
+    assert service.count() == 150
+
+
 _BROKEN = (
     b"secret\r\n\r\n",
     b"GET /event HTTP/1.1\r\nHo",
