@@ -102,7 +102,7 @@ bench-query-large: setup ## the same searches with 1,000,000 and 10,000,000 even
 bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
 	@$(BIN)/python -m tests.bench.page --report docs/page.md
 
-bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2 on this machine
+bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2; with EVENTSVC_TEST_CITUS_URL, Citus beside one server
 	@$(BIN)/python -m tests.bench.scale --report docs/scaling.md
 
 bench-erase: setup ## POSTs and searches while half of COUNT events (2,000,000) are erased (half an hour)
