@@ -9,7 +9,7 @@ BIN := .venv/bin
 # Compiled modules are kept, whatever the environment says: the tests start the service a hundred times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-query-large bench-index bench-ingest bench-page bench-scale bench-erase failover typed-client
+.PHONY: page browser pictures run test test-containers docs requirements lint check format setup clean chaos chaos-reading attack audit fuzz nightly bench-query bench-query-large bench-index bench-ingest bench-page bench-scale bench-erase simulate failover typed-client
 
 run: setup ## PostgreSQL, Elasticsearch, API and indexer on this machine; SAMPLE=1: with sample events
 	@exec $(BIN)/python -m eventsvc dev --port '$(PORT)' --data '$(DATA)' $(if $(SAMPLE),--sample)
@@ -104,6 +104,9 @@ bench-page: setup browser ## what a person waits for at the page: first paint, f
 
 bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2; with EVENTSVC_TEST_CITUS_URL, Citus beside one server
 	@$(BIN)/python -m tests.bench.scale --report docs/scaling.md
+
+simulate: setup ## a day of 10^9 events on layouts of many machines, by a model that this machine feeds and checks
+	@$(BIN)/python -m tests.bench.simulate --report docs/scaling.md
 
 bench-erase: setup ## POSTs and searches while half of COUNT events (2,000,000) are erased (half an hour)
 	@$(BIN)/python -m tests.bench.erase $(COUNT) --report docs/erasing.md

@@ -29,7 +29,7 @@ from eventsvc.admin import rebuild
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
 from eventsvc.dev.find import find_elasticsearch, find_postgres
-from eventsvc.dev.server import wait_until_ready
+from eventsvc.dev.server import Server, wait_until_ready
 from eventsvc.event import Event
 from eventsvc.index import client as index_client
 from eventsvc.index import indexes, mapping
@@ -107,6 +107,12 @@ def _parse() -> argparse.Namespace:
 
 def serve_stores(stack: ExitStack, database_url: str = "", elasticsearch_url: str = "") -> tuple[str, str]:
     """Start PostgreSQL and Elasticsearch, unless they have a URL; give both URLs."""
+    database, elasticsearch = start_stores(stack, database_url, elasticsearch_url)
+    return database.url, elasticsearch.url
+
+
+def start_stores(stack: ExitStack, database_url: str = "", elasticsearch_url: str = "") -> list[Server]:
+    """Start PostgreSQL and Elasticsearch, unless they have a URL."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
     folder.chmod(0o711)
 
@@ -121,8 +127,8 @@ def serve_stores(stack: ExitStack, database_url: str = "", elasticsearch_url: st
         stack.callback(server.stop)
         server.start()
         wait_until_ready(server, timeout=180)
-        servers.append(server.url)
-    return servers[0], servers[1]
+        servers.append(server)
+    return servers
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def _measure_catching_up(settings: Settings, connection: Connection, events: int
     forget(settings, connection)
     with ExitStack() as stack:
         for _ in range(indexers):
-            stack.enter_context(_indexer(settings))
+            stack.enter_context(run_indexer(settings))
         while watermark.find_leader(connection) is None or shares.count_others(connection) < indexers:
             time.sleep(0.05)
         fill(connection, events)
@@ -145,13 +145,14 @@ def _measure_catching_up(settings: Settings, connection: Connection, events: int
 
 
 @contextmanager
-def _indexer(settings: Settings) -> Iterator[None]:
+def run_indexer(settings: Settings) -> Iterator[int]:
+    """Run one indexer; give its process id."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("EVENTSVC_")}
     environment |= settings.to_environment() | {"EVENTSVC_LOG_LEVEL": "error"}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([sys.executable, "-m", "eventsvc", "index"], env=environment, stdout=output)
         try:
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait(60)
