@@ -316,14 +316,16 @@ def malformed_requests(target: Target) -> None:
 
 
 def descriptors(target: Target) -> None:
-    """more connections, spooled uploads and streams than there are descriptors"""
+    """spooled uploads, streams and connections that leave few descriptors, then none"""
     large = head("POST", "/event", f"Content-Type: {NDJSON}", "Content-Length: 2000000") + b" " * 400_000
+    body = _lines(*[_event(message="m" * 8_000)] * 40)
     with ExitStack() as stack:
         target.hold(stack, 40, large)
         target.hold(stack, 40, head("GET", "/event/stream"))
-        target.hold(stack, 400)
-        body = _lines(*[_event(message="m" * 8_000)] * 40)
-        target.many(lambda _: target.post(body, f"Content-Type: {NDJSON}"), clients=8, times=50 * target.size)
+        target.hold(stack, 40)
+        for more in (0, 300):
+            target.hold(stack, more)
+            target.many(lambda _: target.post(body, f"Content-Type: {NDJSON}"), clients=8, times=50 * target.size)
 
 
 def wrong_keys(target: Target) -> None:
