@@ -119,7 +119,7 @@ class Term:
             self._pipeline.wait(POLL)
 
     def _read_ahead(self, horizon: int) -> bool:
-        """Read batches into the pipeline, and offer what it has no room for; tell whether anything was done."""
+        """Read batches into the pipeline, and offer shares when it is full; tell whether anything was done."""
         before = self._cursor
         while not self._pipeline.full and self._cursor < horizon:
             read_at = time.monotonic()

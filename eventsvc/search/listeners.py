@@ -1,4 +1,4 @@
-"""The clients of the live stream in one worker process, and what each of them gets.
+"""The listeners of the live stream in one worker process: test each new event, and queue it for its listeners.
 
 Each event is unpacked once, tested once for each distinct query and written once, however many clients listen. All
 listeners of a query share the bytes. A listener that does not read loses its stream, and so does a query whose tests

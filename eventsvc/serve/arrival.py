@@ -1,4 +1,4 @@
-"""The arrival of a request: how much of it has come, in how much time, and what is refused for it."""
+"""The request that arrives on a connection: its size, the time that it takes, and the rules that it must follow."""
 
 from __future__ import annotations
 

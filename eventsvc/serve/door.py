@@ -46,7 +46,7 @@ class Door:
         return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate, *answers)
 
     def make_room(self, connections: Iterable[Connection]) -> None:
-        """Cut connections off if too much waits for their clients: those first that have taken nothing for longest."""
+        """If too many bytes wait for clients, cut off connections: first the one that has taken nothing for longest."""
         waiting = [connection for connection in connections if connection.unread]
         excess = sum(connection.unread for connection in waiting) - self.unread_bytes
         for connection in sorted(waiting, key=lambda one: one.stalled, reverse=True):

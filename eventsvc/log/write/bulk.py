@@ -1,4 +1,4 @@
-"""Store one bulk in one transaction by COPY, and read what a bulk has stored."""
+"""Store one bulk in one transaction by COPY, and read the events that a bulk has stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store many events by COPY in one transaction: all or none."""
+"""Read and store bulk requests, a few at a time. Each bulk is stored as a whole or not at all (bulk.py)."""
 
 from __future__ import annotations
 
