@@ -18,6 +18,7 @@ from eventsvc.access.key import make_key
 from eventsvc.access.opening import MAKE_ONE
 from eventsvc.access.rights import Right
 from eventsvc.access.store import Wanted
+from eventsvc.dev.server import free_port
 from eventsvc.log.connection import Connection
 
 SERVE = [sys.executable, "-m", "eventsvc", "serve"]
@@ -38,6 +39,7 @@ def serve(database: str, make_bare: Callable[..., Any], tmp_path: Path) -> Itera
 
 def test_others_can_reach_it_and_there_is_no_key_so_it_does_not_start(database: str) -> None:
     environment = os.environ | {"EVENTSVC_DATABASE_URL": database, "EVENTSVC_HOST": "0.0.0.0"}
+    environment["EVENTSVC_PORT"] = str(free_port())
 
     done = subprocess.run(SERVE, env=environment, capture_output=True, text=True, timeout=60, check=False)
 

@@ -78,12 +78,16 @@ def test_requests_sent_ahead_have_a_number(wire: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def strict(module_database: str, make_module_service: Callable[..., Any]) -> Any:
+def strict_service(module_database: str, make_module_service: Callable[..., Any]) -> Any:
+    return make_module_service(module_database, EVENTSVC_ANSWER_SECONDS="3", EVENTSVC_UNREAD_BYTES=str(16 * MIB))
+
+
+@pytest.fixture
+def strict(strict_service: Any) -> Any:
     """A service with 6 MiB of events that keeps little for clients that do not read."""
-    service = make_module_service(module_database, EVENTSVC_ANSWER_SECONDS="3", EVENTSVC_UNREAD_BYTES=str(16 * MIB))
     line = json.dumps(EVENT | {"message": "x" * 8000, "data": ["y" * 1000] * 50}).encode() + b"\n"
-    assert service.post(line * 100, Content_Type="application/x-ndjson").status == 201
-    return service
+    assert strict_service.post(line * 100, Content_Type="application/x-ndjson").status == 201
+    return strict_service
 
 
 def _is_cut_off(wire: Any) -> bool:
