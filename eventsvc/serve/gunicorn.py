@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import shutil
@@ -19,10 +18,9 @@ from gunicorn.glogging import Logger
 from eventsvc.access.limiter import Limiter
 from eventsvc.access.opening import check_start
 from eventsvc.errors import SetupError
+from eventsvc.serve.memory import configure_allocator
 from eventsvc.settings import Settings
 
-# M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in bytes, M_ARENA_MAX; see malloc.h.
-_MALLOC = {-3: 512 * 1024, -1: 2 * 1024**2, -8: 2}
 _MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (gunicorn makes its file there without a name)
 
 
@@ -41,7 +39,7 @@ def run(settings: Settings) -> None:
 
     configure_logging(settings.log_format, settings.log_level)
     _raise_limit()
-    _give_memory_back()
+    configure_allocator()
     _Gunicorn(settings, Path(metrics)).run()
 
 
@@ -50,17 +48,6 @@ def _raise_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _give_memory_back() -> None:
-    """Let the C library return large blocks to the system at once, and keep no heap for each thread.
-
-    By default, glibc adapts to the largest blocks it has seen: after an attack, a worker kept 100 MiB for ever.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in _MALLOC.items():
-            mallopt(parameter, value)
 
 
 def check_address(host: str, port: int) -> None:

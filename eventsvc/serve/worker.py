@@ -24,6 +24,7 @@ from uvicorn_worker import UvicornWorker
 
 from eventsvc.serve.connection import Connection
 from eventsvc.serve.door import Door
+from eventsvc.serve.memory import Trimmer
 from eventsvc.serve.sockets import bound_unsent, is_turned_away, is_waiting, turn_away
 
 # A handshake under way ends within a round trip or two.
@@ -63,6 +64,7 @@ class Server(_Server):
         self._door, self._leave = door, leave
         self._looked = time.monotonic()
         self._parent = os.getppid()
+        self._trimmer = Trimmer()
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
         """Stop gracefully; on SIGQUIT, within a second. The base class would raise the signal again at the end."""
@@ -71,7 +73,7 @@ class Server(_Server):
             self.config.timeout_graceful_shutdown = 1
 
     async def on_tick(self, counter: int) -> bool:
-        """Check every connection once a second."""
+        """Check every connection once a second, and the memory every ten seconds."""
         if counter % 10 == 0:
             now = time.monotonic()
             # Clients must not be blamed for time in which this process did not run.
@@ -81,6 +83,8 @@ class Server(_Server):
             self._door.make_room(self._connections())
             if os.getppid() != self._parent:  # gunicorn was killed, and could not tell its workers
                 self.should_exit = True
+        if counter % 100 == 0:
+            self._trimmer.trim_if_grown()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
