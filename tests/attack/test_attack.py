@@ -35,7 +35,7 @@ LOAD = os.getloadavg()[0]
 # A machine that is busy with anything else lets everybody wait.
 WORST_CANARY = 0.5 if LONG and LOAD < (os.cpu_count() or 1) else 30.0 if LONG else 10.0  # seconds
 MEMORY = (64 if LONG else 200) * 2**20  # bytes that a worker may use more afterwards
-POOLS = 40  # descriptors of connections to both stores, which a worker opens when it first needs them
+POOLS = 48  # descriptors of connections to both stores, which a worker opens when it first needs them
 _DEADLINE = 30.0
 _HERE = Path(__file__).parent
 

@@ -108,7 +108,7 @@ def _children(pid: int | None) -> list[int]:
 def _measure_singles(
     connection: Connection, server: LocalPostgres, programs: Path, seconds: float, rounds: int
 ) -> Results:
-    key, guarded = _make_database_with_a_key(connection, server.url)
+    key, guarded, second = _make_database_with_a_key(connection, server.url)
     address = {"EVENTSVC_DATABASE_URL": server.url}
     with (
         Service(address, "-m", "eventsvc", "serve") as grouped,
@@ -128,10 +128,11 @@ def _measure_singles(
                 results[f"pgbench {count}"].add(rate, (_cpu(server.pid) - before) / (rate * seconds))
                 for turn in turns:
                     if turn.connections == count:
-                        _empty(connection)
+                        _empty(second if turn.key else connection)
                         _measure(turn, results, seconds, server.pid)
         for turn in turns:
             results[turn.name].memory = turn.service.highest_memory()
+    second.close()
     return results
 
 
@@ -159,16 +160,15 @@ def _measure(turn: _Turn, results: Results, seconds: float, *servers: int | None
     results[turn.name].latencies.append((load.percentile(0.5), load.percentile(0.99)))
 
 
-def _make_database_with_a_key(connection: Connection, url: str) -> tuple[str, str]:
-    """Give a key that may write, and the URL of a second database that asks for it."""
+def _make_database_with_a_key(connection: Connection, url: str) -> tuple[str, str, Connection]:
+    """Give a key that may write, and the URL of a second database that asks for it, with a connection."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE guarded")
     guarded = make_dsn(url, dbname="guarded")
     second = connect(guarded)
     schema.migrate(second)
     made = create(second, Wanted("bench", [Right.WRITE]))
-    second.close()
-    return made.text, guarded
+    return made.text, guarded, second
 
 
 def _measure_everything(programs: Path, seconds: float, rounds: int) -> Results:

@@ -275,8 +275,8 @@ class Requests:
 
 def measure(machine: Machine, events: int) -> tuple[Costs, float]:
     """Measure what an event costs in each part; give the CPU time of the client as well."""
-    for _ in range(20):
-        machine.requests.post()  # warms up
+    for _ in range(2 * events // BULK):  # warms up: Java takes a minute to compile Elasticsearch
+        machine.requests.post()
     with machine.indexing():
         pass
     before, bytes_before = machine.cpu(), machine.bytes_of_the_log()
@@ -300,7 +300,7 @@ def measure(machine: Machine, events: int) -> tuple[Costs, float]:
         search=level,
         tail=max(0.0, behind - level) / events,
         log_bytes=log_bytes,
-        index_bytes=machine.bytes_of_the_index() / (events + 20 * BULK),
+        index_bytes=machine.bytes_of_the_index() / (3 * events),
     )
     return costs, storing["client"] / events
 
