@@ -231,14 +231,8 @@ class Connection(ParsingInParts):
         cycle: RequestResponseCycle = receive.__self__
         if self._arrival.part == "body" and scope is self.scope:
             receive = begin_without_body(receive)
-
-        async def send_if_open(message: Any) -> None:
-            # Between close() and connection_lost(), the transport raises if it is written to.
-            cycle.disconnected = cycle.disconnected or self.transport.is_closing()
-            await send(message)
-
         try:
-            await self._serve(scope, receive, send_if_open)
+            await self._serve(scope, receive, send)
         except asyncio.CancelledError:
             if not self.transport.is_closing() and not cycle.response_started:
                 raise

@@ -41,7 +41,7 @@ class GatheringTransport:
         data = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
-        if data and not self._transport.is_closing():
+        if data and not self._transport.is_closing():  # between close() and connection_lost(), writing raises
             self._transport.write(data)
 
     def write_eof(self) -> None:

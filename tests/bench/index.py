@@ -325,9 +325,9 @@ def _measure_size(settings: Settings) -> list[tuple[str, ...]]:
             searchable = time.perf_counter() - started
         with index_client.connect(here) as opened:
             client = opened.options(request_timeout=600)
-            before = _store_bytes(client, here.index_prefix)
+            before = store_bytes(client, here.index_prefix)
             client.indices.forcemerge(index=f"{here.index_prefix}*", max_num_segments=1, expand_wildcards="all")
-            after = _store_bytes(client, here.index_prefix)
+            after = store_bytes(client, here.index_prefix)
             fields = _field_bytes(client, here.index_prefix)
     rows: list[tuple[str, ...]] = [
         (f"everything, when the last event is searchable, after {searchable:.0f} s", f"{before / SIZE:.0f}"),
@@ -336,7 +336,8 @@ def _measure_size(settings: Settings) -> list[tuple[str, ...]]:
     return rows + [(f"`{name}`", f"{size / SIZE:.0f}") for name, size in fields.most_common() if size >= SIZE]
 
 
-def _store_bytes(client: Elasticsearch, prefix: str) -> int:
+def store_bytes(client: Elasticsearch, prefix: str) -> int:
+    """Give the bytes of all indexes with this prefix."""
     client.indices.refresh(index=f"{prefix}*", expand_wildcards="all")
     stats = client.indices.stats(index=f"{prefix}*", metric="store", expand_wildcards="all")
     return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])

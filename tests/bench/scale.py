@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -56,31 +56,30 @@ def main() -> None:
 
 def _measure_processes(options: argparse.Namespace) -> None:
     """Print the table of API workers and indexers."""
-    lines = [
-        f"`make bench-scale`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, everything on one machine:",
-        "",
-        "| what | events/s (each round) | ratio to one process |",
-        "| --- | --- | --- |",
+    rows = [
         *_describe("API workers: POST /event, 64 connections", _measure_workers(options.seconds)),
         *_describe(f"indexers: {options.events:,} events until all are searchable", _measure_indexers(options.events)),
     ]
-    print("\n".join(lines))
-    if options.report:
-        replace_block(options.report, "bench-scale", "\n".join(lines))
+    _show("bench-scale", "one process", rows, options.report)
 
 
 def _measure_citus(options: argparse.Namespace) -> None:
     """Print the table of writing to a Citus cluster."""
+    rows = citus.measure(os.environ[_CITUS], options.seconds)
+    _show("bench-citus", "one server", rows, options.report)
+
+
+def _show(block: str, base: str, rows: Iterable[str], report: Path | None) -> None:
     lines = [
         f"`make bench-scale`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, everything on one machine:",
         "",
-        "| what | events/s (each round) | ratio to one server |",
+        f"| what | events/s (each round) | ratio to {base} |",
         "| --- | --- | --- |",
-        *citus.measure(os.environ[_CITUS], options.seconds),
+        *rows,
     ]
     print("\n".join(lines))
-    if options.report:
-        replace_block(options.report, "bench-citus", "\n".join(lines))
+    if report:
+        replace_block(report, block, "\n".join(lines))
 
 
 def _describe(what: str, rates: Rates) -> Iterator[str]:

@@ -31,7 +31,7 @@ from eventsvc.log.progress import watermark
 from eventsvc.settings import load
 from eventsvc.telemetry import configure_logging
 from tests.bench import generate
-from tests.bench.index import start_stores
+from tests.bench.index import start_stores, store_bytes
 from tests.bench.scale import run_indexer
 from tests.bench.service import Service
 from tests.report import replace_block
@@ -225,9 +225,7 @@ class Machine:
         with index_client.connect(self.settings) as opened:
             client = opened.options(request_timeout=600)
             client.indices.forcemerge(index="bench*", max_num_segments=1, expand_wildcards="all")
-            client.indices.refresh(index="bench*", expand_wildcards="all")
-            stats = client.indices.stats(index="bench*", metric="store", expand_wildcards="all")
-            return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
+            return store_bytes(client, "bench")
 
 
 def _pid(server: object) -> int:
