@@ -97,7 +97,7 @@ def test_saved_views_cannot_run_anything(screen: Any) -> None:
     kept = {"views": json.dumps(views), "queries": '{"not": "a list"}', "theme": "["}
     page.evaluate("kept => Object.entries(kept).forEach(([k, v]) => localStorage.setItem(`eventsvc.${k}`, v))", kept)
     page.reload()
-    page.get_by_role("button", name="Views").click()
+    page.get_by_role("button", name="Views", exact=True).click()
     page.locator(".views a").click()
 
     _never_hit(page)

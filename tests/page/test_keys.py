@@ -28,7 +28,7 @@ def page(make_screen: Callable[..., Any], guarded: Any) -> Any:
 
 def _give(page: Any, key: str) -> None:
     page.get_by_role("textbox", name="Key").fill(key)
-    page.get_by_role("button", name="Use it").click()
+    page.get_by_role("button", name="Use it", exact=True).click()
 
 
 def test_the_page_asks_for_a_key_once_and_keeps_it_in_this_tab_alone(page: Any, guarded: Any) -> None:
@@ -47,7 +47,7 @@ def test_the_page_asks_for_a_key_once_and_keeps_it_in_this_tab_alone(page: Any, 
     page.keyboard.press("l")
     expect(page.locator(".live-strip.live")).to_be_visible()
     page.get_by_label("Menu").click()
-    page.get_by_role("button", name="Forget the key").click()
+    page.get_by_role("button", name="Forget the key", exact=True).click()
     expect(page.locator("dialog#key")).to_be_visible()
 
 
@@ -62,7 +62,7 @@ def test_a_key_without_the_right_says_so_and_another_can_be_given(page: Any, gua
     _give(page, guarded.key("writer", "--right", "write"))
     expect(page.locator(".state")).to_contain_text("this needs the right read")
 
-    page.get_by_role("button", name="Use another key").click()
+    page.get_by_role("button", name="Use another key", exact=True).click()
     _give(page, guarded.key("second", "--right", "read"))
 
     expect(page.locator(".row").first).to_be_visible()

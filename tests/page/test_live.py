@@ -48,13 +48,13 @@ def test_live_events_are_those_of_the_query(make_screen: Callable[..., Any], own
 def test_pause_holds_events_back_and_shows_how_many(make_screen: Callable[..., Any], own: Any) -> None:
     page = make_screen(own.url).open("?live=1")
     expect(page.locator(".live-strip.live")).to_be_visible()
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause", exact=True).click()
 
     own.send(message="while paused")
 
     expect(page.locator(".live-strip")).to_contain_text("1 waiting")
     expect(page.locator(".row", has_text="while paused")).to_have_count(0)
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Go on", exact=True).click()
     expect(page.locator(".row .c-message").first).to_have_text("while paused")
 
 
@@ -83,7 +83,7 @@ def test_a_service_that_is_killed_is_said_to_be_away_and_found_again(make_screen
     screen.expect_errors("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY", "status of 50")
     page = screen.open()
     own.stop("serve", how=signal.SIGKILL)
-    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Run", exact=True).click()
     expect(page.locator(".toast.bad")).to_contain_text("does not answer")
     expect(page.locator(".row").first).to_be_visible()
 

@@ -93,7 +93,7 @@ def test_paths_in_data_are_completed_counted_and_stacked(screen: Any) -> None:
     screen.expect_errors("status of 400")
     page = screen.open()
     page.get_by_label("Path in data whose values").fill("order.total")
-    page.get_by_role("button", name="Count").click()
+    page.get_by_role("button", name="Count", exact=True).click()
     total = page.get_by_role("region", name="data.order.total")
     expect(total.locator(".name", has_text="99.5")).to_be_visible()
     total.get_by_label("Stack the histogram by data.order.total").click()
@@ -197,7 +197,7 @@ def test_a_range_is_dragged_on_the_histogram_and_reset(screen: Any) -> None:
 
     expect(page.locator(".range")).to_contain_text("\N{EN DASH}")
     assert "from=" in page.url
-    page.get_by_role("button", name="Reset zoom").click()
+    page.get_by_role("button", name="Reset zoom", exact=True).click()
     expect(page.locator(".range")).to_have_text("Last 24 hours")
 
 

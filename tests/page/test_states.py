@@ -54,7 +54,7 @@ def test_a_place_in_data_that_no_event_has_is_corrected_by_a_click(screen: Any, 
 def test_a_range_without_events_offers_all_time(screen: Any) -> None:
     page = screen.open("?from=2001-01-01T00:00:00Z&to=2001-01-02T00:00:00Z")
 
-    page.get_by_role("button", name="In all time").click()
+    page.get_by_role("button", name="In all time", exact=True).click()
 
     expect(page.locator(".row").first).to_be_visible()
 
@@ -115,12 +115,12 @@ def _export(page: Any, name: str) -> bytes:
 
 def test_views_are_saved_in_the_browser_and_found_again(screen: Any) -> None:
     page = screen.open("?q=component eq 'mail'&order=asc")
-    page.get_by_role("button", name="Views").click()
+    page.get_by_role("button", name="Views", exact=True).click()
     page.get_by_label("Name of this view").fill("mail, oldest first")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".views a")).to_have_text("mail, oldest first")
     page.goto(screen.url)
-    page.get_by_role("button", name="Views").click()
+    page.get_by_role("button", name="Views", exact=True).click()
     page.locator(".views a").click()
 
     expect(page.locator("query-editor .cm-content")).to_have_text("component eq 'mail'")
