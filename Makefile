@@ -63,9 +63,9 @@ chaos: setup ## break things at random, ROUNDS times, and write what was seen in
 chaos-reading: setup ## kill Elasticsearch five times under 16 writers and 16 readers, 10 minutes; streams of a million events
 	FULL_RUN=1 $(BIN)/python -m pytest tests/acceptance/reading --timeout 1800 -o log_cli=true -o log_cli_level=INFO $(PYTEST)
 
-failover: setup ## take the primary of three PostgreSQLs away, ROUNDS times under load; ASYNCHRONOUS=1 (etcd in PATH)
+failover: setup ## take the primary of three PostgreSQLs or etcd away, ROUNDS times under load; ASYNCHRONOUS=1 (etcd in PATH)
 	$(BIN)/python -m pip install -q 'patroni[etcd3]>=4.1,<5'
-	$(BIN)/python -m tests.acceptance.failover --rounds '$(or $(ROUNDS),5)' $(if $(ASYNCHRONOUS),--asynchronous)
+	$(BIN)/python -m tests.acceptance.failover --rounds '$(or $(ROUNDS),7)' $(if $(ASYNCHRONOUS),--asynchronous,--report docs/scaling.md)
 
 attack: setup ## attack the service for minutes beside clients that mean well, and write what was seen into docs/reliability.md
 	FULL_RUN=1 REPORT=docs/reliability.md $(BIN)/python -m pytest tests/attack --timeout 1800 $(PYTEST)

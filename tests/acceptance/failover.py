@@ -1,8 +1,8 @@
 """Take the primary of a cluster away under load, again and again, and see what is lost: ``make failover``.
 
-Three PostgreSQLs under Patroni with etcd; the service names all three in its DSN. Four writers send single events, each
-with an Idempotency-Key, until each is acknowledged; ``eventsvc tail`` follows. After each round every acknowledged
-event is in the log once, and the index is what the log says. Exit code 1 at the first fault.
+Three PostgreSQLs under Patroni with three etcd servers; the service names each PostgreSQL in its DSN. Four writers send
+single events, each with an Idempotency-Key, until each is acknowledged; ``eventsvc tail`` follows. After each round
+every acknowledged event is in the log once, and the index is what the log says. Exit code 1 at the first fault.
 
 With ``--asynchronous`` a COMMIT waits for no standby, so a failover may lose acknowledged events. They are counted, and
 no search may show one of them: not by the log, not by the index, not by a cache.
@@ -21,6 +21,7 @@ import tempfile
 import time
 import uuid
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,19 @@ from eventsvc.log.connection import connect
 from eventsvc.log.progress import watermark
 from eventsvc.settings import load
 from tests.acceptance.chaos_traffic import Wrong, say, wait_for
-from tests.acceptance.failover_cluster import Cluster, Node
+from tests.acceptance.failover_cluster import TTL, Cluster, Node
 from tests.acceptance.failover_traffic import Traffic
+from tests.report import replace_block
 
-# PostgreSQL killed; the whole node killed; the node frozen; cut off from everybody; cut off from etcd and the other
-# nodes alone, while clients still reach it.
-FAULTS = ("postgres", "node", "frozen", "cut", "split")
+FAULTS = {
+    "postgres": "PostgreSQL of the primary killed, Patroni alive",
+    "node": "the whole node of the primary killed",
+    "frozen": "the node of the primary frozen",
+    "cut": "the primary cut off from everybody",
+    "split": "the primary cut off from etcd and the other nodes, but not from clients",
+    "etcd": "one of three etcd servers killed (the leader)",
+    "etcds": "two of three etcd servers killed",
+}
 
 
 class World:
@@ -139,8 +147,24 @@ class World:
         return [json.loads(line)["message"] for line in lines if line.startswith("{")]
 
 
-def strike(node: Node, fault: str) -> None:
-    """Break the primary in one of five ways."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One fault and what came of it.
+
+    Attributes:
+        gap: seconds in which no event was acknowledged.
+        lost: acknowledged events that were lost.
+        load: the load average of the machine afterwards.
+    """
+
+    fault: str
+    gap: float
+    lost: int
+    load: float
+
+
+def strike(cluster: Cluster, node: Node, fault: str) -> None:
+    """Break the primary, or what keeps it primary; see FAULTS."""
     match fault:
         case "postgres":
             os.kill(node.postmaster(), signal.SIGKILL)
@@ -153,33 +177,55 @@ def strike(node: Node, fault: str) -> None:
             node.others.process.send_signal(signal.SIGSTOP)
         case "split":
             node.others.process.send_signal(signal.SIGSTOP)
+        case "etcd":
+            cluster.stop_etcds(1)
+        case "etcds":
+            cluster.stop_etcds(2)
 
 
-def heal(node: Node, fault: str) -> None:
+def heal(cluster: Cluster, node: Node, fault: str) -> None:
     """Undo it."""
     if fault == "node":
         node.start()
     elif fault == "frozen":
         node.signal(signal.SIGCONT)
+    cluster.start_etcds()
     for wire in (node.clients, node.others):
         wire.process.send_signal(signal.SIGCONT)
 
 
 def play(world: World, traffic: Traffic, fault: str) -> float:
-    """Strike, wait until writers are served again, heal, wait until all is well; give the seconds without writes."""
+    """Strike, wait for the outcome, heal, wait until all is well; give the seconds without writes."""
     cluster = world.cluster
-    before = len(traffic.acknowledged)
-    wait_for(lambda: len(traffic.acknowledged) > before + 50, "nobody writes", 60)
+    wait_served(traffic, 50)
     struck = wait_for(cluster.primary, "no primary")
     began = time.monotonic()
-    strike(struck, fault)
-    wait_for(lambda: (now := cluster.primary()) is not None and now is not struck, "no other primary", 120)
-    after = len(traffic.acknowledged)
-    wait_for(lambda: len(traffic.acknowledged) > after + 20, "nobody is served", 120)
+    strike(cluster, struck, fault)
+    if fault == "etcd":
+        time.sleep(TTL + 5)
+        if cluster.primary() is not struck:
+            sys.exit("FAULT: the loss of one etcd server changed the primary")
+    elif fault == "etcds":
+        wait_for(cluster.has_no_primary, "somebody stays primary without etcd", 120)
+        before = len(traffic.acknowledged)
+        time.sleep(TTL + 5)
+        if not cluster.has_no_primary() or len(traffic.acknowledged) > before:
+            sys.exit("FAULT: there is a primary without etcd, or an event was acknowledged")
+        heal(cluster, struck, fault)
+        began = time.monotonic()  # so the seconds say how long the return takes
+    else:
+        wait_for(lambda: (now := cluster.primary()) is not None and now is not struck, "no other primary", 120)
+    wait_served(traffic, 20)
     gap = traffic.longest_gap(began)
-    heal(struck, fault)
+    heal(cluster, struck, fault)
     cluster.wait_whole()
     return gap
+
+
+def wait_served(traffic: Traffic, count: int) -> None:
+    """Wait until so many more events are acknowledged."""
+    before = len(traffic.acknowledged)
+    wait_for(lambda: len(traffic.acknowledged) > before + count, "nobody is served", 120)
 
 
 def find_in_log(world: World) -> tuple[dict[str, list[str]], int]:
@@ -243,12 +289,12 @@ def check_searches(world: World, traffic: Traffic, lost: set[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), help="only these, in turns")
     parser.add_argument("--asynchronous", action="store_true", help="COMMIT waits for no standby; count what is lost")
+    parser.add_argument("--report", type=Path, help="the page whose table is to be written")
     asked = parser.parse_args()
-    gaps: dict[str, list[float]] = {fault: [] for fault in FAULTS}
-    losses: dict[str, list[int]] = {fault: [] for fault in FAULTS}
+    rounds: list[Round] = []
     with ExitStack() as stack:
-        stack.callback(report, gaps, losses)
         world = World(stack, synchronous=not asked.asynchronous)
         traffic = Traffic(world.url)
         for thread in traffic.threads:
@@ -256,24 +302,39 @@ def main() -> None:
             stack.callback(thread.join)
         stack.callback(traffic.stopping.set)
         for number in range(asked.rounds):
-            fault = FAULTS[number % len(FAULTS)]
+            fault = asked.faults[number % len(asked.faults)]
             check_searches(world, traffic, set())  # fills the caches
-            gaps[fault].append(play(world, traffic, fault))
+            gap = play(world, traffic, fault)
             count = len(traffic.acknowledged)
             lost = check(world, traffic, synchronous=not asked.asynchronous)
             check_searches(world, traffic, lost)
             traffic.forget(lost)
-            losses[fault].append(len(lost))
-            gap = f"{gaps[fault][-1]:.1f} s without writes"
-            say(f"round {number + 1}: {fault}: {gap}; {count:,} acknowledged, {len(lost)} of them lost")
+            rounds.append(Round(fault, gap, len(lost), os.getloadavg()[0]))
+            say(f"round {number + 1}: {fault}: {gap:.1f} s without writes; {count:,} acknowledged, {len(lost)} lost")
+        text = describe(rounds, len(traffic.acknowledged))
+    say(text)
+    if asked.report:
+        replace_block(asked.report, "failover", text)
 
 
-def report(gaps: dict[str, list[float]], losses: dict[str, list[int]]) -> None:
-    for fault, seconds in [*gaps.items(), ("all", [gap for some in gaps.values() for gap in some])]:
-        if seconds:
-            lost = f", lost: {losses[fault]}" if any(losses.get(fault, [])) else ""
-            median = statistics.median(seconds)
-            say(f"{fault}: p50 {median:.1f} s, max {max(seconds):.1f} s, {len(seconds)} rounds{lost}")
+def describe(rounds: list[Round], acknowledged: int) -> str:
+    """Write the paragraph and the table of a run."""
+    loads = [one.load for one in rounds]
+    head = (
+        f"`make failover ROUNDS={len(rounds)}`, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, everything on one "
+        f"machine, load average between {min(loads):.0f} and {max(loads):.0f}: {acknowledged:,} events acknowledged, "
+        f"{sum(one.lost for one in rounds)} lost:"
+    )
+    lines = [
+        head,
+        "",
+        "| what happened | rounds | seconds in which no event was acknowledged: median | longest |",
+        "| --- | --- | --- | --- |",
+    ]
+    for fault, words in FAULTS.items():
+        if gaps := [one.gap for one in rounds if one.fault == fault]:
+            lines.append(f"| {words} | {len(gaps)} | {statistics.median(gaps):.1f} | {max(gaps):.1f} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from eventsvc.dev.server import free_port
 from tests.acceptance.chaos_traffic import wait_for
 from tests.acceptance.chaos_world import children
 
+TTL = 20  # seconds: the shortest that Patroni allows
 PASSWORD = uuid.uuid4().hex
 AS_NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if named_uid() is not None else []
 # PostgreSQL refuses root, and Patroni starts it as whoever it is itself, by an interpreter that this user can reach.
@@ -48,9 +49,9 @@ class Node:
         client_port: where clients reach PostgreSQL.
     """
 
-    def __init__(self, number: int, folder: Path, etcd: int, *, synchronous: bool) -> None:
+    def __init__(self, number: int, folder: Path, etcds: list[Etcd], *, synchronous: bool) -> None:
         self.name, self.port, self.rest = f"node{number}", free_port(), free_port()
-        self.clients, self.others = Wire(self.port), Wire(self.port, self.rest, etcd)
+        self.clients, self.others = Wire(self.port), Wire(self.port, self.rest, *(etcd.port for etcd in etcds))
         (self.client_port,) = self.clients.ports
         self.folder = folder / self.name
         self.folder.mkdir()
@@ -60,17 +61,17 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
 
     def _configuration(self, *, synchronous: bool) -> dict[str, Any]:
-        port, rest, etcd = self.others.ports
+        port, rest, *etcds = self.others.ports
         who = {"username": "postgres", "password": PASSWORD}
         return {
             "scope": "events",
             "name": self.name,
             "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{rest}"},
-            # etcd must not name its own address, which no wire leads to.
-            "etcd3": {"host": f"127.0.0.1:{etcd}", "use_proxies": True},
+            # etcd must not name its own addresses, which no wire leads to.
+            "etcd3": {"hosts": [f"127.0.0.1:{port}" for port in etcds], "use_proxies": True},
             "bootstrap": {
                 "dcs": {
-                    "ttl": 20,
+                    "ttl": TTL,
                     "loop_wait": 2,
                     "retry_timeout": 5,
                     "primary_start_timeout": 0,
@@ -149,41 +150,69 @@ class Node:
         self.others.stop()
 
 
-def start_etcd(stack: ExitStack, folder: Path) -> int:
-    """Start one etcd; give its port."""
-    program = shutil.which("etcd")
-    if program is None:
-        sys.exit("this needs etcd: apt-get install etcd-server")
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    names = ("listen-client-urls", "advertise-client-urls", "listen-peer-urls", "initial-advertise-peer-urls")
-    urls = [f"--{name}={client if 'client' in name else peer}" for name in names]
-    with (folder / "etcd.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, f"--data-dir={folder / 'etcd'}", *urls, f"--initial-cluster=default={peer}"],
-            stdout=log,
-            stderr=log,
-        )
-    stack.callback(process.wait)
-    stack.callback(process.kill)
+class Etcd:
+    """One of the etcd servers.
 
-    def has_version() -> bool:
-        with suppress(urllib3.exceptions.HTTPError):
-            answer = urllib3.request("GET", f"{client}/version", timeout=1, retries=False)
-            return bool(answer.json()["etcdcluster"][0].isdigit())  # "not_decided" until it has a leader
+    Attributes:
+        port: where Patroni reaches the server.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.port = name, free_port()
+        self.peer = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, servers: list[Etcd]) -> None:
+        """Start the server as a member of a cluster of these servers, with the data that it has."""
+        program = shutil.which("etcd")
+        if program is None:
+            sys.exit("this needs etcd: apt-get install etcd-server")
+        urls = {"client-urls": self.url, "peer-urls": self.peer}
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    f"--name={self.name}",
+                    f"--data-dir={self._folder / self.name}",
+                    *(f"--listen-{name}={url}" for name, url in urls.items()),
+                    f"--advertise-client-urls={self.url}",
+                    f"--initial-advertise-peer-urls={self.peer}",
+                    f"--initial-cluster={','.join(f'{one.name}={one.peer}' for one in servers)}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self) -> None:
+        """Kill the server."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def leads(self) -> bool:
+        """Tell whether the server is the leader of the cluster, by its own account."""
+        with suppress(urllib3.exceptions.HTTPError, ValueError, KeyError):
+            url = f"{self.url}/v3/maintenance/status"
+            answer = urllib3.request("POST", url, json={}, timeout=1, retries=False).json()
+            return bool(answer["leader"] == answer["header"]["member_id"])
         return False
-
-    wait_for(has_version, "etcd does not start", 60)
-    return int(client.rpartition(":")[2])
 
 
 class Cluster:
-    """The three nodes."""
+    """Three nodes and three etcd servers."""
 
     def __init__(self, stack: ExitStack, folder: Path, *, synchronous: bool) -> None:
-        etcd = start_etcd(stack, folder)
+        self.etcds = [Etcd(f"etcd{number}", folder) for number in range(3)]
+        self.stopped_etcds: list[Etcd] = []
+        for etcd in self.etcds:
+            stack.callback(etcd.stop)
+            etcd.start(self.etcds)
+        wait_for(lambda: any(etcd.leads() for etcd in self.etcds), "etcd does not start", 60)
         self.nodes = []
         for number in range(3):
-            node = Node(number, folder, etcd, synchronous=synchronous)
+            node = Node(number, folder, self.etcds, synchronous=synchronous)
             stack.callback(node.leave)
             self.nodes.append(node)
             node.start()
@@ -201,6 +230,21 @@ class Cluster:
         """The one primary; None while there is none, or while there seem to be two."""
         found = [node for node in self.nodes if node.state() == ("primary", "running")]
         return found[0] if len(found) == 1 else None
+
+    def has_no_primary(self) -> bool:
+        """Tell whether every node says that it is not the primary, or says nothing."""
+        return all(node.state()[0] != "primary" for node in self.nodes)
+
+    def stop_etcds(self, count: int) -> None:
+        """Kill so many etcd servers, the leader first."""
+        for etcd in sorted(self.etcds, key=Etcd.leads, reverse=True)[:count]:
+            etcd.stop()
+            self.stopped_etcds.append(etcd)
+
+    def start_etcds(self) -> None:
+        """Start the etcd servers that were killed."""
+        while self.stopped_etcds:
+            self.stopped_etcds.pop().start(self.etcds)
 
     def is_whole(self) -> bool:
         first, *others = sorted(node.state() for node in self.nodes)
