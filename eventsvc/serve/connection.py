@@ -186,6 +186,8 @@ class Connection(ParsingInParts):
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the app."""
+        if self.check_offer():
+            return
         if len(self.pipeline) >= _MOST_AHEAD:
             raise self._because(Refusal(503, f"At most {_MOST_AHEAD} requests may be sent ahead."))
         if refusal := check_head(self.parser.get_http_version(), self.headers):
@@ -195,7 +197,7 @@ class Connection(ParsingInParts):
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = send_without_chunks(self.cycle)  # type: ignore[method-assign]
         # A client that expects 100-continue and is refused may still send the body, so the next bytes are ambiguous.
-        if self._door.closing or self.expect_100_continue or self.parser.should_upgrade():
+        if self._door.closing or self.expect_100_continue:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -208,6 +210,8 @@ class Connection(ParsingInParts):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self.is_offer:
+            return
         self._arrival.end()
         super().on_message_complete()
         if self.cycle.response_complete and not self.transport.is_closing():

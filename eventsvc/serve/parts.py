@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from eventsvc.serve.upgrades import IgnoringUpgrades
 
 # PERF: 10,000 chunks fit into this, and each calls us back.
 _AT_ONCE = 64 * 1024  # bytes
 
 
-class ParsingInParts(HttpToolsProtocol):
+class ParsingInParts(IgnoringUpgrades):
     """uvicorn's connection, which parses at most 64 KiB in one round of the event loop.
 
     Attributes:

@@ -218,8 +218,40 @@ def test_a_client_that_ends_its_side_gets_its_answer(wire: Any, service: Any) ->
 
 def test_a_websocket_handshake_is_answered_like_any_request(wire: Any) -> None:
     fields = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: AA==")
-    answer = wire.send(_get(b"/healthz", *fields)).answer()
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert wire.send(_get(b"/healthz", *fields)).answer().status == 200
+    assert wire.send(_get(b"/healthz", *fields)).answer().status == 200
+
+
+JAVA = b"""POST /event HTTP/1.1\r
+Connection: Upgrade, HTTP2-Settings\r
+Content-Length: %d\r
+Host: 127.0.0.1:8012\r
+HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r
+Upgrade: h2c\r
+User-Agent: Java-http-client/17.0.15\r
+Content-Type: application/json\r
+\r
+%s"""  # as Java's HttpClient sends a request by default
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, 100, 280, 320])
+def test_a_client_that_offers_http_2_is_served_with_http_1_1(wire: Any, service: Any, cut: int) -> None:
+    """The offer is ignored, and the body counts, wherever the packets begin."""
+    request = JAVA % (len(BODY), BODY)
+    wire.send(request[:cut]).send(request[cut:] + request)
+    assert [json.loads(wire.answer().body)["message"] for _ in range(2)] == ["hello", "hello"]
+    wire.send(request.replace(b"Content-Length: %d" % len(BODY), b"Content-Length: 0x"))
+    assert wire.answer().status == 400
+    assert wire.is_closed()
+    assert service.count() == 2
+
+
+def test_a_chunked_body_counts_although_the_client_offers_http_2(wire: Any) -> None:
+    head, _, body = (JAVA % (len(BODY), BODY)).partition(b"\r\n\r\n")
+    head = head.replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked\r\nExpect: 100-continue")
+    wire.send(head + b"\r\n\r\n")
+    assert wire.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+    assert wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)).answer().status == 201
 
 
 def test_a_client_of_http_1_0_is_served(wire: Any) -> None:
