@@ -59,7 +59,7 @@ class EventParser:
         return NewEvent(sent.email, sent.environment, sent.component, sent.message, data, occurred_at)
 
     def _read(self, raw: bytes) -> _Sent:
-        if len(raw) > _LONG and len(_EXPONENT.findall(raw)) > _EXPONENTS:
+        if len(raw) > _LONG and _has_many_exponents(raw):
             event = faults.explain(raw, self.email_fault)
             return _Sent(*map(event.get, _SENT))
         try:
@@ -87,7 +87,7 @@ class EventParser:
             # \u0000 is refused, and \u003a, a colon, would make the count of keys wrong
             or (b"\\u00" in raw and (b"\\u0000" in raw or b"\\u003" in raw))
             or _has_more_keys(raw, sent, data)
-            or (len(data) > _LARGE_INTEGER_DIGITS and _LARGE_INTEGER.search(data) is not None)
+            or _has_large_integer(data)
             or self.email_fault(sent.email) is not None
         )
 
@@ -96,7 +96,8 @@ _SENT = ("email", "environment", "component", "message", "data", "occurredAt")
 _decode = msgspec.json.Decoder(_Sent, float_hook=numbers.read_float).decode
 encode = msgspec.json.Encoder(decimal_format="number").encode
 _LARGE_INTEGER_DIGITS = 308  # one digit less than float64's largest number
-_LARGE_INTEGER = re.compile(rb"[0-9]{309}")
+# Of 309 bytes in a row, at least 9 are in a sample of every 32nd byte.
+_LARGE_INTEGER, _SAMPLED_INTEGER, _SAMPLE = re.compile(rb"[0-9]{309}"), re.compile(rb"[0-9]{9}"), 32
 # PERF: msgspec takes 10 µs for a float near the ends of the range, and lets no other thread run meanwhile.
 _EXPONENT, _EXPONENTS = re.compile(rb"[eE][-+]?[0-9]{3}"), 500
 _LONG = 6 * _EXPONENTS  # bytes; a shorter text cannot hold so many exponents
@@ -118,6 +119,21 @@ def _has_more_keys(raw: bytes, sent: _Sent, data: bytes) -> bool:
 
 
 _KEYS = 4  # keys that every event has
+
+
+def _has_many_exponents(raw: bytes) -> bool:
+    letters = raw.count(b"e") + raw.count(b"E")  # PERF: takes a tenth of the time of the expression
+    return letters > _EXPONENTS and len(_EXPONENT.findall(raw)) > _EXPONENTS
+
+
+def _has_large_integer(data: bytes) -> bool:
+    """Tell whether data has an integer of more than 308 digits.
+
+    PERF: a search through all bytes takes longer than all other checks. The sample says no to most texts.
+    """
+    if len(data) <= _LARGE_INTEGER_DIGITS or _SAMPLED_INTEGER.search(data[::_SAMPLE]) is None:
+        return False
+    return _LARGE_INTEGER.search(data) is not None
 
 
 def _spell_out(data: Any) -> bytes:

@@ -140,6 +140,12 @@ def test_each_trap_of_json_is_noticed(data: str, pointer: str, detail: str) -> N
     assert (found_pointer, found_detail[: len(detail)]) == (pointer, detail)
 
 
+@pytest.mark.parametrize("before", range(33))
+def test_an_integer_that_is_too_large_is_noticed_wherever_it_begins(before: int) -> None:
+    ((pointer, detail),) = found(with_data(f'["{"x" * before}", {"7" * 309}, "{"y" * 300}"]'))
+    assert (pointer, detail) == ("/data/1", "is beyond float64 (up to 1.8e308)")
+
+
 @pytest.mark.parametrize(
     "data",
     [
