@@ -231,7 +231,7 @@ class WriteQueueFull(LogError):
 
 
 class SearchesQueued(LogError):
-    """More heavy searches wait than is allowed; try again in a moment."""
+    """More heavy searches or large pages wait than is allowed; try again in a moment."""
 
 
 class Fenced(LogError):

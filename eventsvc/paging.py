@@ -10,6 +10,8 @@ from eventsvc.event import Event
 Position = tuple[int, int]  # (time, seq): see ``Event.position`` and ``Event.place``
 
 PAGE_BYTES = 4 * 1024 * 1024
+LARGE = 50  # events: pages with more are large, and each process reads only a few large pages at the same time
+MOST_LARGE_WAITING = 500  # large pages that may wait in one process
 _OTHERS = 300  # bytes of an event beside message and data
 _PER_POSITION = 130  # bytes of memory: a tuple and two integers
 

@@ -187,8 +187,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         503,
         "Too many heavy searches wait",
         "Searches that the index cannot answer run in PostgreSQL, a few at a time; those that look for many substrings"
-        " in data or in short fields run in the index one at a time. Send the same again after Retry-After seconds, or"
-        " make the query lighter.",
+        " in data or in short fields run in the index one at a time. Pages of more than 50 events are read a few at a"
+        " time. Send the same again after Retry-After seconds, or make the query lighter or the page smaller.",
         2,
     ),
     errors.QueriesQueued: Problem(

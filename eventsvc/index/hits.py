@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from eventsvc.event import Event, format_nanoseconds, format_time
 from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, error_type, translate_errors
 from eventsvc.index.mapping import from_hit
-from eventsvc.paging import PageRequest, Positions
+from eventsvc.paging import LARGE, MOST_LARGE_WAITING, PageRequest, Positions
 from eventsvc.turns import Turns
 
 _OK, _REFUSED, _NOT_ALLOWED = 200, 400, 405
@@ -46,6 +47,7 @@ class Scope:
 
 
 _MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
+_LARGE_AT_ONCE = 4  # large pages that one process asks for
 _MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
 
 
@@ -78,12 +80,14 @@ class Aggregated:
 class Hits:
     """Sends searches through a client that never retries by itself.
 
-    Requests with many wildcards may take Elasticsearch seconds, so each process sends one of them at a time.
+    Requests with many wildcards may take Elasticsearch seconds, so each process sends one of them at a time. Of large
+    pages, each process asks for a few at a time, so that a crowd of them does not delay small requests.
     """
 
     client: AsyncElasticsearch
     timeout: float = field(default=10.0)
     _heavy: Turns = field(default_factory=lambda: Turns(1, _MOST_HEAVY_WAITING), init=False)
+    _large: Turns = field(default_factory=lambda: Turns(_LARGE_AT_ONCE, MOST_LARGE_WAITING), init=False)
 
     async def positions(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> Positions:
         """Find the positions of a page of events.
@@ -186,7 +190,8 @@ class Hits:
 
     async def _search(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
         if _count_wildcards(body["query"]) <= _MOST_WILDCARDS:
-            return await self._ask(scope, body)
+            async with self._large if body["size"] > LARGE else nullcontext():
+                return await self._ask(scope, body)
         async with self._heavy:
             try:
                 return await self._ask(scope, body)

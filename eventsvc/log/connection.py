@@ -131,6 +131,7 @@ class Pool:
     """
 
     def __init__(self, dsn: str, *, size: int, statement_timeout: float = 0.0) -> None:
+        self.size = size
         self._dsn, self._statement_timeout = dsn, statement_timeout
         self._idle: queue.LifoQueue[Connection | None] = queue.LifoQueue()
         for _ in range(size):

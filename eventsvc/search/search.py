@@ -20,7 +20,7 @@ from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import LogAnswer, LogState
-from eventsvc.paging import PAGE_BYTES, PageRequest, Position, Positions, fit
+from eventsvc.paging import LARGE, PAGE_BYTES, PageRequest, Position, Positions, fit
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
@@ -113,6 +113,7 @@ class Search:
 
         Raises:
             SeqNotReached: the query is frozen at a seq past the end of the log.
+            SearchesQueued: too many large pages, or too many searches of PostgreSQL, wait already.
             LogUnavailable: PostgreSQL is away, and the search needs PostgreSQL.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
@@ -144,7 +145,8 @@ class Search:
             return await hits.positions(scope, query.index or {}, request)
 
         async def ask_log(base: LogState, found: Positions) -> LogAnswer[LogPage]:
-            return await self._reader.tail(query.log, PageQuestion(request, found), base)
+            question = PageQuestion(request, found)
+            return await self._reader.tail(query.log, question, base, large=request.limit > LARGE)
 
         key = ("page", query.text, request) if keep else None
         found, rows, provenance = await self._joined.both(key, ask_index, ask_log, partial(_survives, request))

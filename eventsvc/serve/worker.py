@@ -33,6 +33,8 @@ _BETWEEN_LOOKS = 0.01  # seconds
 # A client that sends requests one after the other learns from the next answer that its connection ends.
 _LAST_CALL = 1.0  # seconds
 # gunicorn kills a worker after 15 s; by then the writer must have stored all events that it accepted.
+# Python's default of 5 ms lets each busy thread delay the event loop for 5 ms, several times in each request.
+_SWITCH_INTERVAL = 0.0005  # seconds
 GRACE = 12  # seconds that requests under way get when the worker stops
 
 
@@ -130,6 +132,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
         self.config.http = partial(Connection, door=self._door)
 
     async def _serve(self) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         self.config.app = self.wsgi
         server = Server(self.config, self._door, getattr(self.wsgi, "leave", lambda: None))
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)

@@ -236,7 +236,9 @@ def unread_answers(target: Target) -> None:
     for _ in range(2 * target.size):
         target.post(large, f"Content-Type: {NDJSON}")
     with ExitStack() as stack:
-        target.hold(stack, 10 * target.size, head("GET", "/event?limit=1000&q=component%20eq%20'attack'"), deaf=True)
+        for limit in (1000, 100):
+            page = f"/event?limit={limit}&q=component%20eq%20'attack'"
+            target.hold(stack, 10 * target.size, head("GET", page), deaf=True)
         target.hold(stack, 20 * target.size, head("GET", "/event/stream"))
         for accept in (NDJSON, "text/csv"):
             target.hold(stack, 5 * target.size, head("GET", "/event", f"Accept: {accept}"), deaf=True)

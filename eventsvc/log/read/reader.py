@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_
 from eventsvc.log.read.batches import Batch
 from eventsvc.log.read.replica import Needed, NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, LogAnswer, LogState, Question, Row
+from eventsvc.paging import MOST_LARGE_WAITING
 from eventsvc.turns import Turns
 
 T = TypeVar("T")
@@ -52,11 +53,15 @@ class Reader:
     Searches of the whole log, and heavy searches of the tail, may take seconds. They have a pool of their own, so that
     no other read waits behind them, and at most ``MOST_WAITING`` of them run or wait. Only one heavy search runs at a
     time, so that other searches have the rest of the pool when the index is away.
+
+    Large pages use half of the connections of the other pool. Otherwise many clients that ask for large pages at the
+    same time would delay all small reads, and take the processor from the event loop.
     """
 
     def __init__(self, pool: Pool, replicas: Replicas | None = None, *, whole: Pool | None = None) -> None:
         self._pool, self._replicas, self._whole_pool = pool, replicas, whole or pool
         self._heavy, self._light = Turns(1, _MOST_HEAVY_WAITING), Turns(MOST_WAITING, 0)
+        self._large = Turns(max(1, pool.size // 2), MOST_LARGE_WAITING)
         self._epoch: int | None = None  # the newest that was seen at the primary
         self._settled = -1  # the last drawn seq for which no writer was under way
 
@@ -74,14 +79,22 @@ class Reader:
             raise EventNotFound(event_id)
         return Event(*rows[0])
 
-    async def tail(self, matching: Filter, question: Question[T], base: LogState) -> LogAnswer[T]:
+    async def tail(
+        self, matching: Filter, question: Question[T], base: LogState, *, large: bool = False
+    ) -> LogAnswer[T]:
         """Ask about the matching events that the index does not hold, given an earlier state of the log.
 
         These are the events past the watermark of that state, and the events that the index had refused.
         ``LogState.extends`` tells whether the index's answer about that state still holds.
 
+        Args:
+            matching: selects the events.
+            question: what is asked about the events.
+            base: the earlier state.
+            large: the answer may be a large page (see ``paging.LARGE``).
+
         Raises:
-            SearchesQueued: the query is heavy, and too many heavy searches wait already.
+            SearchesQueued: the query is heavy or the answer is large, and too many such reads wait already.
             LogUnavailable: PostgreSQL is away.
             LogTimeout: PostgreSQL took too long.
         """
@@ -89,7 +102,8 @@ class Reader:
         if base.failed:
             past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.failed)))
         if not matching.is_heavy:
-            return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
+            async with self._large if large else nullcontext():
+                return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
         async with self._heavy:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 

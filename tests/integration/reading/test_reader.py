@@ -290,3 +290,24 @@ def test_slow_searches_of_the_whole_log_neither_hold_up_others_nor_queue_without
     assert unfinished >= MOST_WAITING - 4
     assert len(tail.content.events) == 1
     assert len(world.run(reader.whole(Filter(), PageQuestion(PageRequest(1)))).content.events) == 1
+
+
+def test_large_pages_leave_connections_to_small_reads(world: Any) -> None:
+    """Two connections: four large pages are read one after the other, and a small page does not wait for them."""
+    reader = Reader(world.pool(size=2, statement_timeout=60.0))
+    world.store("m")
+    slow = Filter("pg_sleep(0.5) IS NOT NULL")
+
+    async def crowd() -> int:
+        base = await reader.state()
+        large = [
+            asyncio.create_task(reader.tail(slow, PageQuestion(PageRequest(100)), base, large=True)) for _ in "1234"
+        ]
+        await asyncio.sleep(0)
+        small = await reader.tail(Filter(), PageQuestion(PageRequest(1)), base)
+        assert len(small.content.events) == 1
+        unfinished = sum(not task.done() for task in large)
+        assert [len(answer.content.events) for answer in await asyncio.gather(*large)] == [1] * 4
+        return unfinished
+
+    assert world.run(crowd()) == 4

@@ -309,12 +309,12 @@ class Spy:
         self.begun: list[int] = []
         self.failure: Exception | None = None
 
-    async def tail(self, matching: Any, question: Any, base: Any) -> Any:
+    async def tail(self, matching: Any, question: Any, base: Any, **options: Any) -> Any:
         self.begun.append(base.watermark)
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
-        return await self._reader.tail(matching, question, base)
+        return await self._reader.tail(matching, question, base, **options)
 
     async def state(self) -> Any:
         return await self._reader.state()
