@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import queue
 import select
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
 from eventsvc.errors import LogError, LogTimeout, LogUnavailable, WorkerUnavailable
+from eventsvc.log.job import Job
 
 Connection = psycopg2.extensions.connection
 T = TypeVar("T")
@@ -37,6 +37,13 @@ _SERVER_PATIENCE = (
 # locks, and the lock of a writer stops the horizon for everybody. PostgreSQL ends such a session after this time.
 _IDLE_IN_TRANSACTION = 10.0  # seconds
 
+# On Citus, the coordinator waits as long for a connection to a worker (30 s by default). Without Citus, this changes
+# nothing.
+_CITUS_PATIENCE = "-c citus.node_connection_timeout=5000"  # milliseconds
+
+# A server that hangs, or a coordinator that waits for a worker that hangs, does not keep its own statement_timeout.
+_OVERTIME = 5.0  # seconds that a caller of a pool waits after its statement_timeout
+
 # SECURITY: PostgreSQL logs the whole text of a statement that fails, with the values of queries and events. Only a
 # superuser or a role with GRANT SET ON PARAMETER may switch this off; for other roles it stays on.
 KEEP_VALUES_OUT = (
@@ -52,7 +59,8 @@ def session_options(*, statement_timeout: float, idle_in_transaction: float = _I
     """Write libpq's ``options`` for a session; both times are in seconds, 0 for no limit."""
     return (
         f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}"
-        f" -c idle_in_transaction_session_timeout={round(idle_in_transaction * 1000)} {_SERVER_PATIENCE}"
+        f" -c idle_in_transaction_session_timeout={round(idle_in_transaction * 1000)}"
+        f" {_SERVER_PATIENCE} {_CITUS_PATIENCE}"
     )
 
 
@@ -170,16 +178,26 @@ class Pool:
             LogTimeout: a statement ran into its time limit.
             LogError: PostgreSQL could not do the work.
         """
-        job = _Job(work)
+        job = Job(work)
+        loop = asyncio.get_running_loop()
+        if self._statement_timeout:
+            job.watch(loop, self._statement_timeout + _OVERTIME)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, job)
+            answer = await loop.run_in_executor(self._threads, self._do, job)
         except asyncio.CancelledError:
-            await asyncio.to_thread(job.cancel)
+            await asyncio.to_thread(job.cancel)  # still watched: the server may not answer this either
             raise
+        job.stop_watching()
+        return answer
 
-    def _do(self, job: _Job[T]) -> T:
-        with self.connection() as connection:
-            return job.do(connection)
+    def _do(self, job: Job[T]) -> T:
+        try:
+            with self.connection() as connection:
+                return job.do(connection)
+        except LogUnavailable as exc:
+            if job.is_cut:
+                raise LogTimeout("PostgreSQL did not answer within the statement time limit") from exc
+            raise
 
     def close(self) -> None:
         """Wait for work under way and close every connection."""
@@ -191,37 +209,6 @@ class Pool:
                 return
             if connection is not None:
                 connection.close()
-
-
-class _Job(Generic[T]):
-    """The work of one caller on a connection, which the caller can cancel.
-
-    The lock is held while the server is told to cancel, so that the connection is not lent to another caller meanwhile.
-    """
-
-    def __init__(self, work: Callable[[Connection], T]) -> None:
-        self._work = work
-        self._lock = threading.Lock()
-        self._connection: Connection | None = None
-        self._cancelled = False
-
-    def do(self, connection: Connection) -> T:
-        with self._lock:
-            if self._cancelled:
-                raise LogError("nobody waits for this any more")
-            self._connection = connection
-        try:
-            return self._work(connection)
-        finally:
-            with self._lock:
-                self._connection = None
-
-    def cancel(self) -> None:
-        with self._lock:
-            self._cancelled = True
-            if self._connection is not None:
-                with suppress(psycopg2.Error):
-                    self._connection.cancel()
 
 
 def _is_stale(connection: Connection) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _MOST_TESTS = 32  # substrings and paths in data that a query may test before it counts as heavy
@@ -10,10 +10,15 @@ _MOST_TESTS = 32  # substrings and paths in data that a query may test before it
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A boolean expression over the columns of table event, with %s placeholders."""
+    """A boolean expression over the columns of table event, with %s placeholders.
+
+    Attributes:
+        place: values by column that every matching event has. On Citus, they tell which worker stores these events.
+    """
 
     text: str = "true"
     parameters: tuple[Any, ...] = ()
+    place: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_heavy(self) -> bool:
@@ -21,7 +26,7 @@ class Filter:
         return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > _MOST_TESTS
 
     def __and__(self, other: Filter) -> Filter:
-        return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters)
+        return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters, self.place | other.place)
 
     def __invert__(self) -> Filter:
         return Filter(f"NOT ({self.text})", self.parameters)

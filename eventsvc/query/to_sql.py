@@ -40,6 +40,18 @@ def to_sql(node: ast.Node) -> Sql:
             return _on_subject(node.subject, node)
 
 
+def find_place(node: ast.Node) -> dict[str, str]:
+    """Give the values by column that every matching event has, for the columns by which a log may be distributed."""
+    return {
+        FIELDS[one.subject.name].column: one.value.value
+        for one in (node.operands if isinstance(node, ast.And) else (node,))
+        if isinstance(one, ast.Equal)
+        and isinstance(one.subject, ast.Name)
+        and isinstance(one.value, ast.Text)
+        and one.subject.name in ("component", "email")
+    }
+
+
 def _on_subject(subject: ast.Subject, node: ast.Comparison) -> Sql:
     if isinstance(subject, ast.Path):
         return _on_data(subject, node)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eventsvc.errors import LogError, LogUnavailable
+from eventsvc.errors import LogError, LogTimeout, LogUnavailable
 from eventsvc.log.connection import Pool, connect, translate_errors
 
 if TYPE_CHECKING:
@@ -78,6 +78,18 @@ def _execute(connection: Connection, *statements: str) -> None:
     with translate_errors(), connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+
+
+def test_a_server_that_does_not_keep_its_time_limit_is_given_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the coordinator of Citus, which waits for a worker that hangs even to cancel a statement."""
+    monkeypatch.setattr("eventsvc.log.connection._OVERTIME", 0.1)
+    pool = Pool(database, size=1, statement_timeout=0.2)
+    try:
+        with pytest.raises(LogTimeout):
+            asyncio.run(pool.run(lambda lent: _execute(lent, "SET statement_timeout = 0", "SELECT pg_sleep(600)")))
+        assert asyncio.run(pool.run(_backend))  # the only thread is free again
+    finally:
+        pool.close()
 
 
 def test_the_statement_of_a_caller_that_gives_up_is_cancelled(database: str) -> None:

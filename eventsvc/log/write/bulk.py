@@ -141,7 +141,11 @@ def _copy(cursor: Any, bulk: Bulk, now: int, seconds: float) -> Stored:
     seed = idempotency.new_seed()
     ids = (idempotency.derive_id(seed, number) for number in itertools.count())
     rows = CopySource(bulk.rows.stamp(now, ids, seconds))
-    cursor.copy_expert(COPY, rows, _BLOCK)
+    try:
+        cursor.copy_expert(COPY, rows, _BLOCK)
+    except SystemError as exc:
+        # The driver stumbles over a server that first refuses the rows and then does not end the statement (job.py).
+        raise psycopg2.OperationalError("the connection to PostgreSQL broke during the COPY") from exc
     if rows.failure is not None:
         raise rows.failure
     count = cursor.rowcount

@@ -92,8 +92,8 @@ class GroupStore:
             # The old connection broke before the COMMIT was sent, so nothing of it can have been stored.
             return await self._store_once(group)
 
-    async def split(self, group: list[Single]) -> list[list[Single]]:
-        """Split a group into the events of each worker; one part if the workers are not known.
+    async def split(self, group: list[Single]) -> dict[str, list[int]]:
+        """Give the places in the group of each worker's events; empty if the workers are not known.
 
         With a distribution by id they are not known, because each try to store an event draws another id.
         """
@@ -101,14 +101,14 @@ class GroupStore:
             async with asyncio.timeout(_PATIENCE):
                 connection = await self._connected()
                 emails, components = [one.new.email for one in group], [one.new.component for one in group]
-                rows = await connection.execute(FIND_WORKERS, (emails, components))
+                rows = await connection.execute(FIND_WORKERS, (emails, components)) if connection.distributed else []
         except (LogUnavailable, psycopg2.Error, TimeoutError):
             self.close()
-            return [group]
-        parts: dict[str, list[Single]] = {}
+            return {}
+        parts: dict[str, list[int]] = {}
         for number, worker in rows:
-            parts.setdefault(worker, []).append(group[number - 1])
-        return list(parts.values()) or [group]
+            parts.setdefault(worker, []).append(number - 1)
+        return parts
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import structlog
 
-from eventsvc.errors import EventsvcError, LogError, WorkerUnavailable, WriteQueueFull
+from eventsvc.errors import EventsvcError, LogError, LogTimeout, WorkerUnavailable, WriteQueueFull
 from eventsvc.event import Event
 from eventsvc.log.write.group import GroupStore, Outcome, Replay, Single
 from eventsvc.telemetry import EVENTS_STORED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from eventsvc.event import NewEvent
     from eventsvc.log.write.idempotency import IdempotencyKey
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _GROUP = 500  # events in one transaction at most
+_SOON = 1.0  # seconds in which a worker that is not lost stores its events
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Writer:
     """
 
     def __init__(self, dsn: str, *, queue_size: int) -> None:
-        self._store, self._queue_size = GroupStore(dsn), queue_size
+        self._dsn, self._store, self._queue_size = dsn, GroupStore(dsn), queue_size
+        # Workers of the log that may be lost, each with the last try to write its events by a connection of its own.
+        self._apart: dict[str, asyncio.Task[None]] = {}
         self._queue: deque[_Waiting] = deque()
         self._accepted = 0
         self._closing = False
@@ -93,43 +96,92 @@ class Writer:
             for _ in range(2):
                 await asyncio.sleep(0)
             group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
-            try:
-                await self._write(group)
-            except Exception:  # noqa: BLE001  (the writer outlives whatever happens to a group)
-                _log.exception("a group of events could not be written")
-                self._hand_out(group, [LogError("the event could not be written") for _ in group])
+            await self._guard(group, self._write(group))
+        if self._apart:
+            await asyncio.wait(self._apart.values())
         self._store.close()
 
-    async def _write(self, group: list[_Waiting]) -> None:
-        """Write a group. If it fails, write it in parts, so that one event cannot fail its neighbours.
-
-        The parts are the events of each worker if a worker does not answer, and halves if PostgreSQL refuses the group.
-        """
-        outcomes: Sequence[Outcome]
+    async def _guard(self, group: list[_Waiting], writing: Coroutine[Any, Any, None]) -> None:
         try:
-            outcomes = await self._store.store([waiting.single for waiting in group])
-        except WorkerUnavailable as exc:
-            if len(parts := await self._split(group)) > 1:
-                for part in parts:
-                    await self._write(part)
-                return
-            outcomes = [WorkerUnavailable(str(exc)) for _ in group]
+            await writing
+        except Exception:  # noqa: BLE001  (the writer outlives whatever happens to a group)
+            _log.exception("a group of events could not be written")
+            self._fail(group, LogError("the event could not be written"))
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        """Write a group. If a worker of the log does not answer, write each worker's events apart from the others'."""
+        if self._apart:
+            group = await self._part_with_suspects(group)
+        late, reason = await self._write_by(self._store, group)
+        if reason is None:
+            return
+        parts = await self._split(late)
+        for worker, part in parts.items():
+            self._start_apart(worker, part)
+        if parts:
+            await asyncio.wait(self._apart.values(), timeout=_SOON)
+        else:
+            self._fail(late, reason)
+
+    async def _part_with_suspects(self, group: list[_Waiting]) -> list[_Waiting]:
+        """Write the events of workers that may be lost apart; give the other events."""
+        parts = await self._split(group)
+        if not parts:
+            return group
+        for worker in self._apart.keys() & parts.keys():
+            self._start_apart(worker, parts.pop(worker))
+        return [waiting for part in parts.values() for waiting in part]
+
+    def _start_apart(self, worker: str, part: list[_Waiting]) -> None:
+        """Try to write the events of a worker that may be lost; refuse them while another such try is under way."""
+        running = self._apart.get(worker)
+        if running is not None and not running.done():
+            self._fail(part, WorkerUnavailable(f"a worker of the log does not answer: {worker}"))
+        else:
+            self._apart[worker] = self._loop.create_task(self._guard(part, self._write_apart(worker, part)))
+
+    async def _write_apart(self, worker: str, part: list[_Waiting]) -> None:
+        store = GroupStore(self._dsn)
+        late, reason = await self._write_by(store, part)
+        store.close()
+        if reason is None:
+            del self._apart[worker]
+        else:
+            self._fail(late, reason)
+
+    async def _write_by(
+        self, store: GroupStore, group: list[_Waiting]
+    ) -> tuple[list[_Waiting], WorkerUnavailable | LogTimeout | None]:
+        """Write a group. If PostgreSQL refuses it, write it in halves, so that one event cannot fail its neighbours.
+
+        Returns:
+            The events that are not stored because a worker of the log does not answer, or PostgreSQL took too long; and
+            this reason.
+        """
+        if not group:
+            return [], None
+        try:
+            self._hand_out(group, await store.store([waiting.single for waiting in group]))
+        except (WorkerUnavailable, LogTimeout) as exc:
+            return group, exc
         except EventsvcError as exc:
-            outcomes = [type(exc)(str(exc)) for _ in group]  # raised once each
+            self._fail(group, exc)
         except psycopg2.Error as exc:
             if len(group) > 1:
                 middle = len(group) // 2
-                await self._write(group[:middle])
-                await self._write(group[middle:])
-                return
+                halves = [await self._write_by(store, half) for half in (group[:middle], group[middle:])]
+                return [*halves[0][0], *halves[1][0]], halves[0][1] or halves[1][1]
             _log.exception("PostgreSQL refused an event", sqlstate=exc.pgcode)
-            outcomes = [LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})")]
-        self._hand_out(group, outcomes)
+            self._fail(group, LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})"))
+        return [], None
 
-    async def _split(self, group: list[_Waiting]) -> list[list[_Waiting]]:
-        waiting = {id(one.single): one for one in group}
-        parts = await self._store.split([one.single for one in group])
-        return [[waiting[id(single)] for single in part] for part in parts]
+    async def _split(self, group: list[_Waiting]) -> dict[str, list[_Waiting]]:
+        """Give the events of each worker; empty if the workers are not known."""
+        parts = await self._store.split([waiting.single for waiting in group])
+        return {name: [group[place] for place in places] for name, places in parts.items()}
+
+    def _fail(self, group: list[_Waiting], exc: EventsvcError) -> None:
+        self._hand_out(group, [type(exc)(str(exc)) for _ in group])  # raised once each
 
     def _hand_out(self, group: list[_Waiting], outcomes: Sequence[Outcome]) -> None:
         self._accepted -= len(group)

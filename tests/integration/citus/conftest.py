@@ -67,14 +67,19 @@ class Cluster:
         execute(self.worker(-1), "CREATE EXTENSION citus")
         execute(self.dsn, "SELECT citus_add_node('{}', {})".format(*self.workers[-1]))
 
-    def local_server(self, number: int) -> LocalServer:
-        """Give the process of a worker; skip the test if the worker is on another machine."""
-        url = self.worker(number, "postgres")
+    def local_server(self, number: int | None) -> LocalServer:
+        """Give the process of a worker, or of the coordinator (None); skip the test if it is on another machine."""
+        url = self.url if number is None else self.worker(number, "postgres")
         ((folder,),) = execute(url, "SELECT current_setting('data_directory')")
         try:
             return LocalServer(url, folder)
         except FileNotFoundError:
-            pytest.skip("not run: the workers are not on this machine, so they cannot be killed")
+            pytest.skip("not run: the servers are not on this machine, so they cannot be killed")
+
+    def count_prepared(self) -> int:
+        """Count the transactions that are prepared on the workers."""
+        count = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()"
+        return sum(execute(self.worker(number), count)[0][0] for number in range(len(self.workers)))
 
     def place(self, component: str) -> int:
         """Give the number of the worker that stores the events of a component."""

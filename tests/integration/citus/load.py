@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,19 @@ def serving(settings: Settings) -> Iterator[str]:
     chosen = {name: text for name, text in settings.to_environment().items() if name not in _OWN}
     with Service(chosen | {"EVENTSVC_WORKERS": "1"}, "-m", "eventsvc", "serve") as service:
         yield f"http://127.0.0.1:{service.port}"
+
+
+@contextmanager
+def following(url: str, output: Path) -> Iterator[Callable[[], list[str]]]:
+    """Follow the events of the load, as `eventsvc tail` does; give a function that gives their messages."""
+    command = [sys.executable, "-m", "eventsvc", "tail", "environment eq 'load'", "--json", "--url", url]
+    with output.open("wb") as file:
+        tail = subprocess.Popen(command, stdout=file)
+    try:
+        yield lambda: [json.loads(line)["message"] for line in output.read_text().splitlines()]
+    finally:
+        tail.terminate()
+        tail.wait(60)
 
 
 class Load:
@@ -67,7 +81,7 @@ class Load:
             thread.join(120)
 
     def messages(self) -> set[str]:
-        """Give the messages of all acknowledged events."""
+        """Give the messages of all events that are acknowledged by now."""
         with self._lock:
             return set().union(*self.acknowledged.values())
 
@@ -102,7 +116,7 @@ class Load:
                 self._stop.wait(0.05)
 
     def _post(self, http: urllib3.PoolManager, name: str, messages: list[str], body: str, headers: Any) -> bool:
-        answer = http.request("POST", f"{self._url}/event", body=body, headers=headers, timeout=60, retries=False)
+        answer = http.request("POST", f"{self._url}/event", body=body, headers=headers, timeout=180, retries=False)
         with self._lock:
             self.statuses[name][answer.status] += 1
             if answer.status in {200, 201}:
@@ -116,12 +130,14 @@ def _event(component: str, message: str) -> dict[str, str]:
     return {"email": "a@b.cd", "environment": "load", "component": component, "message": message}
 
 
-def check_stored_once(log: Any, load: Load) -> None:
-    """Every acknowledged event is in the log, and no event is there twice."""
+def check_stored_once(log: Any, load: Load) -> set[str]:
+    """Every acknowledged event is in the log, and no event is there twice; give the messages of all events there."""
     rows = log.fetch("SELECT message, count(*) FROM event WHERE environment = 'load' GROUP BY message")
+    messages = {message for message, _ in rows}
     assert {count for _, count in rows} == {1}
-    assert load.messages() <= {message for message, _ in rows}
+    assert load.messages() <= messages
     assert all(status in {200, 201, 409, 503} for counts in load.statuses.values() for status in counts)
+    return messages
 
 
 class LocalServer:
@@ -145,12 +161,27 @@ class LocalServer:
 
     def kill(self) -> None:
         """Kill every process of the server at once, as the loss of its machine does."""
-        pid = self._pid()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(int(pid), signal.SIGKILL)
+        for pid in self.freeze():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def freeze(self) -> list[int]:
+        """Stop every process of the server; the kernel still accepts connections and bytes for them."""
+        return self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the processes go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, which: signal.Signals) -> list[int]:
+        """Signal every process of the server; give their ids. A stopped postmaster starts no processes meanwhile."""
+        postmaster = int(self._pid())
+        os.kill(postmaster, which)
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         for child in children:
             with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                os.kill(int(child), which)
+        return [postmaster, *map(int, children)]
 
     def start(self) -> None:
         """Start the server, unless it runs."""

@@ -18,7 +18,7 @@ from eventsvc.event import Event, NewEvent
 from eventsvc.index.client import connect_async
 from eventsvc.index.hits import Hits
 from eventsvc.log import citus, months, trigram_index
-from eventsvc.log.connection import Pool, connect
+from eventsvc.log.connection import Pool, connect, transaction
 from eventsvc.log.filter import Filter
 from eventsvc.log.progress import erased
 from eventsvc.log.progress.horizon import Horizon
@@ -116,6 +116,20 @@ def test_an_event_and_its_key_are_committed_in_two_phases(log: Any, database: st
     log.fetch("DELETE FROM pg_dist_transaction")
     assert isinstance(store(database, Single(new(1), key("two phases"))), Event)
     assert log.fetch("SELECT count(*) FROM pg_dist_transaction") == [(1,)]
+
+
+def test_an_event_is_deleted_and_its_erasure_recorded_in_two_phases(log: Any, cluster: Any) -> None:
+    """Else the record, which lies on the coordinator, could be lost alone, and the document would stay in the index.
+
+    The statement names no shard, so Citus asks all workers, and commits in two phases on each of them.
+    """
+    log.insert(1, message="to be erased %s")
+    event = Filter("message LIKE 'to be erased%%'", ())
+    found = erased.find(log.connection.cursor(), event, after=0, upto=2**62, limit=1)
+    log.fetch("DELETE FROM pg_dist_transaction")
+    with transaction(log.connection) as cursor:
+        assert erased.erase(cursor, found, erasure_id=str(uuid.uuid4())) == 1
+    assert log.fetch("SELECT count(*) FROM pg_dist_transaction") == [(len(cluster.workers),)]
 
 
 def store(database: str, single: Single) -> Any:

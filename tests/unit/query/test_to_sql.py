@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventsvc.query.parse import parse
-from eventsvc.query.to_sql import to_sql
+from eventsvc.query.to_sql import find_place, to_sql
 
 
 def test_no_value_and_no_key_is_in_the_text() -> None:
@@ -61,3 +61,17 @@ def test_long_paths_and_places_are_left_to_a_function(path: str) -> None:
 def test_keys_are_quoted_in_the_path() -> None:
     _, (paths,) = to_sql(parse(r"""data.'a"b'.'c\\d'.'$[*]'.'' exists""", now=0))
     assert paths[0].replace("[*]" * 17, "") == r'''$."a\"b"."c\\d"."$[*]".""'''
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("component eq 'a'", {"component": "a"}),
+        ("component eq 'a' AND message ct 'x' AND email eq 'b@c.d'", {"component": "a", "email": "b@c.d"}),
+        ("component eq 'a' OR email eq 'b@c.d'", {}),
+        ("NOT component eq 'a'", {}),
+        ("component sw 'a' AND environment eq 'b' AND data.component eq 'c'", {}),
+    ],
+)
+def test_the_place_of_the_events_is_what_each_of_them_has(query: str, place: dict[str, str]) -> None:
+    assert find_place(parse(query, now=0)) == place
