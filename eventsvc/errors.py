@@ -5,6 +5,7 @@ EventsvcError
 │   ├── QueryError           a query that cannot be read or makes no sense
 │   ├── InvalidEvents        one or more events that break a rule
 │   ├── InvalidBody          a body that cannot be read at all (syntax, encoding, type, size)
+│   ├── UnknownProtocol      a body of a protocol that holds many records in a form of its own
 │   ├── InvalidParameter     a query parameter or header with an impossible value
 │   ├── KeyReused            an Idempotency-Key that came before with another body
 │   └── SeqNotReached        a position that the log has not reached
@@ -110,6 +111,10 @@ class InvalidBody(InvalidInput):
 
 class UnsupportedMediaType(InvalidBody):
     """A Content-Type or Content-Encoding that is not understood."""
+
+
+class UnknownProtocol(InvalidInput):
+    """A body of another protocol, with many records in a form that is not understood."""
 
 
 class BodyTooLarge(InvalidBody):

@@ -133,13 +133,14 @@ class Ingest:
         async with self._reading:
             return await asyncio.to_thread(parser.parse, raw)
 
-    def _choose_parser(self, options: StoreOptions, *, lines: bool = False) -> Parser:
+    def _choose_parser(self, options: StoreOptions, form: Form | None = None) -> Parser:
         parser: Parser = options.gate or self._parser
         if options.sanitize:
             parser = Sanitizer(parser)
         if options.defaults is None:
             return parser
-        return Shaper(parser, options.defaults, self._parser.email_fault, lines=lines)
+        lines, fields = (form.lines, form.fields) if form else (False, False)
+        return Shaper(parser, options.defaults, self._parser.email_fault, lines=lines, fields=fields)
 
     async def _store_one(
         self, new: NewEvent, key: IdempotencyKey | None, answer: tuple[Response, StoreOptions, dict[str, Any]]
@@ -157,7 +158,7 @@ class Ingest:
     async def _take_many(self, body: _Body, options: StoreOptions, resp: Response) -> None:
         form = body.form
         unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=options.key is not None)
-        parser = self._choose_parser(options, lines=form.lines)
+        parser = self._choose_parser(options, form)
         kind: BulkForm = "lines" if form.lines else "envelope" if body.envelope else "json"
         events = BulkEvents(unpacked, parser, self._settings, options, kind)
         if options.dry_run:

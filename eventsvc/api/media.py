@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType, WriteQueueFull
+from eventsvc.incoming.names import NO_OTLP
 from eventsvc.telemetry import SPOOLED
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ _SMALL = 64 * 1024  # bytes of a JSON body that is not an event
 _FORM = "application/x-www-form-urlencoded"
 TEXT = ("text/plain", _FORM)  # with shape=any: a record a line
 _CLEF = "application/vnd.serilog.clef"  # with shape=any: NDJSON
+_HINTS = {
+    _FORM: " (curl: -H 'Content-Type: …' and --data-binary, for --data removes the ends of lines)",
+    "multipart/form-data": " (curl: --data-binary @FILE instead of -F)",
+    "application/x-protobuf": f"; protobuf is {NO_OTLP}",
+}
 _ENCODINGS = ("gzip", "zstd")
 CSV = "text/csv"
 _EVENT_STREAM = "text/event-stream"
@@ -46,11 +52,13 @@ class Form:
         lines: one JSON object per line; else one JSON value.
         encoding: "", "gzip" or "zstd".
         text: whether the type is a type of plain text. The sender may have meant JSON.
+        fields: whether the type is the type of a form, whose fields have names.
     """
 
     lines: bool
     encoding: str
     text: bool = False
+    fields: bool = False
 
 
 _PLAIN = Form(lines=False, encoding="")
@@ -71,7 +79,7 @@ def read_form(req: Request, *, shaped: bool = False) -> Form:
     # SECURITY: a browser sends these types for a page of any origin without asking first; see docs/security.md.
     if text and req.get_header("Origin") is not None:
         raise UnsupportedMediaType(f"Content-Type is {media_type}; a page in a browser sends {JSON}")
-    return Form(media_type != JSON, _check_encoding(encoding or ""), text)
+    return Form(media_type != JSON, _check_encoding(encoding or ""), text, fields=media_type == _FORM)
 
 
 def _read_media_type(content_type: str, allowed: Sequence[str]) -> str:
@@ -79,8 +87,7 @@ def _read_media_type(content_type: str, allowed: Sequence[str]) -> str:
     media_type = media_type.strip()
     if media_type not in allowed:
         sent = f"Content-Type is {media_type}" if media_type else "Content-Type is missing"
-        curl = " (curl: -H 'Content-Type: …' and --data-binary, for --data removes the ends of lines)"
-        hint = curl if media_type == _FORM else ""
+        hint = _HINTS.get(media_type, "")
         if media_type in {*TEXT, _CLEF}:
             hint += f"; with shape=any in the URL, {media_type} is taken as well"
         raise UnsupportedMediaType(f"{sent}; send {JSON}, or {NDJSON[0]} for one event a line{hint}")

@@ -224,6 +224,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         5,
     ),
 }
+PROBLEMS[errors.UnknownProtocol] = PROBLEMS[errors.UnsupportedMediaType]
 
 INTERNAL = Problem(
     "internal-error",
@@ -268,8 +269,7 @@ BY_STATUS: dict[int, Problem] = {
             "too-many-connections",
             503,
             "Too Many Connections",
-            "The process serves as many connections as it may. Come back after Retry-After seconds, and keep"
-            " connections open rather than making many.",
+            "The process serves as many connections as it may. Come back after Retry-After seconds; reuse connections.",
             1,
         ),
     )

@@ -13,6 +13,7 @@ import structlog
 
 from eventsvc import errors
 from eventsvc.api.problem_types import BY_STATUS, INTERNAL, PAGE, PROBLEMS, Problem, all_problems
+from eventsvc.incoming.names import NO_OTLP
 from eventsvc.query.mistakes import render_excerpt
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 MEDIA_TYPE = "application/problem+json"
+_NO_ROUTE = "Nothing is served at this path. POST /event stores events, GET /event finds them. /openapi.json lists all."
+_OTLP_ROUTE = "/v1/logs"
 
 
 def install(app: App[Request, Response]) -> None:
@@ -67,7 +70,17 @@ async def _handle_falcon(req: Request, resp: Response, exc: falcon.HTTPError, _p
     problem = BY_STATUS.get(exc.status_code) or _unlisted(exc)
     if exc.headers:
         resp.set_headers(exc.headers)
-    _answer(req, resp, problem, exc.description or "", {})
+    _answer(req, resp, problem, exc.description or _explain(req, exc), {})
+
+
+def _explain(req: Request, exc: falcon.HTTPError) -> str:
+    """Say what can be asked instead of a path or a method that is not served."""
+    allowed = dict(exc.headers or {}).get("Allow", "")
+    if exc.status_code == 405 and allowed:  # noqa: PLR2004
+        return f"{req.method} is not served at this path; {allowed} are. POST /event stores events."
+    if exc.status_code != 404:  # noqa: PLR2004
+        return ""
+    return f"This is {NO_OTLP}." if req.path == _OTLP_ROUTE else _NO_ROUTE
 
 
 def _unlisted(exc: falcon.HTTPError) -> Problem:

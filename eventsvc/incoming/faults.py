@@ -175,7 +175,8 @@ def _walk_inside(value: Pairs | list[Any], pointer: str, depth: int) -> Iterator
 
 def _check_twice(value: Pairs, pointer: str) -> Iterator[Fault]:
     for key in value.twice:
-        yield Fault(_cut(f"{pointer}/{_escape(key)}"), "is given more than once")
+        hint = f"; {_OTHERS}" if not pointer and key in OTHERS else ""
+        yield Fault(_cut(f"{pointer}/{_escape(key)}"), f"is given more than once{hint}")
 
 
 def _unknown(name: str, *, near: bool) -> Fault:

@@ -30,6 +30,9 @@ TIMES = {
     "ts": "zap",
     "date": "Fluent Bit",
     "datetime": "Monolog",
+    "ISODATE": "syslog-ng",
+    "_SOURCE_REALTIME_TIMESTAMP": "the systemd journal: the time of the sender",
+    "__REALTIME_TIMESTAMP": "the systemd journal",
 }
 # These are taken where their values are right for an event.
 FIELDS = ("email", "environment", "component")
@@ -40,6 +43,17 @@ ARRAYS = {
 }
 # winston sends {"method": "collect", "params": {…}}; params is the record.
 CALL = ("method", "params")
+# loguru sends {"text": "…", "record": {…}} with serialize=True; the members of record are members of the record.
+LOGURU = ("text", "record")
+# journalctl writes a text with control characters, or of bytes that are not UTF-8, as the array of its bytes.
+JOURNAL = "MESSAGE"
+
+# OpenTelemetry's collector and libraries send {"resourceLogs": […]}, or the same as protobuf.
+OTLP = "resourceLogs"
+NO_OTLP = (
+    "OpenTelemetry's protocol (OTLP), which the service does not read; Fluent Bit and Vector read OTLP and send JSON to"
+    " POST /event?shape=any"
+)
 
 # The names that an event has not, but the records of other loggers have.
-OTHERS = frozenset({*MESSAGES, *TIMES, *ARRAYS, *CALL})
+OTHERS = frozenset({*MESSAGES, *TIMES, *ARRAYS, *CALL, *LOGURU})

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
+from eventsvc.incoming.members import read_members
 from eventsvc.text.numbers import JSON_NUMBER
 
 _TIME = re.compile(
@@ -23,6 +24,7 @@ _DAY = 86_400 * _SECOND_NS
 _UNITS = ((Decimal("1e17"), 0), (Decimal("1e14"), 3), (Decimal("1e11"), 6), (Decimal("1e8"), 9))
 _LARGEST = Decimal(2**63)  # in nanoseconds, the year 2262
 _LONGEST_NUMBER = 28  # characters; Decimal computes exactly with so many digits
+_FRACTION = re.compile(rb"[0-9]{1,9}")
 _NO_COLON = re.compile(r"(.*[0-9][+-][0-9]{2})([0-9]{2})")
 
 
@@ -87,6 +89,21 @@ def read_number(text: str) -> tuple[int, bool]:
             moment = number.scaleb(digits)
             return _not_ahead(int(moment)), moment == int(moment)
     raise ValueError("is too small a number for a time")
+
+
+def read_object(value: bytes) -> tuple[int, bool]:
+    """Read log4j2's {"epochSecond": 1764057600, "nanoOfSecond": 1}, or loguru's {"repr": "…", "timestamp": 1764057600}.
+
+    Raises:
+        ValueError: it is another object, or no time.
+    """
+    members = dict(read_members(value) or [])
+    if members.keys() == {b'"repr"', b'"timestamp"'}:
+        return read_number(members[b'"timestamp"'].decode(errors="replace"))
+    second, fraction = members.get(b'"epochSecond"', b""), members.get(b'"nanoOfSecond"', b"0")
+    if len(members) != 2 or not second.isdigit() or not _FRACTION.fullmatch(fraction):  # noqa: PLR2004
+        raise ValueError("is not a time of log4j2 or loguru")
+    return read_number(f"{second.decode()}.{int(fraction):09}")
 
 
 def _not_ahead(moment: int) -> int:

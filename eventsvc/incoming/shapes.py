@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from eventsvc import limits
-from eventsvc.errors import InvalidBody
+from eventsvc.errors import InvalidBody, UnknownProtocol
 from eventsvc.event import format_nanoseconds
 from eventsvc.incoming import faults, lenient_json
+from eventsvc.incoming.encoded import quote, read_bytes, read_fields
 from eventsvc.incoming.members import Member, read_members
-from eventsvc.incoming.names import CALL, FIELDS, MESSAGES, TIMES
-from eventsvc.incoming.occurred import read_number, read_time
+from eventsvc.incoming.names import CALL, FIELDS, JOURNAL, LOGURU, MESSAGES, NO_OTLP, OTLP, TIMES
+from eventsvc.incoming.occurred import read_number, read_object, read_time
 from eventsvc.incoming.sanitize import Sanitizer
 from eventsvc.incoming.split import ENVELOPE, STRING
 from eventsvc.text.clean import cut_middle
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from eventsvc.incoming.parser import Parser
 
 _WHOLE_STRING = re.compile(STRING, re.DOTALL)
-_SPECIAL = re.compile(rb'["\\\x00-\x1f]')
-_FRACTION = re.compile(rb"[0-9]{1,9}")
 
 
 def is_envelope(raw: bytes) -> bool:
@@ -49,7 +48,15 @@ def is_envelope(raw: bytes) -> bool:
 class Shaper:
     """Writes records as events, and passes them on to a parser."""
 
-    def __init__(self, parser: Parser, defaults: Mapping[str, str], email_fault: EmailFault, *, lines: bool) -> None:
+    def __init__(
+        self,
+        parser: Parser,
+        defaults: Mapping[str, str],
+        email_fault: EmailFault,
+        *,
+        lines: bool,
+        fields: bool = False,
+    ) -> None:
         """Make a shaper.
 
         Args:
@@ -57,10 +64,11 @@ class Shaper:
             defaults: email, environment and component of events that lack them.
             email_fault: says what is wrong with an address.
             lines: a record that is not JSON is a line of text.
+            fields: such a line may hold the fields of a form.
         """
         self.parser = parser
         self._defaults = {_key(name): msgspec.json.encode(value) for name, value in defaults.items()}
-        self._email_fault, self._lines = email_fault, lines
+        self._email_fault, self._lines, self._fields = email_fault, lines, fields
 
     def parse(self, raw: bytes) -> NewEvent:
         """Parse one record: a JSON object, a JSON value of another type, or a line of text.
@@ -68,8 +76,11 @@ class Shaper:
         Raises:
             InvalidBody: the text is not JSON, and is not a line.
             InvalidEvents: the event breaks rules. The pointers lead into the event, not into the record.
+            UnknownProtocol: the record is a whole request of another protocol, which holds many records.
         """
         members = read_members(raw)
+        if members is None and self._fields:
+            members = read_fields(raw)
         if members is not None:
             try:
                 return self._parse_event(self._write(_open(_Record(members, raw))), raw)
@@ -93,10 +104,10 @@ class Shaper:
     def _text(self, raw: bytes) -> bytes:
         """Give the message of a record that is no object, as a JSON string."""
         if self._lines:
-            return _quote(raw.removesuffix(b"\r"))
+            return quote(raw.removesuffix(b"\r"))
         lenient_json.load(raw.decode(errors="replace").encode())  # raises if it is not JSON
         text = raw.strip()
-        return text if _WHOLE_STRING.fullmatch(text) else _quote(text)
+        return text if _WHOLE_STRING.fullmatch(text) else quote(text)
 
     def _write(self, record: _Record) -> bytes:
         event = [(key, value) for key in _FIELDS if (value := self._take_field(record, key))]
@@ -130,8 +141,18 @@ class _Record:
     def take(self, key: bytes) -> bytes:
         """Give the value of a member, which does not go into data then."""
         value = self.values[key]
-        self._taken.append((key, value))
+        self.drop((key, value))
         return value
+
+    def drop(self, member: Member) -> None:
+        """Take a member, which does not go into data then."""
+        self._taken.append(member)
+
+    def all(self, key: bytes) -> list[bytes]:
+        """Give all values of a member that may be given more than once, the last value first."""
+        if key not in self.values:
+            return []
+        return [value for name, value in reversed(self.members) if name == key]
 
     def rest(self) -> list[Member]:
         """Give the members that are not taken."""
@@ -142,10 +163,18 @@ class _Record:
 
 
 def _open(record: _Record) -> _Record:
-    """Give the record in winston's envelope, or the record itself."""
+    """Give the record in winston's envelope or in loguru's, or the record itself."""
+    if _OTLP in record.values and len(record.members) == 1:
+        raise UnknownProtocol(f"the body is a request of {NO_OTLP}")
+    if len(record.members) != 2:  # noqa: PLR2004
+        return record
     method, params = map(record.get, _CALL)
-    members = read_members(params) if method == b'"collect"' and len(record.members) == len(_CALL) else None
-    return record if members is None else _Record(members, params)
+    if method == b'"collect"' and (members := read_members(params)) is not None:
+        return _Record(members, params)
+    text, inner = map(record.get, _LOGURU)
+    if text[:1] == b'"' and (members := read_members(inner)) is not None:
+        return _Record([(_LOGURU[0], text), *members], record.raw)
+    return record
 
 
 def _take_message(record: _Record) -> bytes:
@@ -154,49 +183,38 @@ def _take_message(record: _Record) -> bytes:
     key = next((key for key in texts if record.get(key) != b'""'), texts[0] if texts else None)
     if key is not None:
         return record.take(key)
+    if text := read_bytes(record.get(_JOURNAL)):
+        return _take_bytes(record, text)
     whole = cut_middle(record.raw.strip().decode(errors="replace"), limits.MESSAGE)
-    return _quote(whole.encode())
+    return quote(whole.encode())
 
 
 def _take_time(record: _Record) -> bytes | None:
     """Take the first time that can be read, as a JSON string. A time finer than a nanosecond stays as well."""
     for key in _TIMES:
-        if value := record.values.get(key):
+        for value in record.all(key):
             try:
                 moment, exact = _read_moment(value)
             except ValueError:
                 continue
             if exact:
-                record.take(key)
+                record.drop((key, value))
             return b'"' + format_nanoseconds(moment).encode() + b'"'
     return None
 
 
 def _read_moment(value: bytes) -> tuple[int, bool]:
     if value[:1] == b"{":
-        return _read_instant(value)
+        return read_object(value)
     text = _read_text(value)
     return read_number(value.decode(errors="replace")) if text is None else read_time(text)
-
-
-def _read_instant(value: bytes) -> tuple[int, bool]:
-    """Read log4j2's {"epochSecond": 1764057600, "nanoOfSecond": 1}.
-
-    Raises:
-        ValueError: it is another object, or no time.
-    """
-    members = dict(read_members(value) or [])
-    second, fraction = members.get(b'"epochSecond"', b""), members.get(b'"nanoOfSecond"', b"0")
-    if len(members) != 2 or not second.isdigit() or not _FRACTION.fullmatch(fraction):  # noqa: PLR2004
-        raise ValueError("is not an instant of log4j2")
-    return read_number(f"{second.decode()}.{int(fraction):09}")
 
 
 def _take_data(record: _Record) -> bytes | None:
     """Write what is left of the record as data; None if nothing is left.
 
     Members of the record's own data come first. A member of the record that has the name of one of them goes into the
-    member "extra".
+    member "extra". So does an earlier value of a member that the record has more than once.
     """
     rest = record.rest()
     own = record.get(_DATA)
@@ -204,14 +222,42 @@ def _take_data(record: _Record) -> bytes | None:
         return own  # as sent, whatever its type
     members = read_members(own) if own else None
     if members is None:
-        return _join(rest) if rest else None
-    record.take(_DATA)
+        members = []
+    else:
+        record.take(_DATA)
+        rest = record.rest()
+    if not rest and not own:
+        return None
     names = {key for key, _ in members}
-    rest = record.rest()
-    members += [member for member in rest if member[0] not in names]
-    if same := [member for member in rest if member[0] in names]:
+    same = [member for member in rest if member[0] in names]
+    rest = [member for member in rest if member[0] not in names]
+    if len(last := dict(rest)) < len(rest):
+        same += _earlier(rest)
+        rest = list(last.items())
+    members += rest
+    if same:
         members.append((_free_name("extra", {key for key, _ in members}), _join(same)))
     return _join(members)
+
+
+def _earlier(members: list[Member]) -> list[Member]:
+    """Give the members that a later member of the same name replaces."""
+    earlier, later = list[Member](), set[bytes]()
+    for member in reversed(members):
+        if member[0] in later:
+            earlier.append(member)
+        later.add(member[0])
+    return earlier[::-1]
+
+
+def _take_bytes(record: _Record, text: bytes) -> bytes:
+    """Take the bytes as the message. Bytes that are not UTF-8 stay in the record as well."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return quote(text.decode(errors="replace").encode())
+    record.take(_JOURNAL)
+    return quote(text)
 
 
 def _free_name(name: str, names: set[bytes]) -> bytes:
@@ -238,10 +284,7 @@ def _key(name: str) -> bytes:
     return f'"{name}"'.encode()
 
 
-def _quote(text: bytes) -> bytes:
-    """Write bytes as a JSON string; bytes that are not UTF-8 stay as they are, so that the parser finds them."""
-    return b'"' + _SPECIAL.sub(lambda found: b"\\u%04x" % found[0][0], text) + b'"'
-
-
-_MESSAGES, _TIMES, _FIELDS, _CALL = (tuple(map(_key, names)) for names in (MESSAGES, TIMES, FIELDS, CALL))
-_MESSAGE, _DATA = _key("message"), _key("data")
+_MESSAGES, _TIMES, _FIELDS, _CALL, _LOGURU = (
+    tuple(map(_key, names)) for names in (MESSAGES, TIMES, FIELDS, CALL, LOGURU)
+)
+_MESSAGE, _DATA, _JOURNAL, _OTLP = _key("message"), _key("data"), _key(JOURNAL), _key(OTLP)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Self
 
-_BEGIN = 256  # bytes at the beginning of a file; two files with the same inode number differ in them
-_LONGEST = 1024 * 1024  # bytes of a line; the rest of a longer line counts as another line
+_SAMPLE = 256  # bytes at the beginning of a file and before a position; files with the same inode number differ in them
+LONGEST = 1024 * 1024  # bytes of a line; the rest of a longer line counts as another line
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Position:
     Attributes:
         inode: the inode number of the file.
         offset: the number of bytes that are sent.
-        digest: a digest of the beginning of the file, because a new file may get an old inode number.
+        digest: a digest of the beginning of the file and of the bytes before the position. A new file may get an old
+            inode number, and another program may cut a file off and go on writing.
     """
 
     inode: int
@@ -30,7 +31,7 @@ class Position:
 
 
 class FollowedFile:
-    """A log file of another program. Gives whole lines only, and the rest of a rotated file before the new file.
+    """A log file of another program. Gives whole lines, and the rest of a rotated file before the new file.
 
     The position is kept in the user's state folder (XDG Base Directory), separately for each file and service.
     """
@@ -57,62 +58,80 @@ class FollowedFile:
         return None
 
     def _open(self, kept: Position | None = None) -> None:
-        """Open the file. Begin at the kept position if the path still names the same file."""
-        try:
-            file = self._path.open("rb")
-        except FileNotFoundError:
-            return
-        status = os.fstat(file.fileno())
-        digest = hashlib.sha256(file.read(min(_BEGIN, kept.offset if kept else _BEGIN))).hexdigest()[:16]
-        same = (
-            kept is not None and (kept.inode, kept.digest) == (status.st_ino, digest) and kept.offset <= status.st_size
-        )
-        offset = kept.offset if kept is not None and same else 0
-        file.seek(offset)
+        """Open the file. Begin at the kept position if the file or the file that a rotation made of it holds it."""
+        file = self._find(kept) if kept is not None and kept.offset else None
+        offset = kept.offset if kept is not None and file is not None else 0
+        if file is None:
+            try:
+                file = self._path.open("rb")
+            except FileNotFoundError:
+                return
         if self._file is not None:
             self._file.close()
-        self._file, self.start = file, Position(status.st_ino, offset, self._digest(file, offset))
+        inode = os.fstat(file.fileno()).st_ino
+        self._file, self.start = file, Position(inode, offset, _digest(file, offset))
 
-    @staticmethod
-    def _digest(file: IO[bytes], offset: int) -> str:
-        file.seek(0)
-        begin = file.read(min(_BEGIN, offset))
-        file.seek(offset)
-        return hashlib.sha256(begin).hexdigest()[:16]
+    def _find(self, kept: Position) -> IO[bytes] | None:
+        """Open the file that holds a position: the followed file, or the file that it was renamed or copied to."""
+        truncated = self._inode() == kept.inode  # then a copy has another inode number
+        for path in [self._path, *self._other_files()]:
+            with suppress(OSError):
+                file = path.open("rb")
+                status = os.fstat(file.fileno())
+                same = status.st_ino == kept.inode or (truncated and path != self._path)
+                if same and status.st_size >= kept.offset and _digest(file, kept.offset) == kept.digest:
+                    return file
+                file.close()
+        return None
 
-    def read(self, most: int) -> tuple[list[bytes], Position]:
-        """Read the next whole lines, at most ``most``. Give the lines, or none if there are none yet, and their end."""
-        if self._file is None:
-            self._open()
+    def _inode(self) -> int:
+        """Give the inode number that the path has now; 0 if there is no such file."""
+        with suppress(FileNotFoundError):
+            return self._path.stat().st_ino
+        return 0
+
+    def _other_files(self) -> list[Path]:
+        """List the other files of the folder, the newest first."""
+        with os.scandir(self._path.resolve().parent) as entries:
+            files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+        return [Path(one.path) for one in sorted(files, key=lambda one: -one.stat().st_mtime)]
+
+    def read(self, most: int, most_bytes: int) -> tuple[list[bytes], Position]:
+        """Read the next lines, at most ``most``, until they have ``most_bytes``. Give them, or none yet, and their end.
+
+        A line is given without the line end. Blank lines are left out.
+        """
+        if self._file is None or _digest(self._file, self.start.offset) != self.start.digest:  # there is no file yet,
+            self._open(self.start if self._file is not None else None)  # or the file was truncated
         if self._file is None:
             return [], self.start
-        lines, offset = self._whole_lines(self._file, most)
-        if not lines and offset == self.start.offset and self._is_rotated():
-            self._open()
-            return [], self.start
-        return lines, Position(self.start.inode, offset, self._digest(self._file, offset))
+        lines, offset = self._whole_lines(self._file, most, most_bytes)
+        if not lines and offset == self.start.offset and self._inode() not in {0, self.start.inode}:
+            lines, offset = self._last_line(self._file)
+            if not lines:
+                self._open()
+                return [], self.start
+        return lines, Position(self.start.inode, offset, _digest(self._file, offset))
 
-    def _whole_lines(self, file: IO[bytes], most: int) -> tuple[list[bytes], int]:
+    def _whole_lines(self, file: IO[bytes], most: int, most_bytes: int) -> tuple[list[bytes], int]:
         file.seek(self.start.offset)
         lines: list[bytes] = []
         offset = self.start.offset
-        while len(lines) < most and (line := file.readline(_LONGEST)):
-            if not line.endswith(b"\n") and len(line) < _LONGEST:
+        while len(lines) < most and offset - self.start.offset < most_bytes and (line := file.readline(LONGEST)):
+            if not line.endswith(b"\n") and len(line) < LONGEST:
                 break
             offset += len(line)
-            if text := line.strip():
-                lines.append(text)
+            if line.strip():
+                lines.append(line.rstrip(b"\r\n"))
         if not lines and offset > self.start.offset:
-            self.start = Position(self.start.inode, offset, self._digest(file, offset))  # there were only blank lines
+            self.start = Position(self.start.inode, offset, _digest(file, offset))  # there were only blank lines
         return lines, offset
 
-    def _is_rotated(self) -> bool:
-        """Tell whether the path names another file by now, or the file was truncated."""
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return False
-        return status.st_ino != self.start.inode or status.st_size < self.start.offset
+    def _last_line(self, file: IO[bytes]) -> tuple[list[bytes], int]:
+        """Read the line without an end at the end of a rotated file."""
+        file.seek(self.start.offset)
+        line = file.read(LONGEST)
+        return [line] if line.strip() else [], self.start.offset + len(line)
 
     def keep(self, position: Position) -> None:
         """Keep a position: this run and the next run continue there."""
@@ -121,3 +140,10 @@ class FollowedFile:
         unfinished = self._kept.with_suffix(".part")
         unfinished.write_text(json.dumps(asdict(position)))
         unfinished.replace(self._kept)
+
+
+def _digest(file: IO[bytes], offset: int) -> str:
+    """Compute a digest of the beginning of a file and of the bytes before a position."""
+    begin = os.pread(file.fileno(), min(_SAMPLE, offset), 0)
+    before = os.pread(file.fileno(), min(_SAMPLE, offset), max(0, offset - _SAMPLE))
+    return hashlib.sha256(begin + before).hexdigest()[:16]

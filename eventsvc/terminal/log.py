@@ -10,6 +10,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from eventsvc.terminal.follow import Position
 
 _BATCH, _BATCH_SECONDS = 1000, 1.0  # lines in one request; seconds that a line waits for other lines
+_BATCH_BYTES = 4 * 1024 * 1024  # of the lines in one request; JSON takes six bytes for a byte at most
+_LONG_LINE = 128 * 1024  # bytes; the middle of a longer line of text is cut out, or its JSON could be too large
+_SHOWN = 60  # characters of a refused line
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between tries
 _REJECTED = 4  # exit code: the service refused some lines
 
@@ -29,6 +35,57 @@ _REJECTED = 4  # exit code: the service refused some lines
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog="Example: eventsvc log 'deployed 1.2.3' --component deploy --data version=1.2.3")(log)
+
+
+class Shape(StrEnum):
+    """What each line may be."""
+
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """How lines become events.
+
+    Attributes:
+        fields: fields of events that lack them.
+        as_json: each line is a JSON event.
+        shaped: each line is a record of any logger, which the service brings into the form of an event.
+    """
+
+    fields: dict[str, Any]
+    as_json: bool
+    shaped: bool
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of a request."""
+        return {"shape": Shape.ANY.value, **self.fields} if self.shaped else {"partial": "true"}
+
+    def encode(self, batch: list[bytes]) -> bytes:
+        """Write the body of a request."""
+        return b"".join(self._event(line) + b"\n" for line in batch)
+
+    def _event(self, line: bytes) -> bytes:
+        if self.shaped:
+            return line
+        if self.as_json:
+            try:
+                given = json.loads(line)
+            except ValueError:
+                return line  # the service explains the fault
+            return json.dumps(self.fields | given).encode() if isinstance(given, dict) else line
+        return json.dumps(self.fields | {"message": _shorten(line)}).encode()
+
+
+def _shorten(line: bytes) -> str:
+    text = line.decode(errors="replace")
+    if len(line) <= _LONG_LINE:
+        return text
+    from eventsvc import limits
+    from eventsvc.text.clean import cut_middle
+
+    return cut_middle(text, limits.MESSAGE)
 
 
 def log(
@@ -54,18 +111,24 @@ def log(
     as_json: Annotated[
         bool, typer.Option("--json", help="Each line is a JSON event; options supply missing fields.")
     ] = False,
+    shape: Annotated[
+        Shape | None, typer.Option(help="any: each line is a record of any logger, as JSON or as text.")
+    ] = None,
     url: Url = None,
     key: Key = None,
     server_data: Data = None,
 ) -> None:
     """Send one event, or one event for each line. Exit code 4: the service refused some lines, which are shown."""
     defaults = _defaults(component, environment, email, data or []) | ({"occurredAt": at} if at else {})
+    if shape and (as_json or message or data or at):
+        raise typer.BadParameter("goes with lines only, and with none of --json, --data and --at", param_hint="--shape")
+    lines = _Lines(defaults, as_json, shape is not None)
     with service(url, key, server_data) as opened:
         if follow is not None:
-            _follow(opened, follow, defaults, as_json=as_json)
+            _follow(opened, follow, lines)
         elif message:
             _send_one(opened, defaults | {"message": message}, idempotency_key)
-        elif not _send_lines(opened, sys.stdin.fileno(), defaults, idempotency_key, as_json=as_json):
+        elif not _send_lines(opened, sys.stdin.fileno(), lines, idempotency_key):
             raise typer.Exit(_REJECTED)
 
 
@@ -90,12 +153,12 @@ def _send_one(opened: Service, event: dict[str, Any], key: str) -> None:
     print(json.loads(answer.data)["id"])
 
 
-def _send_lines(opened: Service, descriptor: int, defaults: dict[str, Any], key: str, *, as_json: bool) -> bool:
+def _send_lines(opened: Service, descriptor: int, lines: _Lines, key: str) -> bool:
     """Send all lines in batches; tell whether the service stored every line."""
     whole, sent = True, 0
     for number, batch in enumerate(_batches(descriptor)):
-        rejected = _post(opened, _encode(batch, defaults, as_json=as_json), f"{key}-{number}" if key else "")
-        _show_rejected(rejected, sent)
+        rejected = _post(opened, lines, batch, f"{key}-{number}" if key else "")
+        _show_rejected(rejected, batch, sent)
         sent, whole = sent + len(batch), whole and not rejected
     print(f"{sent:,} lines sent", file=sys.stderr)
     return whole
@@ -104,20 +167,23 @@ def _send_lines(opened: Service, descriptor: int, defaults: dict[str, Any], key:
 def _batches(descriptor: int) -> Iterator[list[bytes]]:
     """Read the lines of a pipe or file in batches. A line waits at most a second for other lines."""
     lines: list[bytes] = []
-    due = 0.0
+    due, size = 0.0, 0
     for line in _lines(descriptor):
         if line is not None:
             due = due if lines else time.monotonic() + _BATCH_SECONDS
             lines.append(line)
-        if len(lines) >= _BATCH or (lines and time.monotonic() >= due):
+            size += len(line)
+        if len(lines) >= _BATCH or size >= _BATCH_BYTES or (lines and time.monotonic() >= due):
             yield lines
-            lines = []
+            lines, size = [], 0
     if lines:
         yield lines
 
 
 def _lines(descriptor: int) -> Iterator[bytes | None]:
-    """Give the lines that are not blank. While no line comes, give None several times a second."""
+    """Give the lines that are not blank, without line ends. While no line comes, give None several times a second."""
+    from eventsvc.terminal.follow import LONGEST
+
     rest = b""
     while True:
         if not select.select([descriptor], [], [], _BATCH_SECONDS / 4)[0]:
@@ -125,36 +191,26 @@ def _lines(descriptor: int) -> Iterator[bytes | None]:
             continue
         chunk = os.read(descriptor, 65536)
         *whole, rest = (rest + chunk).split(b"\n")
-        yield from (text for line in whole if (text := line.strip()))
+        if len(rest) >= LONGEST or not chunk:
+            whole.append(rest)
+            rest = b""
+        for line in whole:
+            pieces = (line[begin : begin + LONGEST] for begin in range(0, len(line), LONGEST))
+            yield from (piece.rstrip(b"\r") for piece in pieces if piece.strip())
         if not chunk:
             break
-    if text := rest.strip():
-        yield text
 
 
-def _encode(batch: list[bytes], defaults: dict[str, Any], *, as_json: bool) -> bytes:
-    return b"".join(_event(line, defaults, as_json=as_json) + b"\n" for line in batch)
-
-
-def _event(line: bytes, defaults: dict[str, Any], *, as_json: bool) -> bytes:
-    if as_json:
-        try:
-            given = json.loads(line)
-        except ValueError:
-            return line  # the service explains the fault
-        return json.dumps(defaults | given).encode() if isinstance(given, dict) else line
-    return json.dumps(defaults | {"message": line.decode(errors="replace")}).encode()
-
-
-def _post(opened: Service, body: bytes, key: str) -> list[dict[str, Any]]:
+def _post(opened: Service, lines: _Lines, batch: list[bytes], key: str) -> list[dict[str, Any]]:
     """Send one batch again and again until the service answers; give the faults of refused lines.
 
     Each attempt has the same idempotency key, so the service stores the batch once.
     """
     headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key or os.urandom(16).hex()}
+    body = lines.encode(batch)
     for attempt in range(1_000_000):
         try:
-            answer = opened.request("POST", "/event", {"partial": "true"}, body=body, headers=headers)
+            answer = opened.request("POST", "/event", lines.parameters, body=body, headers=headers)
             return list(json.loads(answer.data).get("errors", ()))
         except ServiceError as exc:
             if exc.status and exc.status not in (408, 409, 429) and exc.status < 500:  # noqa: PLR2004
@@ -165,27 +221,41 @@ def _post(opened: Service, body: bytes, key: str) -> list[dict[str, Any]]:
     raise AssertionError("unreachable")
 
 
-def _show_rejected(rejected: list[dict[str, Any]], before: int) -> None:
+def _show_rejected(rejected: list[dict[str, Any]], batch: list[bytes], before: int | None = None) -> None:
+    """Show each fault with its line. ``before`` is the number of the lines that came before the batch, if known."""
     for fault in rejected:
-        place = f"line {before + fault.get('line', 0)} {fault.get('pointer', '')}"
-        print(f"eventsvc: refused: {place}: {fault.get('detail', '')}", file=sys.stderr)
+        line = int(fault.get("line", 0))
+        number = "" if before is None else f" {before + line}"
+        text = batch[line - 1][: 4 * _SHOWN].decode(errors="replace")[:_SHOWN] if 0 < line <= len(batch) else ""
+        place = f"line{number} {fault.get('pointer', '')}"
+        print(f"eventsvc: refused: {place}: {fault.get('detail', '')}: {text!r}", file=sys.stderr)
 
 
-def _follow(opened: Service, path: Path, defaults: dict[str, Any], *, as_json: bool) -> None:
+def _follow(opened: Service, path: Path, lines: _Lines) -> None:
     """Send the lines of a file for ever, from the place where the last run stopped.
 
     The position is kept after each batch that the service has answered.
     """
     from eventsvc.terminal.follow import FollowedFile
 
-    with FollowedFile(path, opened.url) as file:
+    with _readable(path), FollowedFile(path, opened.url) as file:
+        if not path.exists():
+            print(f"eventsvc: {path} does not exist yet: waiting for it", file=sys.stderr)
         while True:
-            batch, position = file.read(_BATCH)
+            batch, position = file.read(_BATCH, _BATCH_BYTES)
             if not batch:
                 time.sleep(_BATCH_SECONDS / 4)
                 continue
-            _show_rejected(_post(opened, _encode(batch, defaults, as_json=as_json), _key(file.start, position)), 0)
+            _show_rejected(_post(opened, lines, batch, _key(file.start, position)), batch)
             file.keep(position)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (PermissionError, IsADirectoryError) as exc:
+        raise typer.BadParameter(f"{path} cannot be read: {exc.strerror}", param_hint="--follow") from exc
 
 
 def _key(start: Position, end: Position) -> str:

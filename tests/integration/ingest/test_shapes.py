@@ -119,6 +119,100 @@ SHIPPERS: dict[str, Sent] = {
     "structlog": Sent(
         '[{"event":"hi","level":"info","timestamp":"2025-11-25T08:00:00Z"}]', [("hi", {"level": "info"})]
     ),
+    # What the programs themselves sent when they ran; only times and the lengths of texts differ.
+    "loguru 0.7, serialize=True": Sent(
+        '{"text": "2025-11-25 08:00:00.000 | ERROR | __main__:<module>:33 - failed\\nTraceback (most recent call '
+        'last):\\nZeroDivisionError: division by zero\\n", "record": {"elapsed": {"repr": "0:00:00.068151", "seconds"'
+        ': 0.068151}, "exception": {"type": "ZeroDivisionError", "value": "division by zero", "traceback": true}, '
+        '"extra": {"user": 3}, "level": {"icon": "\\u274c", "name": "ERROR", "no": 40}, "line": 33, "message": '
+        '"failed", "name": "__main__", "time": {"repr": "2025-11-25 08:00:00+00:00", "timestamp": 1764057600}}}\n',
+        [
+            (
+                "failed",
+                {
+                    "text": "2025-11-25 08:00:00.000 | ERROR | __main__:<module>:33 - failed\nTraceback (most recent "
+                    "call last):\nZeroDivisionError: division by zero\n",
+                    "elapsed": {"repr": "0:00:00.068151", "seconds": 0.068151},
+                    "exception": {"type": "ZeroDivisionError", "value": "division by zero", "traceback": True},
+                    "extra": {"user": 3},
+                    "level": {"icon": "\u274c", "name": "ERROR", "no": 40},
+                    "line": 33,
+                    "name": "__main__",
+                },
+            )
+        ],
+    ),
+    "logging.handlers.HTTPHandler of Python 3.11": Sent(
+        "name=shop&msg=failed+%C3%A4%C3%B6+%26+%3D+%25%25+%2B+%22q%22%0Aline&args=%28%29&levelname=ERROR&levelno=40"
+        "&exc_text=None&lineno=10&created=1795912736.583288",
+        [
+            (
+                'failed äö & = %% + "q"\nline',
+                {
+                    "name": "shop",
+                    "args": "()",
+                    "levelname": "ERROR",
+                    "levelno": "40",
+                    "exc_text": "None",
+                    "lineno": "10",
+                    "created": "1795912736.583288",
+                },
+            )
+        ],
+        time=None,
+        kind=FORM,
+    ),
+    "journalctl 252, -o json": Sent(
+        '{"_SYSTEMD_UNIT":"shop.service","MESSAGE":"multi\\nline äö","PRIORITY":"3","__REALTIME_TIMESTAMP":'
+        '"1764057600000000"}\n{"__REALTIME_TIMESTAMP":"1764057600000000","PRIORITY":"3","MESSAGE":'
+        "[27,91,51,49,109,114,101,100,27,91,48,109,32,97,108,101,114,116]}\n"
+        '{"MESSAGE":[255,254,32,98,121,116,101,115],"__REALTIME_TIMESTAMP":"1764057600009000",'
+        '"_SOURCE_REALTIME_TIMESTAMP":"1764057600000000"}\n',
+        [
+            ("multi\nline äö", {"_SYSTEMD_UNIT": "shop.service", "PRIORITY": "3"}),
+            ("\x1b[31mred\x1b[0m alert", {"PRIORITY": "3"}),
+            (
+                "\ufffd\ufffd bytes",
+                {
+                    "MESSAGE": [255, 254, 32, 98, 121, 116, 101, 115],
+                    "__REALTIME_TIMESTAMP": "1764057600009000",
+                },
+            ),
+        ],
+        kind=NDJSON,
+    ),
+    "syslog-ng 3.38, format-json": Sent(
+        '{"PRIORITY":"err","PROGRAM":"shop","MESSAGE":"\\xff äö \\"quoted\\"","ISODATE":"2025-11-25T09:00:00+01:00",'
+        '"HOST":"h","FACILITY":"user"}\n'.replace("\\xff", "\\\\xff"),
+        [('\\xff äö "quoted"', {"PRIORITY": "err", "PROGRAM": "shop", "HOST": "h", "FACILITY": "user"})],
+        kind=NDJSON,
+    ),
+    "slog of Go 1.26, with names given twice": Sent(
+        '{"time":"2025-11-25T08:00:00.000000001Z","level":"INFO","msg":"order placed","n":7,"time":"dup","n":8,'
+        '"msg":"again"}\n',
+        [("again", {"level": "INFO", "msg": "order placed", "time": "dup", "n": 8, "extra": {"n": 7}})],
+        time="2025-11-25T08:00:00.000000001Z",
+        kind=NDJSON,
+    ),
+    "log4j2 2.24, EcsLayout.json": Sent(
+        '{"@timestamp":"2025-11-25T08:00:00.000Z","ecs.version":"1.2.0","log.level":"ERROR","message":"failed",'
+        '"process.thread.name":"main","log.logger":"com.shop.Orders","error.type":"java.lang.IllegalStateException",'
+        '"error.stack_trace":"java.lang.IllegalStateException: outer\\n\\tat L4.main(L4.java:9)\\n"}\n',
+        [
+            (
+                "failed",
+                {
+                    "ecs.version": "1.2.0",
+                    "log.level": "ERROR",
+                    "process.thread.name": "main",
+                    "log.logger": "com.shop.Orders",
+                    "error.type": "java.lang.IllegalStateException",
+                    "error.stack_trace": "java.lang.IllegalStateException: outer\n\tat L4.main(L4.java:9)\n",
+                },
+            )
+        ],
+        kind="application/json; charset=UTF-8",
+    ),
 }
 
 
@@ -329,3 +423,33 @@ def test_every_name_that_is_known_stands_in_the_documents() -> None:
     text = (Path(__file__).parents[3] / "docs" / "ingest.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| the first of these members")]
     assert [re.findall("`([^`]+)`", row.partition(" |")[0]) for row in rows] == [list(MESSAGES), list(TIMES)]
+
+
+OTLP = b"""{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
+"scopeLogs":[{"scope":{},"logRecords":[{"timeUnixNano":"1764057600000000000","body":{"stringValue":"hi"}}]}]}]}"""
+
+
+@pytest.mark.parametrize(("body", "kind"), [(OTLP, JSON), (OTLP, NDJSON), (b"\n\x05", "application/x-protobuf")])
+def test_what_opentelemetry_sends_is_refused_with_a_way_out(service: Any, body: bytes, kind: str) -> None:
+    """Stored as one event, a request of many records would be cut off."""
+    answer = service.post(body.replace(b"\n", b" ") if kind == NDJSON else body, ANY, Content_Type=kind)
+    assert answer.status == 415
+    assert "OTLP" in answer.json()["detail"]
+    assert "Fluent Bit" in answer.json()["detail"]
+    assert service.count() == 0
+    assert "OTLP" in service.ask("POST", "/v1/logs", body).json()["detail"]
+
+
+@pytest.mark.parametrize("line", ["level=info&a=b", "msg=a b", "msg=100%&x=1", "msg", "[x]=msg"])
+def test_text_that_is_no_form_with_a_message_stays_as_sent(service: Any, line: str) -> None:
+    assert service.post(line.encode(), ANY, Content_Type=FORM).json()["count"] == 1
+    (event,) = service.ask("GET", "/event").json()
+    assert (event["message"], event["data"]) == (line, None)
+
+
+def test_a_wrong_path_or_method_names_the_right_one(service: Any) -> None:
+    nowhere = service.ask("POST", "/events", b"{}").json()
+    assert "POST /event stores events" in nowhere["detail"]
+    put = service.ask("PUT", "/event", b"{}").json()
+    assert "PUT is not served at this path" in put["detail"]
+    assert "POST" in put["detail"]

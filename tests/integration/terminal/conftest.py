@@ -74,10 +74,11 @@ def service(settings: Any) -> Iterator[Service]:
 
 @pytest.fixture
 def command(service: Service, tmp_path: Path) -> Callable[..., Any]:
-    """Runs a command through pipes; gives the finished process."""
+    """Runs a command through pipes; gives the finished process. Half of a surrogate pair stands for a byte."""
     environment = os.environ | {"EVENTSVC_URL": service.url, "XDG_STATE_HOME": str(tmp_path / "state")}
+    form: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
     return lambda *words, text="": subprocess.run(
-        [*PROGRAM, *words], env=environment, input=text, capture_output=True, text=True, check=False, timeout=120
+        [*PROGRAM, *words], env=environment, input=text, capture_output=True, check=False, timeout=120, **form
     )
 
 

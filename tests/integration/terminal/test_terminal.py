@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import threading
@@ -145,6 +146,98 @@ def test_follow_sends_a_file_across_rotation_and_restarts_once_each(command: Any
     _until(lambda: "first of the new" in messages())
 
     assert messages() == ["one", "two", "half", "while away", "last of the old", "first of the new"]
+
+
+TRACE = [
+    b"Exception in thread main",
+    b"\tat L4.main(L4.java:9)  ",
+    b"\xff\xfe \xc3\xa4",
+    b"\x1b[31mred\x1b[0m",
+    b"a\0b",
+]
+SHOWN = [line.decode(errors="replace").replace("\0", "\ufffd") for line in TRACE]
+
+
+def _stored(command: Any) -> list[str]:
+    found = command("search", "--oldest", "--limit", "0", "--json")
+    return [json.loads(line)["message"] for line in lines(found)]
+
+
+@pytest.mark.parametrize("way", ["pipe", "follow", "shape"])
+def test_lines_keep_their_indentation_and_every_character(command: Any, start: Any, tmp_path: Path, way: str) -> None:
+    file = tmp_path / "app.log"
+    file.write_bytes(b"\n".join([*TRACE, b"", b" ", b""]) + b"\r\n".join([*TRACE, b"", b""]))
+    if way == "follow":
+        start("log", "--follow", str(file), *WHO)
+    else:
+        command(
+            "log",
+            *WHO,
+            *(("--shape", "any") if way == "shape" else ()),
+            text=file.read_bytes().decode(errors="surrogateescape"),
+        )
+    _until(lambda: len(_stored(command)) == 2 * len(TRACE))
+    assert _stored(command) == 2 * SHOWN
+
+
+def test_lines_of_a_megabyte_are_stored_as_one_event_each(command: Any, start: Any, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    file.write_bytes(b"".join(b"%d \x1b%b\n" % (i, b"\x1b\x01x" * 330_000) for i in range(70)))
+    start("log", "--follow", str(file), *WHO)
+    _until(lambda: len(_stored(command)) == 70)
+    assert [message.split()[0] for message in _stored(command)] == [str(i) for i in range(70)]
+    piped = command("log", *WHO, text="y" * 3_000_000)
+    assert (piped.returncode, "3 lines sent" in piped.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("way", ["rename", "copytruncate", "copytruncate, and more than before"])
+@pytest.mark.parametrize("running", [True, False])
+def test_follow_sends_what_a_rotation_took_away(
+    command: Any, start: Any, tmp_path: Path, way: str, *, running: bool
+) -> None:
+    """Lines that were written just before the rotation, also without a line end, are in the file that it made."""
+    file, old = tmp_path / "app.log", tmp_path / "app.log.1"
+    file.write_text("one\ntwo\n")
+    process = start("log", "--follow", str(file), *WHO)
+    _until(lambda: _stored(command) == ["one", "two"])
+    # The process is stopped meanwhile, so that it cannot see the lines before the rotation.
+    process.send_signal(signal.SIGSTOP if running else signal.SIGKILL)
+    with file.open("a") as more:
+        more.write("three\nwithout an end")
+    if way == "rename":
+        file.rename(old)
+    else:
+        old.write_bytes(file.read_bytes())
+        os.truncate(file, 0)
+    new = [f"new {i}" for i in range(30 if "more" in way else 1)]
+    with file.open("a") as more:
+        more.write("".join(f"{line}\n" for line in new))
+    if running:
+        process.send_signal(signal.SIGCONT)
+    else:
+        start("log", "--follow", str(file), *WHO)
+    _until(lambda: new[-1] in _stored(command))
+    assert _stored(command) == ["one", "two", "three", "without an end", *new]
+
+
+def test_shape_any_takes_the_lines_of_any_logger(command: Any) -> None:
+    sent = command("log", *WHO, "--shape", "any", text='{"level":30,"time":1764057600000,"msg":"hi"}\n{"msg":"cut\n')
+    assert sent.returncode == 0, sent.stderr
+    found = lines(command("search", "--oldest", "--fields", "occurredAt,component,email,message,data.level"))
+    assert found[0] == "2025-11-25T08:00:00.000Z\torders\tdiego@chefhero.com\thi\t30"
+    assert found[1].endswith('\t{"msg":"cut\t')
+    wrong = command("log", *WHO, "--shape", "any", "--data", "a=1", text="x")
+    assert (wrong.returncode, "--data" in wrong.stderr) == (2, True)
+
+
+def test_follow_says_what_is_wrong_with_the_file(command: Any, start: Any, tmp_path: Path) -> None:
+    folder = command("log", "--follow", str(tmp_path))
+    assert folder.returncode == 2
+    assert "cannot be read: Is a directory" in folder.stderr
+    process = start("log", "--follow", str(tmp_path / "later.log"), *WHO)
+    assert "does not exist yet: waiting" in process.stderr.readline()
+    (tmp_path / "later.log").write_text('{"message": "m"}\n')
+    _until(lambda: len(_stored(command)) == 1)
 
 
 def _until(holds: Any) -> None:
