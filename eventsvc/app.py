@@ -36,8 +36,8 @@ from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
 from eventsvc.log.write.bulk_writer import BulkWriter
 from eventsvc.log.write.writer import Writer
+from eventsvc.search.both_stores import BothStores
 from eventsvc.search.context import Neighbours
-from eventsvc.search.joined import Joined
 from eventsvc.search.live import Live
 from eventsvc.search.queries import Queries
 from eventsvc.search.search import Search
@@ -68,8 +68,8 @@ class _Service:
         self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
         self.reader = Reader(self.pool, self.replicas, whole=self.whole)
         cache_size = settings.search_cache * 2**20
-        self.joined = Joined(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
-        self.search = Search(self.reader, self.joined, page_bytes=settings.page_bytes)
+        self.both_stores = BothStores(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
+        self.search = Search(self.reader, self.both_stores, page_bytes=settings.page_bytes)
         self.live = Live(dsn, render)
         self.queries = Queries()
         self.audit = Audit(self.writer, settings.audit)
@@ -89,7 +89,7 @@ class _Service:
         await asyncio.gather(self.writer.close(), self.bulk_writer.close())
         await self.keys.close()
         self.queries.close()
-        await self.joined.close()
+        await self.both_stores.close()
         if self.index is not None:
             await self.index.close()
         await self.replicas.close()
@@ -141,7 +141,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     neighbours = Neighbours(service.reader, service.search)
     app.add_route("/event/{event_id}/context", ContextResource(service.search, neighbours))
     app.add_route("/event/fields", FieldsResource(service.search))
-    app.add_route("/event/stats", StatsResource(Stats(service.reader, service.joined)))
+    app.add_route("/event/stats", StatsResource(Stats(service.reader, service.both_stores)))
     app.add_route("/event/stream", Stream(service.live, service.reader))
     erasures = Erasures(service.erasing)
     app.add_route("/erasure", erasures)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from eventsvc.event import Event
-    from eventsvc.search.joined import Provenance
+    from eventsvc.search.both_stores import Provenance
     from eventsvc.search.search import Page, Search
 
 _QUERY_TYPE = "text/plain"

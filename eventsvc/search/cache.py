@@ -1,4 +1,7 @@
-"""A cache of index answers. What the index answers about one state of the log never changes."""
+"""A cache of index answers. What the index answers about one state of the log never changes.
+
+``Attempt`` in both_stores.py decides whether a cached answer still holds.
+"""
 
 from __future__ import annotations
 

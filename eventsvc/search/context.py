@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventsvc.event import Event
-from eventsvc.log.read.page import Around
+from eventsvc.log.read.page import PageQuestion
 from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PAGE_BYTES, PageRequest, fit
 from eventsvc.search.search import Compiled, Search
@@ -48,14 +47,17 @@ class Neighbours:
             LogUnavailable: PostgreSQL is away.
             LogTimeout: the index is away, and PostgreSQL alone took too long.
         """
-        around = Around(event.position, before + 1, after + 1)
+        sides = (
+            PageRequest(before + 1, event.position),
+            PageRequest(after + 1, event.position, newest_first=False),
+        )
         if query.node is not None:
-            older, newer = await self._matching(query, around)
+            pages = await asyncio.gather(*(self._search.find(query, side, keep=False) for side in sides))
+            older, newer = (page.events for page in pages)
         else:
             # PERF: PostgreSQL has an index on (created_at, seq), so Elasticsearch need not be asked.
-            events = (await self._reader.whole(query.log, around)).content.events
-            older = [found for found in reversed(events) if found.position < event.position]
-            newer = [found for found in events if found.position > event.position]
+            answers = [await self._reader.whole(query.log, PageQuestion(side)) for side in sides]
+            older, newer = (answer.content.events for answer in answers)
         # Take the closest events, up to the number asked for and the size of an answer.
         nearest_older = fit(older[:before], PAGE_BYTES // 2)
         nearest_newer = fit(newer[:after], PAGE_BYTES // 2)
@@ -66,10 +68,3 @@ class Neighbours:
             len(older) > len(nearest_older),
             len(newer) > len(nearest_newer),
         )
-
-    async def _matching(self, query: Compiled, around: Around) -> tuple[Sequence[Event], Sequence[Event]]:
-        async def find(request: PageRequest) -> tuple[Event, ...]:
-            return (await self._search.find(query, request, keep=False)).events
-
-        older, newer = await asyncio.gather(*map(find, around.requests))
-        return older, newer

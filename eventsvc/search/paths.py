@@ -13,7 +13,7 @@ from eventsvc.event import Event
 from eventsvc.paging import PageRequest
 from eventsvc.query import ast
 from eventsvc.query.render import render
-from eventsvc.search.joined import Provenance
+from eventsvc.search.both_stores import Provenance
 from eventsvc.search.search import Compiled, Search
 
 EXAMPLES = 5

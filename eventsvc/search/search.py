@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Hits, Inexact, Scope, Unsteady
+from eventsvc.index.hits import Inexact, Unsteady
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import LogAnswer, LogState
+from eventsvc.log.read.state import LogState
 from eventsvc.paging import LARGE, PAGE_BYTES, PageRequest, Position, Positions, fit
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import find_place, to_sql
-from eventsvc.search.joined import Joined, Provenance, Source
+from eventsvc.search.both_stores import BothStores, Provenance, Source
 from eventsvc.telemetry import SEARCHES
 
 _log = structlog.get_logger(__name__)
@@ -87,8 +86,8 @@ class Page:
 class Search:
     """Finds events. A strong answer includes every event that was acknowledged before the request."""
 
-    def __init__(self, reader: Reader, joined: Joined, *, page_bytes: int = PAGE_BYTES) -> None:
-        self._reader, self._joined, self._page_bytes = reader, joined, page_bytes
+    def __init__(self, reader: Reader, stores: BothStores, *, page_bytes: int = PAGE_BYTES) -> None:
+        self._reader, self._stores, self._page_bytes = reader, stores, page_bytes
 
     async def by_id(self, event_id: str, query: Compiled) -> Event:
         """Read one event from the log.
@@ -126,7 +125,7 @@ class Search:
         return answer
 
     async def _find(self, query: Compiled, request: PageRequest, *, strong: bool, keep: bool) -> Page:
-        reason = self._joined.obstacle or ("" if query.index is not None else "not expressible")
+        reason = self._stores.obstacle or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
                 return await (self._merged(query, request, keep=keep) if strong else self._eventual(query, request))
@@ -141,22 +140,28 @@ class Search:
         return _page(answer.content.events, request, answer.content.total, provenance)
 
     async def _merged(self, query: Compiled, request: PageRequest, *, keep: bool) -> Page:
-        async def ask_index(hits: Hits, scope: Scope) -> Positions:
-            return await hits.positions(scope, query.index or {}, request)
-
-        async def ask_log(base: LogState, found: Positions) -> LogAnswer[LogPage]:
-            question = PageQuestion(request, found)
-            return await self._reader.tail(query.log, question, base, large=request.limit > LARGE)
-
+        """Find the page in the index up to a watermark, and in the log past this watermark."""
         key = ("page", query.text, request) if keep else None
-        found, rows, provenance = await self._joined.both(key, ask_index, ask_log, partial(_survives, request))
-        total = None if found.total is None or rows.total is None else found.total + rows.total
-        return _page(rows.events, request, total, provenance, found.found)
+        for attempt in self._stores.attempts(key, survives=True):
+            async with attempt:
+                found: Positions | None = attempt.cached
+                if found is None:
+                    with self._stores.index() as hits:
+                        found = await hits.positions(attempt.scope, query.index or {}, request)
+                question, large = PageQuestion(request, found), request.limit > LARGE
+                answer = await self._reader.tail(query.log, question, attempt.base, large=large)
+                rows = answer.content
+                if attempt.holds(found, answer.state, survives=_survives(request, found, rows)):
+                    provenance = Provenance(attempt.source, "", answer.state, answer.settled)
+                    total = None if found.total is None or rows.total is None else found.total + rows.total
+                    return _page(rows.events, request, total, provenance, found.found)
+        raise Unsteady("the state of the log does not stand still")
 
     async def _eventual(self, query: Compiled, request: PageRequest) -> Page:
+        """Find the page in the index alone."""
         part = replace(request, limit=min(request.limit, _AT_ONCE))
-
-        async def ask(hits: Hits, scope: Scope) -> tuple[list[Event], int | None]:
+        scope = self._stores.scope_of_all
+        with self._stores.index() as hits:
             found, total = await hits.events(scope, query.index or {}, part)
             events = [*found]
             # The size of documents is unknown before they arrive, so a large page is fetched in several requests.
@@ -164,10 +169,7 @@ class Search:
                 following = replace(part, after=request.position(events[-1]), count=False)
                 found, _ = await hits.events(scope, query.index or {}, following)
                 events += found
-            return events[: request.limit], total
-
-        events, total = await self._joined.index_only(ask)
-        return _page(events, request, total, Provenance(Source.INDEX))
+        return _page(events[: request.limit], request, total, Provenance(Source.INDEX))
 
 
 _AT_ONCE = 128  # documents

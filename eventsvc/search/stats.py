@@ -14,8 +14,8 @@ from eventsvc.fields import FIELDS
 from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope, Unsteady
 from eventsvc.log.read.counts import Combination, LogCounts, Most
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import LogAnswer, LogState
 from eventsvc.query import ast
+from eventsvc.search.both_stores import BothStores, Provenance, Source
 from eventsvc.search.counts import (
     MINUTE,
     MOST_BUCKETS,
@@ -28,7 +28,6 @@ from eventsvc.search.counts import (
     Counts,
     StoreCounts,
 )
-from eventsvc.search.joined import Joined, Provenance, Source
 from eventsvc.search.search import Compiled
 from eventsvc.text.terms import data_path, term_of, value_of
 
@@ -53,8 +52,8 @@ class StatsAnswer:
 class Stats:
     """Counts events. A strong answer counts every event that was acknowledged before the request."""
 
-    def __init__(self, reader: Reader, joined: Joined) -> None:
-        self._reader, self._joined = reader, joined
+    def __init__(self, reader: Reader, stores: BothStores) -> None:
+        self._reader, self._stores = reader, stores
 
     async def count(self, query: Compiled, request: CountRequest, *, strong: bool = True) -> StatsAnswer:
         """Count the matching events as a request asks.
@@ -67,7 +66,7 @@ class Stats:
         if query.as_of is not None:
             await self._reader.settle(query.as_of)
         expressible = query.index is not None and request.in_index
-        reason = self._joined.obstacle or ("" if expressible else "not expressible")
+        reason = self._stores.obstacle or ("" if expressible else "not expressible")
         if not reason:
             try:
                 return await (self._merged(query, request) if strong else self._eventual(query, request))
@@ -84,60 +83,56 @@ class Stats:
         return StatsAnswer(Counts.of_log(answer.content), provenance)
 
     async def _eventual(self, query: Compiled, request: CountRequest) -> StatsAnswer:
+        """Count in the index alone."""
         if request.paths:
             # Without a watermark, values that arrive while values are listed would be in some counts and not in others.
             raise Inexact("values in data are counted up to a watermark")
-
-        async def ask(hits: Hits, scope: Scope) -> Counts:
-            counts = (await _ask_counts(hits, scope, query, request)).found.summed()
+        scope = self._stores.scope_of_all
+        with self._stores.index() as hits:
+            counts = (await _ask_counts(hits, scope, query, request)).summed()
             cells = await _ask_cells(hits, scope, query, request, counts.top(request.top))
-            # The index may have grown between the two requests: the later counts win.
-            values = {**counts.values, **{key: sum(cell.values()) for key, cell in cells.items()}}
-            return replace(counts, values=values, valued=sum(values.values()), cells=cells)
-
-        return StatsAnswer(await self._joined.index_only(ask), Provenance(Source.INDEX))
+        # The index may have grown between the two requests: the later counts win.
+        values = {**counts.values, **{key: sum(cell.values()) for key, cell in cells.items()}}
+        counts = replace(counts, values=values, valued=sum(values.values()), cells=cells)
+        return StatsAnswer(counts, Provenance(Source.INDEX))
 
     async def _merged(self, query: Compiled, request: CountRequest) -> StatsAnswer:
-        async def ask_index(hits: Hits, scope: Scope) -> _Indexed:
-            return await _ask_counts(hits, scope, query, request)
-
-        async def ask_log(base: LogState, _index: _Indexed) -> LogAnswer[LogCounts]:
-            return await self._reader.tail(query.log, request.grouping(_TAIL), base)
-
-        index, tail, provenance = await self._joined.both(
-            ("stats", query.text, replace(request, top=0)), ask_index, ask_log
-        )
+        """Count in the index up to a watermark, and in the log past this watermark."""
+        for attempt in self._stores.attempts(("stats", query.text, replace(request, top=0))):
+            async with attempt:
+                index: StoreCounts | None = attempt.cached
+                if index is None:
+                    with self._stores.index() as hits:
+                        index = await _ask_counts(hits, attempt.scope, query, request)
+                answer = await self._reader.tail(query.log, request.grouping(_TAIL), attempt.base)
+                if attempt.holds(index, answer.state):
+                    break
+        else:
+            raise Unsteady("the state of the log does not stand still")
+        tail = answer.content
         _check_room(tail)
-        counts = (index.found + StoreCounts.of_log(tail)).summed()
+        counts = (index + StoreCounts.of_log(tail)).summed()
         if request.interval and request.by:
-            counts = replace(counts, cells=await self._cells(query, request, index, tail, counts.top(request.top)))
-        return StatsAnswer(counts, provenance)
+            top = counts.top(request.top)
+            known = {key: index.values[key] for key in top if index.values.get(key)}
+            found = await self._index_cells(query, request, attempt.scope, known)
+            cells = {key: Counter(found.get(key, {})) + Counter(tail.cells.get(key, {})) for key in top}
+            counts = replace(counts, cells=cells)
+        return StatsAnswer(counts, Provenance(attempt.source, "", answer.state, answer.settled))
 
-    async def _cells(
-        self, query: Compiled, request: CountRequest, index: _Indexed, tail: LogCounts, top: Sequence[Combination]
+    async def _index_cells(
+        self, query: Compiled, request: CountRequest, scope: Scope, known: Mapping[Combination, int]
     ) -> Mapping[Combination, Mapping[int, int]]:
-        """Ask for the counts over time of the top values, once the top values are known.
+        """Ask the index for the counts over time of the top values, whose counts are known now.
 
         Raises:
             Inexact: documents of erased events left the index meanwhile, so the counts no longer agree.
         """
-        known = [key for key in top if index.found.values.get(key)]
-        found = await self._joined.ask(index.scope, lambda hits, scope: _ask_cells(hits, scope, query, request, known))
-        if any(sum(found[key].values()) != index.found.values[key] for key in known):
+        with self._stores.index() as hits:
+            found = await _ask_cells(hits, scope, query, request, list(known))
+        if any(sum(found[key].values()) != count for key, count in known.items()):
             raise Inexact("events were erased while they were counted")
-        return {key: Counter(found.get(key, {})) + Counter(tail.cells.get(key, {})) for key in top}
-
-
-@dataclass(frozen=True, slots=True)
-class _Indexed:
-    """The counts of the index, and the scope that they are about."""
-
-    found: StoreCounts
-    scope: Scope
-
-    def weigh(self) -> int:
-        """Estimate the bytes that the counts take."""
-        return self.found.weigh()
+        return found
 
 
 def _check_room(tail: LogCounts) -> None:
@@ -169,7 +164,7 @@ async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _
     return found
 
 
-async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountRequest) -> _Indexed:
+async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountRequest) -> StoreCounts:
     codes = await _list_values(hits, scope, request.paths)
     asked: dict[str, Any] = _over_time(request) if request.interval else {}
     # Paths in data come first: filters are fast as the outermost aggregation.
@@ -188,14 +183,13 @@ async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountR
         )
         for place, one in enumerate(request.distinct)
     ]
-    counts = StoreCounts(
+    return StoreCounts(
         found.total,
         _count_missing(found, by),
         {bucket["key"]: bucket["doc_count"] for bucket in found.buckets("buckets")},
         {tuple(key[order.index(place)] for place in range(len(by))): count for key, count in read},
         tuple(distinct),
     )
-    return _Indexed(counts, scope)
 
 
 def _present(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:

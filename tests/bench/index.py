@@ -44,7 +44,7 @@ from eventsvc.log.read.batches import read_batch
 from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
-from eventsvc.search.joined import Joined
+from eventsvc.search.both_stores import BothStores
 from eventsvc.search.search import Search, compile_query
 from eventsvc.settings import Settings, load
 from eventsvc.telemetry import configure_logging
@@ -239,7 +239,7 @@ def _measure_lag(settings: Settings, seconds: int) -> list[tuple[str, str, str]]
 async def _lags(settings: Settings, seconds: int) -> list[float]:
     client, pool = connect_async(settings), Pool(settings.database_url.get_secret_value(), size=2)
     reader = Reader(pool)
-    search = Search(reader, Joined(Hits(client), reader, alias=settings.index_prefix, cache_size=0))
+    search = Search(reader, BothStores(Hits(client), reader, alias=settings.index_prefix, cache_size=0))
     over = threading.Event()
     with ThreadPoolExecutor(max_workers=4) as writers:
         for _ in range(4):

@@ -30,7 +30,7 @@ from eventsvc.log.connection import Pool, connect
 from eventsvc.log.progress import index_months, rebuilds
 from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PageRequest
-from eventsvc.search.joined import Joined
+from eventsvc.search.both_stores import BothStores
 from eventsvc.search.search import Search, compile_query
 from eventsvc.settings import Settings
 
@@ -273,13 +273,13 @@ class Watcher(threading.Thread):
         client = connect_async(self.settings)
         pool = Pool(self.settings.database_url.get_secret_value(), size=2)
         reader = Reader(pool)
-        joined = Joined(Hits(client, 10.0), reader, alias=self.settings.index_prefix, cache_size=2**20)
-        search = Search(reader, joined)
+        both = BothStores(Hits(client, 10.0), reader, alias=self.settings.index_prefix, cache_size=2**20)
+        search = Search(reader, both)
         try:
             while not self.over.is_set():
                 await self._search_once(search)
         finally:
-            await joined.close()
+            await both.close()
             await client.close()
             await asyncio.to_thread(pool.close)
 

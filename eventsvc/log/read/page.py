@@ -92,33 +92,5 @@ class PageQuestion:
         return Filter(text, (_timestamp(time) if self.request.by_creation else time, seq))
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
-    """A question for the neighbours of an event.
-
-    Attributes:
-        position: the position of the event, which is not among its neighbours.
-        before: how many older events at most.
-        after: how many newer events at most.
-    """
-
-    position: Position
-    before: int
-    after: int
-
-    @property
-    def requests(self) -> tuple[PageRequest, PageRequest]:
-        """The page before the event, newest first, and the page after the event, oldest first."""
-        return PageRequest(self.before, self.position), PageRequest(self.after, self.position, newest_first=False)
-
-    def compose(self, matching: Filter) -> list[Part]:
-        """See ``Question``."""
-        return [part for request in self.requests for part in PageQuestion(request).compose(matching)]
-
-    def decode(self, rows: Sequence[Row]) -> LogPage:
-        """See ``Question``; all neighbours together, oldest first."""
-        return PageQuestion(PageRequest(0, newest_first=False)).decode(rows)
-
-
 def _timestamp(created_at: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=created_at)

@@ -28,7 +28,7 @@ from eventsvc.log.write.bulk_writer import BulkWriter
 from eventsvc.log.write.group import GroupStore, Single
 from eventsvc.paging import PageRequest
 from eventsvc.query.parse import parse
-from eventsvc.search.joined import Joined
+from eventsvc.search.both_stores import BothStores
 from eventsvc.search.search import Search, compile_query
 
 
@@ -221,10 +221,10 @@ def find(stores: Stores, database: str, text: str) -> int:
     async def ask() -> int:
         pool = Pool(database, size=2)
         async with connect_async(stores.settings) as client:
-            joined = Joined(Hits(client), Reader(pool), alias=stores.settings.index_prefix, cache_size=0)
-            search = Search(Reader(pool), joined)
+            both = BothStores(Hits(client), Reader(pool), alias=stores.settings.index_prefix, cache_size=0)
+            search = Search(Reader(pool), both)
             answer = await search.find(compile_query(parse(text, now=0, tz="UTC")), PageRequest(1000))
-            await joined.close()
+            await both.close()
         pool.close()
         return len(answer.events)
 

@@ -25,7 +25,7 @@ from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PAGE_BYTES, PageRequest
 from eventsvc.query.parse import parse
-from eventsvc.search.joined import Joined
+from eventsvc.search.both_stores import BothStores
 from eventsvc.search.search import Compiled, Page, Search, compile_query
 from eventsvc.search.stats import Stats
 from eventsvc.settings import Settings, load
@@ -83,7 +83,7 @@ class World:
     def reader(self, dsn: str = "", **options: Any) -> Reader:
         return Reader(self.pool(dsn, **options))
 
-    def joined(
+    def both_stores(
         self,
         reader: Reader | None = None,
         *,
@@ -91,25 +91,25 @@ class World:
         elasticsearch: str = "",
         timeout: float = 10.0,
         index: bool = True,
-    ) -> Joined:
+    ) -> BothStores:
         settings = self.settings
         if elasticsearch:
             settings = settings.model_copy(update={"elasticsearch_url": elasticsearch})
         client = connect_async(settings)
         self.opened.append(client.close)
         hits = Hits(client, timeout) if index else None
-        joined = Joined(hits, reader or self.reader(), alias=self.settings.index_prefix, cache_size=cache)
-        self.opened.append(joined.close)
-        return joined
+        stores = BothStores(hits, reader or self.reader(), alias=self.settings.index_prefix, cache_size=cache)
+        self.opened.append(stores.close)
+        return stores
 
     def search(self, reader: Reader | None = None, **options: Any) -> Search:
         reader = reader or self.reader()
         page_bytes = options.pop("page_bytes", PAGE_BYTES)
-        return Search(reader, self.joined(reader, **options), page_bytes=page_bytes)
+        return Search(reader, self.both_stores(reader, **options), page_bytes=page_bytes)
 
     def stats(self, **options: Any) -> Stats:
         reader = self.reader()
-        return Stats(reader, self.joined(reader, **options))
+        return Stats(reader, self.both_stores(reader, **options))
 
     def find(self, search: Search, text: str = "", limit: int = 1000, **options: Any) -> Page:
         strong = options.pop("strong", True)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
 from eventsvc.query import ast
+from eventsvc.search.both_stores import Source
 from eventsvc.search.counts import STEPS, CountRequest, Counts
-from eventsvc.search.joined import Source
 from eventsvc.search.stats import Stats
 
 START, DAY = 1_790_000_000_000, 86_400_000

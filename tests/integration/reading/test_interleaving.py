@@ -15,9 +15,9 @@ from eventsvc.admin.verify import list_months, repair, retry_refused, verify
 from eventsvc.index.hits import Scope
 from eventsvc.log.progress import index_months
 from eventsvc.paging import PageRequest
-from eventsvc.search import joined
+from eventsvc.search import both_stores
+from eventsvc.search.both_stores import Source
 from eventsvc.search.counts import CountRequest
-from eventsvc.search.joined import Source
 from eventsvc.search.search import Search
 from eventsvc.search.stats import Stats
 
@@ -125,14 +125,14 @@ ACTIONS = [move_on, store, erase, erase_and_move_on, refuse, take_back, swap, lo
 def test_what_happens_between_the_two_sides_makes_no_answer_wrong(
     world: Any, monkeypatch: pytest.MonkeyPatch, action: Callable[[Any], None], cache: int, side: str
 ) -> None:
-    monkeypatch.setattr(joined, "_RECENT", 60.0)
+    monkeypatch.setattr(both_stores, "_RECENT", 60.0)
     world.store(*MESSAGES[:6])
     world.index_all()
     world.store(*MESSAGES[6:])
     if action is take_back:
         refuse(world)
     between = Between(side)
-    both = world.joined(cache=cache)
+    both = world.both_stores(cache=cache)
     both._hits = Index(both._hits, between)
     search = Search(Log(world.reader(), between), both)  # type: ignore[arg-type]
     assert messages(world, search) == MESSAGES[::-1]
@@ -190,7 +190,7 @@ def test_pages_miss_nothing_while_events_are_erased_before_the_log_is_asked(
     world.store(*MESSAGES)
     world.index_all()
     between = Between("log")
-    search = Search(Log(world.reader(), between), world.joined(cache=10_000_000))  # type: ignore[arg-type]
+    search = Search(Log(world.reader(), between), world.both_stores(cache=10_000_000))  # type: ignore[arg-type]
     found, after = "", None
     for gone in ("ag", "bh", "ci"):
         between.action = partial(erase, world, *gone)
@@ -231,7 +231,7 @@ def test_counts_come_from_the_log_alone_while_the_index_can_never_catch_it_at_re
     world.store(*MESSAGES)
     world.index_all()
     restless: Any = Restless(world)
-    answer = world.run(Stats(restless, world.joined()).count(world.compiled(""), CountRequest()))
+    answer = world.run(Stats(restless, world.both_stores()).count(world.compiled(""), CountRequest()))
     assert (answer.counts.total, answer.provenance.source) == (len(MESSAGES), Source.SQL)
-    page = world.find(Search(restless, world.joined()), count=True)
+    page = world.find(Search(restless, world.both_stores()), count=True)
     assert (page.total, page.provenance.source) == (len(MESSAGES), Source.SQL)

@@ -17,7 +17,7 @@ from eventsvc.index.hits import Scope
 from eventsvc.log.connection import connect
 from eventsvc.log.read.page import PageQuestion
 from eventsvc.paging import PageRequest
-from eventsvc.search.joined import Source
+from eventsvc.search.both_stores import Source
 
 DEAD = "postgresql://postgres@127.0.0.1:1/none"
 
@@ -290,15 +290,15 @@ def test_numbers_read_alike_from_the_index_and_from_the_log(world: Any) -> None:
 def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
     world.store("a")
     world.index_all()
-    joined = world.joined()
+    stores = world.both_stores()
     name = index_of(world)
     wanted = PageRequest(10)
     everything: dict[str, Any] = {"match_all": {}}
-    positions = world.run(joined._hits.positions(Scope((name,) * 400, 10), everything, wanted))
+    positions = world.run(stores._hits.positions(Scope((name,) * 400, 10), everything, wanted))
     assert len(positions.found) == 1
     missing = tuple(f"{name}-{number}" for number in range(400))
     with pytest.raises(IndexUnavailable, match="404"):
-        world.run(joined._hits.positions(Scope((name, *missing), 10), everything, wanted))
+        world.run(stores._hits.positions(Scope((name, *missing), 10), everything, wanted))
 
 
 class Spy:

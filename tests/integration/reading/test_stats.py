@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from eventsvc.query import ast
+from eventsvc.search.both_stores import Source
 from eventsvc.search.counts import STEPS, CountRequest
-from eventsvc.search.joined import Source
 from eventsvc.search.stats import Stats
 
 # Both changes of the clock of 2026 in Berlin, and the turn of the year, whose week belongs to both.
@@ -89,13 +89,13 @@ def test_more_values_than_the_index_can_count_exactly_are_counted_by_postgresql(
         " 'user' || i % 10100 || '@b.c', 'e', 'c', 'm', '{}' FROM generate_series(1, 20000) AS i"
     )
     world.index_all()
-    joined = world.joined()
-    answer = world.run(Stats(world.reader(), joined).count(world.compiled(""), CountRequest(by=(EMAIL,), top=3)))
+    stores = world.both_stores()
+    answer = world.run(Stats(world.reader(), stores).count(world.compiled(""), CountRequest(by=(EMAIL,), top=3)))
     assert (
         answer.provenance.source, answer.provenance.reason, answer.counts.total,
     ) == (Source.SQL, "too many values", 20_000)  # fmt: skip
     assert {2} == set(list(answer.counts.values.values())[:3])
-    assert joined.obstacle == ""  # the index is well: other searches still go there
+    assert stores.obstacle == ""  # the index is well: other searches still go there
 
 
 def test_without_postgresql_eventual_counts_are_given(world: Any) -> None:

@@ -1,0 +1,215 @@
+"""Ask the index and the log, and tell whether the two answers make one exact answer.
+
+A search uses a state M of the log that was read a little earlier. The index answers for the events up to the watermark
+of M. Then one SQL statement, which is one snapshot, reads the events past this watermark and the present state N. If N
+extends M, each event is on exactly one side, whatever the indexer does meanwhile:
+
+    indexer   …writes, refreshes, moves the watermark at any time…
+    search    state M ──► index: seq ≤ M.watermark ──► log: seq > M.watermark, and the state N
+                                                        N extends M: the answer is exact; else repeat with N
+
+What the index answers about M never changes. So the cache keeps this answer, and later searches join it with the tail
+past the same watermark.
+
+Erased events are an exception: N does not extend M if events were erased in between. But a page is still exact if none
+of its events is among the erased events.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from eventsvc.breaker import Breaker
+from eventsvc.errors import IndexUnavailable, LogTimeout
+from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
+from eventsvc.log.read.reader import Reader
+from eventsvc.log.read.state import LogState
+from eventsvc.search.cache import Cache, CacheKey, Weighty
+
+# With an older state, the tail of a busy log would be needlessly long.
+_RECENT = 1.0  # seconds
+# How far the watermark may have moved since an answer's state, in seqs. A cached answer that is further behind is
+# dropped: PostgreSQL would need longer for the tail than the index for a new answer.
+_LONGEST_TAIL, _LONGEST_KEPT = 20_000, 2_000
+_ATTEMPTS = 5
+
+
+class Source(StrEnum):
+    """The stores that an answer was made from."""
+
+    INDEX_AND_TAIL = "index+tail"
+    CACHE_AND_TAIL = "cache+tail"
+    INDEX = "index"
+    SQL = "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which stores gave an answer, and about which state of the log.
+
+    Attributes:
+        reason: why the index did not answer; "" if it did.
+        state: the state of the log that the answer is about; None if the log was not asked.
+        settled: see ``log.read.state.LogAnswer``.
+    """
+
+    source: Source
+    reason: str = ""
+    state: LogState | None = None
+    settled: bool = False
+
+
+class BothStores:
+    """The index and the log. Holds what outlives a request: breaker, cache, and the last state of the log seen."""
+
+    def __init__(self, hits: Hits | None, reader: Reader, *, alias: str, cache_size: int) -> None:
+        self._hits, self._reader, self._alias = hits, reader, alias
+        self.cache = Cache(cache_size)
+        self._breaker = Breaker(self._probe, name="the index")
+        self._seen: tuple[float, LogState] | None = None
+
+    @property
+    def obstacle(self) -> str:
+        """Why the index is not asked at all; "" if it is asked."""
+        if self._hits is None:
+            return "no index"
+        return "" if self._breaker.closed else "index away"
+
+    def attempts(self, key: CacheKey | None, *, survives: bool = False) -> Iterator[Attempt]:
+        """Give a few attempts, one after the other: each begins with the newest state that the last attempt saw.
+
+        Args:
+            key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
+            survives: an index answer may be exact although events were erased after it was given.
+        """
+        now: LogState | None = None
+        for _ in range(_ATTEMPTS):
+            attempt = Attempt(self, key, now, survives=survives)
+            yield attempt
+            now = attempt.now
+
+    @contextmanager
+    def index(self) -> Iterator[Hits]:
+        """Give the index, to be asked. If it is away, later searches do without it until it is back.
+
+        Raises:
+            IndexUnavailable: there is no index.
+        """
+        if self._hits is None:
+            raise IndexUnavailable("there is no index")
+        began = time.monotonic()
+        try:
+            yield self._hits
+        except IndexUnavailable:
+            self._breaker.failed(began)
+            raise
+
+    @property
+    def scope_of_all(self) -> Scope:
+        """All documents of the index. Erased events may show until the indexer removes their documents."""
+        erased = self._seen[1].erased if self._seen is not None else ()
+        return Scope((self._alias,), None, erased[-MOST_EXCLUDED:])
+
+    async def recent_state(self) -> LogState:
+        """Give a state of the log that was seen within the last second."""
+        if self._seen is not None and time.monotonic() - self._seen[0] <= _RECENT:
+            return self._seen[1]
+        return await self.read_state()
+
+    async def read_state(self) -> LogState:
+        """Read the state of the log."""
+        return self.see(await self._reader.state())
+
+    def see(self, state: LogState) -> LogState:
+        """Remember a state that the log has just given."""
+        self._seen = time.monotonic(), state
+        return state
+
+    async def _probe(self) -> None:
+        if self._hits is not None:
+            await self._hits.probe(self._alias)
+
+    async def close(self) -> None:
+        """Stop the breaker's probes."""
+        await self._breaker.close()
+
+
+class Attempt:
+    """One attempt to answer from both stores; ``async with`` it, ask the index, ask the log, then ask ``holds``.
+
+    If the index is away because an index was replaced or lost since the state was read, the block is left quietly, and
+    the next attempt asks the new indexes. Any other error leaves the block, and so ends the search.
+
+    Attributes:
+        now: the newest state of the log that this attempt knows.
+        base: the state that the index answer is about.
+        cached: the index answer from the cache; None if the index must be asked.
+    """
+
+    base: LogState
+
+    def __init__(self, stores: BothStores, key: CacheKey | None, now: LogState | None, *, survives: bool) -> None:
+        self._stores, self._key, self._survives = stores, key, survives
+        self.now = now
+        self.cached: Any = None
+
+    async def __aenter__(self) -> Self:
+        now = self.now or await self._stores.recent_state()
+        self.now = self.base = now
+        # Check the cached answer before the log is read: its tail might be very long.
+        kept = self._stores.cache.get(self._key) if self._key is not None else None
+        if kept is not None and now.extends(kept[0], most=_LONGEST_KEPT, erased=self._survives):
+            self.base, self.cached = kept
+        elif kept is not None:
+            self._drop()
+        return self
+
+    async def __aexit__(self, _type: object, exc: BaseException | None, _traceback: object) -> bool:
+        if isinstance(exc, LogTimeout):
+            self._drop()
+        if not isinstance(exc, IndexUnavailable):
+            return False
+        asked, self.now = self.now, await self._stores.read_state()
+        return asked is not None and not self.now.extends(asked, most=_LONGEST_TAIL)
+
+    @property
+    def scope(self) -> Scope:
+        """The documents that the index answer is about: those up to the watermark of ``base``.
+
+        Raises:
+            IndexUnavailable: too many single documents would have to be excluded.
+        """
+        excluded = (*self.base.erased, *self.base.failed)
+        if len(excluded) > MOST_EXCLUDED:
+            raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
+        return Scope(self.base.indexes, self.base.watermark, excluded)
+
+    @property
+    def source(self) -> Source:
+        """The stores that are asked."""
+        return Source.INDEX_AND_TAIL if self.cached is None else Source.CACHE_AND_TAIL
+
+    def holds(self, found: Weighty, state: LogState, *, survives: bool = False) -> bool:
+        """Tell whether the index answer and the log answer make one exact answer, and cache the index answer if so.
+
+        Args:
+            found: the index answer.
+            state: the state of the log that the log answer is about.
+            survives: the index answer is exact even if events were erased after it was given.
+        """
+        self.now = self._stores.see(state)
+        if not state.extends(self.base, most=_LONGEST_TAIL, erased=survives):
+            self._drop()
+            return False
+        if self.cached is None and self._key is not None:
+            self._stores.cache.put(self._key, self.base, found)
+        return True
+
+    def _drop(self) -> None:
+        if self._key is not None:
+            self._stores.cache.drop(self._key)
