@@ -6,7 +6,7 @@ import getpass
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from eventsvc.access.audit import EMAIL, ENVIRONMENT
 from eventsvc.access.rights import AUDIT_COMPONENT
 from eventsvc.access.store import any_key
 from eventsvc.log import schema
-from eventsvc.log.connection import Connection, connect, translate_errors
+from eventsvc.log.connection import Connection, translate_errors
 from eventsvc.settings import Settings, find
 
 _INSERT = """
@@ -37,8 +37,7 @@ def open_log(database_url: str | None, application_name: str) -> Iterator[tuple[
     """Connect to the log; give the connection, and ``note`` for this connection."""
     settings = find(database_url=database_url)
     url = settings.database_url.get_secret_value()
-    with closing(connect(url, application_name=application_name)) as connection:
-        schema.check(connection)
+    with schema.session(url, application_name=application_name) as connection:
         yield connection, partial(note, connection, settings)
 
 

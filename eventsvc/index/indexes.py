@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import elasticsearch
+import structlog
 from elasticsearch import Elasticsearch
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.index.client import translate_errors
 from eventsvc.index.mapping import MAPPING_VERSION, index_body
+
+_log = structlog.get_logger(__name__)
+
+_SETTLED = timedelta(days=1)  # after the end of a month, hardly any event of the month arrives
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,23 @@ def merge(client: Elasticsearch, name: str) -> bool:
             return False
         client.indices.forcemerge(index=name, max_num_segments=1, wait_for_completion=False)
     return True
+
+
+def merge_newest(client: Elasticsearch, names: Mapping[date, str]) -> str | None:
+    """Start to merge the index of the newest past month that is not merged yet; return the name of this index.
+
+    An index that no longer grows is smallest and fastest with one segment a shard. Nothing is recorded: a merged index
+    is known by its one segment a shard.
+    """
+    current = (datetime.now(UTC) - _SETTLED).date().replace(day=1)
+    try:
+        for month in sorted(names, reverse=True):
+            if month < current and merge(client, names[month]):
+                _log.info("a month is over; its index is merged", index=names[month])
+                return names[month]
+    except IndexUnavailable as exc:
+        _log.warning("no index could be merged, will be tried again", error=str(exc))
+    return None
 
 
 def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:

@@ -21,10 +21,9 @@ from eventsvc.errors import EventsvcError, Fenced, IndexUnavailable, SetupError
 from eventsvc.index import bulk
 from eventsvc.index import client as index_client
 from eventsvc.index.bulk import IndexVanished, backoff
-from eventsvc.indexer.erasing import erase
 from eventsvc.indexer.leader import Term
 from eventsvc.indexer.sharing import SILENCE, Helper
-from eventsvc.indexer.upkeep import keep_up
+from eventsvc.indexer.upkeep import erase, keep_up
 from eventsvc.log import connection as log_connection
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection

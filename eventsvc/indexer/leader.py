@@ -16,7 +16,6 @@ from eventsvc.errors import Fenced
 from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
 from eventsvc.indexer.leftovers import remove_leftovers
-from eventsvc.indexer.merging import merge_one
 from eventsvc.indexer.pipeline import Done, Pipeline
 from eventsvc.indexer.sharing import SHARE, Offers
 from eventsvc.log.connection import Connection
@@ -125,8 +124,7 @@ class Term:
             read_at = time.monotonic()
             batch = read_batch(self._connection, after=self._cursor, to=horizon)
             events = [event for event in batch.events if event.seq > self._filled_to(event)]
-            names = {month: index.name for month, index in self._indexes.items()}
-            self._pipeline.submit(events, batch.reached, names, read_at=read_at)
+            self._pipeline.submit(events, batch.reached, self._names(), read_at=read_at)
             self._cursor = batch.reached
         while self._pipeline.full and self._offers.wanted(behind=horizon - self._cursor):
             upto = min(self._cursor + SHARE, horizon)
@@ -138,6 +136,9 @@ class Term:
 
     def _filled_to(self, event: Event) -> int:
         return self._index_of(month_of(event.created_at)).filled_to
+
+    def _names(self) -> dict[date, str]:
+        return {month: index.name for month, index in self._indexes.items()}
 
     def _index_of(self, month: date) -> index_months.IndexMonth:
         if month not in self._indexes:
@@ -212,7 +213,7 @@ class Term:
     def _merge_if_due(self) -> None:
         if time.monotonic() >= self._merge_at and self._pipeline.idle:
             self._merge_at = time.monotonic() + _MERGE_EVERY
-            self._errands.submit(merge_one, self._client, tuple(self._indexes.values()))
+            self._errands.submit(indexes.merge_newest, self._client, self._names())
 
     def _find_lost(self, known: list[index_months.IndexMonth]) -> list[date]:
         found = indexes.uuids(self._client, [index.name for index in known])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib import resources
 
 from eventsvc.errors import SchemaError
-from eventsvc.log.connection import Connection, fetch, transaction
+from eventsvc.log.connection import Connection, connect, fetch, transaction, translate_errors
 from eventsvc.log.months import ensure_months_ahead
 
 _MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
@@ -47,6 +49,19 @@ def check(connection: Connection) -> None:
     if missing:
         raise SchemaError(f"the database lacks migration {missing[0]}: run `eventsvc admin migrate`")
     _check_sequence(connection)
+
+
+@contextmanager
+def session(dsn: str, *, application_name: str) -> Iterator[Connection]:
+    """Open a connection to a log whose schema is complete, and close the connection at the end of the block.
+
+    Raises:
+        SchemaError: a migration is missing, or the server does not fit.
+        LogError: PostgreSQL is away, or has refused a statement of the block.
+    """
+    with closing(connect(dsn, application_name=application_name)) as connection, translate_errors():
+        check(connection)
+        yield connection
 
 
 def _files() -> dict[str, str]:

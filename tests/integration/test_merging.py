@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 
+from eventsvc.index import indexes
 from eventsvc.indexer import leader
-from eventsvc.indexer.merging import merge_one
 from eventsvc.log.progress import index_months
 
 
@@ -39,5 +39,5 @@ def test_a_month_that_is_over_is_merged_once_and_the_current_one_is_left_alone(
     monkeypatch.setattr(leader, "MERGE_AFTER", 0.0)
     with run_indexer():
         waiting(lambda: count_segments(elasticsearch, over) == 1)
-    assert merge_one(elasticsearch, months.values()) is None
+    assert indexes.merge_newest(elasticsearch, {month: index.name for month, index in months.items()}) is None
     assert count_segments(elasticsearch, current) == segments > 1
