@@ -11,8 +11,8 @@ from falcon.asgi import App, Request, Response
 from eventsvc.access.audit import Audit
 from eventsvc.access.keys import Keys
 from eventsvc.access.limiter import Limiter
-from eventsvc.access.opening import may_be_open
-from eventsvc.api import ops, problems
+from eventsvc.access.without_keys import may_be_open
+from eventsvc.api import monitoring, problems
 from eventsvc.api.access import Access, Ticket
 from eventsvc.api.context import ContextResource
 from eventsvc.api.edge import Edge, answer_head
@@ -39,7 +39,7 @@ from eventsvc.log.write.writer import Writer
 from eventsvc.search.both_stores import BothStores
 from eventsvc.search.context import Neighbours
 from eventsvc.search.live import Live
-from eventsvc.search.queries import Queries
+from eventsvc.search.query_thread import QueryThread
 from eventsvc.search.search import Search
 from eventsvc.search.stats import Stats
 
@@ -71,7 +71,7 @@ class _Service:
         self.both_stores = BothStores(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
         self.search = Search(self.reader, self.both_stores, page_bytes=settings.page_bytes)
         self.live = Live(dsn, render)
-        self.queries = Queries()
+        self.query_thread = QueryThread()
         self.audit = Audit(self.writer, settings.audit)
         self.keys = Keys(self.probe, open_without=may_be_open(settings))
 
@@ -88,7 +88,7 @@ class _Service:
         await self.audit.close()
         await asyncio.gather(self.writer.close(), self.bulk_writer.close())
         await self.keys.close()
-        self.queries.close()
+        self.query_thread.close()
         await self.both_stores.close()
         if self.index is not None:
             await self.index.close()
@@ -126,7 +126,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
         SetupError: the URL or certificate of Elasticsearch cannot be used.
     """
     service = _Service(settings)
-    access = Access(service.keys, limiter or Limiter(), service.queries, service.audit, settings)
+    access = Access(service.keys, limiter or Limiter(), service.query_thread, service.audit, settings)
     middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
@@ -154,8 +154,8 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     saved = ViewsResource(service.pool)
     app.add_route("/view", saved)
     app.add_route("/view/{name}", saved, suffix="one")
-    app.add_route("/query", Query(service.queries, service.search))
-    app.add_route("/healthz", ops.Healthz())
-    app.add_route("/readyz", ops.Readyz(service.probe, service.hits, alias=settings.index_prefix))
-    app.add_route("/metrics", ops.Metrics())
+    app.add_route("/query", Query(service.query_thread, service.search))
+    app.add_route("/healthz", monitoring.Healthz())
+    app.add_route("/readyz", monitoring.Readyz(service.probe, service.hits, alias=settings.index_prefix))
+    app.add_route("/metrics", monitoring.Metrics())
     return app

@@ -13,7 +13,7 @@ from contextlib import suppress
 import structlog
 
 from eventsvc.access import store
-from eventsvc.access.key import digest, is_whole
+from eventsvc.access.key_text import digest, is_whole
 from eventsvc.access.rights import EVERYTHING, Grant
 from eventsvc.errors import LogError, LogUnavailable, Unauthenticated
 from eventsvc.log.connection import Pool

@@ -12,7 +12,7 @@ import msgspec
 from psycopg2 import sql
 from psycopg2.extras import Json
 
-from eventsvc.access.key import digest, is_whole, key_id, make_key
+from eventsvc.access.key_text import digest, is_whole, key_id, make_key
 from eventsvc.access.rights import DEFAULTS, Grant, Restriction, Right, read_rate
 from eventsvc.errors import InvalidInput, InvalidParameter, KeyNotFound, SetupError
 from eventsvc.incoming.parser import EventParser

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from eventsvc.access.key import make_key
+from eventsvc.access.key_text import make_key
 from eventsvc.errors import SetupError
 
 # The owners of the files: the users of the official images and of our image (see Dockerfile).

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from eventsvc.access.opening import MAKE_ONE
 from eventsvc.access.rights import EVERYTHING, Rate, Right, read_rate
 from eventsvc.access.ticket import LIFETIME, make_ticket, redeem
+from eventsvc.access.without_keys import MAKE_ONE
 from eventsvc.errors import Forbidden, TooManyRequests, Unauthenticated
 from eventsvc.query import ast
 from eventsvc.search.search import Compiled, compile_query
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from eventsvc.access.keys import Keys
     from eventsvc.access.limiter import Limiter
     from eventsvc.access.rights import Grant
-    from eventsvc.search.queries import Queries
+    from eventsvc.search.query_thread import QueryThread
     from eventsvc.settings import Settings
 
 PUBLIC = None
@@ -77,8 +77,10 @@ _CHALLENGES = f'{_CHALLENGE}, Basic realm="eventsvc", charset="UTF-8"'
 class Access:
     """Middleware that admits requests by their keys, limits rates, and tells the audit."""
 
-    def __init__(self, keys: Keys, limiter: Limiter, queries: Queries, audit: Audit, settings: Settings) -> None:
-        self._keys, self._limiter, self._queries, self._audit = keys, limiter, queries, audit
+    def __init__(
+        self, keys: Keys, limiter: Limiter, query_thread: QueryThread, audit: Audit, settings: Settings
+    ) -> None:
+        self._keys, self._limiter, self._query_thread, self._audit = keys, limiter, query_thread, audit
         self._most_exports, self._for_all = settings.exports, settings.open
         self._address_rate = read_rate(settings.address_rate)
         self._exports: Counter[str] = Counter()
@@ -95,7 +97,7 @@ class Access:
         grant = self._admit(req, resp, need)
         if grant.id and _is_export(req):
             self._begin_export(req, resp, grant)
-        req.context.grant, req.context.queries = grant, self._queries
+        req.context.grant, req.context.query_thread = grant, self._query_thread
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001
         """Make a long answer end when its key is revoked, and forbid browsers to guess the type of an answer."""
@@ -212,8 +214,8 @@ async def compile_text(req: Request, text: str, *, now: int, tz: str) -> Compile
     """
     if not text.strip():
         return visible(req)
-    queries: Queries = req.context.queries
-    return await queries.run(text, lambda: visible(req, queries.parse(text, now=now, tz=tz)))
+    query_thread: QueryThread = req.context.query_thread
+    return await query_thread.run(text, lambda: visible(req, query_thread.parse(text, now=now, tz=tz)))
 
 
 def within(req: Request, node: ast.Node | None) -> ast.Node | None:

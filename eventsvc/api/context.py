@@ -10,8 +10,8 @@ import orjson
 
 from eventsvc.api.access import visible
 from eventsvc.api.find import pick, read_id
+from eventsvc.api.find_options import link
 from eventsvc.api.parameters import plain_parameters, read_fields, whole_number
-from eventsvc.api.reading import link
 from eventsvc.api.subjects import read_subjects
 from eventsvc.errors import InvalidParameter
 from eventsvc.query import ast

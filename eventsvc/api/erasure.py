@@ -49,8 +49,8 @@ class Erasures:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Erase the matching events, or count them if dryRun. Answers 200 if it is done, 202 if it continues."""
         asked = await _read(req)
-        queries, now = req.context.queries, round(time.time() * 1000)
-        node = await queries.run(asked.q, lambda: within(req, queries.parse(asked.q, now=now, tz=asked.tz)))
+        query_thread, now = req.context.query_thread, round(time.time() * 1000)
+        node = await query_thread.run(asked.q, lambda: within(req, query_thread.parse(asked.q, now=now, tz=asked.tz)))
         if asked.dry_run:
             found = await self._pool.run(lambda connection: erase.preview(connection, node))
             _answer(resp, _render_preview(found))

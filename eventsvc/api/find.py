@@ -11,7 +11,7 @@ import orjson
 
 from eventsvc.api import csv, media, ndjson
 from eventsvc.api.access import visible
-from eventsvc.api.reading import Reading, help_link, links, read_parameters
+from eventsvc.api.find_options import FindOptions, help_link, links, read_find_options
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class Find:
 
     async def list_events(self, req: Request, resp: Response) -> None:
         """Answer GET /event with the matching events, as a page or a stream."""
-        await self._answer(req, resp, await read_parameters(req))
+        await self._answer(req, resp, await read_find_options(req))
 
     async def query_events(self, req: Request, resp: Response) -> None:
         """Answer QUERY /event, whose body is the query, because a long query does not fit into a URL."""
-        await self._answer(req, resp, await read_parameters(req, await _read_query_body(req)))
+        await self._answer(req, resp, await read_find_options(req, await _read_query_body(req)))
 
     async def show_event(self, req: Request, resp: Response, event_id: str) -> None:
         """Answer GET /event/{id} with one event."""
@@ -55,52 +55,52 @@ class Find:
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps(event.to_json())
 
-    async def _answer(self, req: Request, resp: Response, reading: Reading) -> None:
+    async def _answer(self, req: Request, resp: Response, options: FindOptions) -> None:
         resp.set_header("Accept-Query", _QUERY_TYPE)
         resp.set_header("Vary", "Accept")
         resp.set_header("Cache-Control", "private, no-cache")
-        kind = reading.download if reading.download in _FORMS else _TYPES[media.choose_type(req, tuple(_TYPES))]
-        if reading.download:
+        kind = options.download if options.download in _FORMS else _TYPES[media.choose_type(req, tuple(_TYPES))]
+        if options.download:
             resp.set_header("Content-Disposition", f'attachment; filename="events.{kind}"')
         if form := _FORMS[kind]:
-            await self._stream(resp, reading, form(reading.fields))
-        elif not await self._unchanged(req, resp, reading):
-            await self._send_page(req, resp, reading)
+            await self._stream(resp, options, form(options.fields))
+        elif not await self._unchanged(req, resp, options):
+            await self._send_page(req, resp, options)
 
-    async def _send_page(self, req: Request, resp: Response, reading: Reading) -> None:
-        answer = await self._search.find(reading.query, reading.request, strong=reading.strong)
+    async def _send_page(self, req: Request, resp: Response, options: FindOptions) -> None:
+        answer = await self._search.find(options.query, options.request, strong=options.strong)
         _describe(resp, answer)
         provenance = answer.provenance
         if provenance.settled and provenance.state is not None:
-            resp.set_header("ETag", reading.etag(provenance.state))
-        following = None if answer.end is None else reading.next_cursor(answer.end, provenance.state)
+            resp.set_header("ETag", options.etag(provenance.state))
+        following = None if answer.end is None else options.next_cursor(answer.end, provenance.state)
         found = links(req, following)
-        if not answer.events and (leads := help_link(req, reading.given)):
+        if not answer.events and (leads := help_link(req, options.given)):
             found += f", {leads}"
         resp.set_header("Link", found)
         resp.context.audit = {"events": len(answer.events)}
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps([pick(event, reading.fields) for event in answer.events])
+        resp.data = orjson.dumps([pick(event, options.fields) for event in answer.events])
 
-    async def _unchanged(self, req: Request, resp: Response, reading: Reading) -> bool:
+    async def _unchanged(self, req: Request, resp: Response, options: FindOptions) -> bool:
         """Answer 304 if nothing has changed since the client's copy; the query itself is not run."""
         known = req.get_header("If-None-Match")
-        if known is None or not reading.strong:
+        if known is None or not options.strong:
             return False
-        etag = reading.etag(await self._search.state())
+        etag = options.etag(await self._search.state())
         if etag not in known:
             return False
         resp.set_header("ETag", etag)
         resp.status = falcon.HTTP_304
         return True
 
-    async def _stream(self, resp: Response, reading: Reading, form: ndjson.Form) -> None:
-        most = reading.request.limit if "limit" in reading.given else None
-        request = replace(reading.request, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
-        first = await self._search.find(reading.query, request, strong=reading.strong, keep=False)
+    async def _stream(self, resp: Response, options: FindOptions, form: ndjson.Form) -> None:
+        most = options.request.limit if "limit" in options.given else None
+        request = replace(options.request, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
+        first = await self._search.find(options.query, request, strong=options.strong, keep=False)
         _describe(resp, first)
         resp.content_type = form.content_type
-        resp.stream = ndjson.Lines(self._search, reading, first, most, form)
+        resp.stream = ndjson.Lines(self._search, options, first, most, form)
 
 
 def read_id(text: str) -> str:

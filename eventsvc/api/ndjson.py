@@ -14,7 +14,7 @@ from eventsvc.errors import EventsvcError
 from eventsvc.event import Event
 
 if TYPE_CHECKING:
-    from eventsvc.api.reading import Reading
+    from eventsvc.api.find_options import FindOptions
     from eventsvc.paging import PageRequest, Position
     from eventsvc.search.search import Page, Search
 
@@ -79,8 +79,8 @@ class Lines:
     cancelled.
     """
 
-    def __init__(self, search: Search, reading: Reading, first: Page, most: int | None, form: Form) -> None:
-        self._chunks = _chunks(search, reading, first, most, form)
+    def __init__(self, search: Search, options: FindOptions, first: Page, most: int | None, form: Form) -> None:
+        self._chunks = _chunks(search, options, first, most, form)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -94,7 +94,7 @@ class Lines:
 
 
 async def _chunks(
-    search: Search, reading: Reading, answer: Page, most: int | None, form: Form
+    search: Search, options: FindOptions, answer: Page, most: int | None, form: Form
 ) -> AsyncGenerator[bytes, None]:
     # Leave out events that come while we stream: oldest first, the stream of a busy log would never end.
     state = answer.provenance.state
@@ -113,13 +113,13 @@ async def _chunks(
             if end is None or count == most:
                 break
             answer = await search.find(
-                reading.query, _following(reading, end, upto, most, count), strong=reading.strong, keep=False
+                options.query, _following(options, end, upto, most, count), strong=options.strong, keep=False
             )
     except EventsvcError as exc:
         _log.warning("a stream broke off", reason=str(exc))
-        yield form.break_off(describe_error(exc, reading.root))
+        yield form.break_off(describe_error(exc, options.root))
         return
-    if reading.trailer:
+    if options.trailer:
         yield form.end(count)
 
 
@@ -134,9 +134,9 @@ def one_line(text: bytes) -> bytes:
 _LINE_ENDS = tuple((character.encode(), b"\\u%04x" % ord(character)) for character in "\u2028\u2029\u0085")
 
 
-def _following(reading: Reading, end: Position, upto: int | None, most: int | None, count: int) -> PageRequest:
+def _following(options: FindOptions, end: Position, upto: int | None, most: int | None, count: int) -> PageRequest:
     limit = PAGE if most is None else min(PAGE, most - count)
-    return replace(reading.request, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
+    return replace(options.request, after=end, upto=upto, limit=limit, size=PAGE_BYTES, count=False)
 
 
 def describe_error(exc: EventsvcError, root: str) -> dict[str, Any]:

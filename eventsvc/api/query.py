@@ -16,8 +16,8 @@ from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import to_sql
-from eventsvc.search.path_lookup import look_up
-from eventsvc.search.queries import Queries
+from eventsvc.search.paths import look_up
+from eventsvc.search.query_thread import QueryThread
 from eventsvc.search.search import Search
 
 PARAMETERS = ("q", "tz", "paths")
@@ -28,25 +28,25 @@ class Query:
 
     types = (falcon.MEDIA_JSON,)
 
-    def __init__(self, queries: Queries, search: Search) -> None:
-        self._queries, self._search = queries, search
+    def __init__(self, query_thread: QueryThread, search: Search) -> None:
+        self._query_thread, self._search = query_thread, search
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Answer with the explanation of q."""
         given = plain_parameters(req, PARAMETERS)
         text, tz, now = given.get("q", ""), given.get("tz", "UTC"), round(time.time() * 1000)
-        queries = self._queries
+        query_thread = self._query_thread
         resp.set_header("Cache-Control", "no-store")
         resp.content_type = falcon.MEDIA_JSON
         if not yes_or_no(given, "paths"):
-            resp.data = await queries.run(
-                text, lambda: _write(explain(queries.parse(text, now=now, tz=tz), now=now, tz=tz))
+            resp.data = await query_thread.run(
+                text, lambda: _write(explain(query_thread.parse(text, now=now, tz=tz), now=now, tz=tz))
             )
             return
-        node = await queries.run(text, lambda: queries.parse(text, now=now, tz=tz))
+        node = await query_thread.run(text, lambda: query_thread.parse(text, now=now, tz=tz))
         named = await look_up(self._search, node, lambda part: visible(req, part))
         paths = [{"path": one.path, "exists": one.exists, "near": one.near} for one in named]
-        resp.data = await queries.run(text, lambda: _write(explain(node, now=now, tz=tz) | {"paths": paths}))
+        resp.data = await query_thread.run(text, lambda: _write(explain(node, now=now, tz=tz) | {"paths": paths}))
 
 
 def _write(explained: dict[str, Any]) -> bytes:

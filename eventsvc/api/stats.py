@@ -48,7 +48,7 @@ class StatsResource:
         given = plain_parameters(req, PARAMETERS)
         query = await read_query(req, given, round(time.time() * 1000))
         named = "".join(given.get(name, "") for name in ("by", "distinct", "numbers"))
-        by, distinct, numbers = await req.context.queries.run(named, lambda: _read_named(given))
+        by, distinct, numbers = await req.context.query_thread.run(named, lambda: _read_named(given))
         percentiles = _read_percentiles(given)
         request = CountRequest(
             interval=choice(given, "interval", ("", *STEPS, *UNITS)),

@@ -20,7 +20,7 @@ import orjson
 from pydantic import SecretStr
 
 from eventsvc import connection_file
-from eventsvc.access.opening import check_start, has_key
+from eventsvc.access.without_keys import check_start, has_key
 from eventsvc.admin.transfer import import_events
 from eventsvc.dev import elasticsearch
 from eventsvc.dev.find import find_elasticsearch, find_postgres

@@ -13,7 +13,7 @@ import orjson
 
 from eventsvc.event import Event, format_nanoseconds, format_time, parse_nanoseconds, parse_time
 from eventsvc.text import terms
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 MAPPING_VERSION = 2
 

@@ -18,7 +18,7 @@ from eventsvc.query import ast
 from eventsvc.query.literals import WrongLiteral, read_number, read_path, read_string
 from eventsvc.query.mistakes import OPERATORS, TIMES, UUIDS
 from eventsvc.query.times import NotATime, Span, read_time
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

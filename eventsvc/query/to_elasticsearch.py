@@ -12,7 +12,7 @@ from eventsvc.fields import ANY, FIELDS, TEXTS
 from eventsvc.query import ast
 from eventsvc.query.times import within
 from eventsvc.text import numbers, terms
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 Query = dict[str, Any]
 

@@ -17,7 +17,7 @@ from eventsvc.event import Event
 from eventsvc.fields import ANY, TEXTS
 from eventsvc.query import ast
 from eventsvc.text import numbers
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 from eventsvc.text.numbers import Number
 
 # Separates texts; no text of an event or of a query holds a NUL.

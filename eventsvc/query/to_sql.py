@@ -14,7 +14,7 @@ from eventsvc.fields import ANY, FIELDS, TEXTS, Kind
 from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
 from eventsvc.query.times import within
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 Sql = tuple[str, list[Any]]
 

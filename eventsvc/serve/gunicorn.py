@@ -16,7 +16,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from eventsvc.access.limiter import Limiter
-from eventsvc.access.opening import check_start
+from eventsvc.access.without_keys import check_start
 from eventsvc.errors import SetupError
 from eventsvc.serve.memory import configure_allocator
 from eventsvc.settings import Settings

@@ -22,7 +22,7 @@ from hashlib import blake2b
 from typing import Any
 
 from eventsvc.text import numbers
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 _TRIPLE = 3
 # No folded text contains an upper-case ASCII letter; and JSON need not escape letters, unlike control characters.

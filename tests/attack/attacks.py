@@ -17,7 +17,7 @@ from random import Random
 
 import zstandard
 
-from eventsvc.access.key import make_key
+from eventsvc.access.key_text import make_key
 from tests.attack import malformed
 from tests.attack.malformed import EVENT, NDJSON
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg2.extensions
 
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 _EVERY_POINT = """
     SELECT point, event_fold(chr(point)), event_fold(chr(point) || chr(769))

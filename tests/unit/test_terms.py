@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsvc.text import numbers, terms
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 from eventsvc.text.numbers import Number
 
 # What Java's Character.isWhitespace takes for white space, as documented: where the tokenizer cuts.

@@ -1,4 +1,4 @@
--- Text as ct and sw compare it; text/letters.py does the same in Python, letter by letter.
+-- Text as ct and sw compare it; text/fold.py does the same in Python, letter by letter.
 CREATE FUNCTION event_fold(text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN octet_length($1) = char_length($1) AND strpos($1, E'\x1b') = 0 THEN casefold($1 COLLATE pg_unicode_fast)

@@ -14,7 +14,7 @@ from eventsvc.log.citus import IS_DISTRIBUTED, IS_PREPARED, LOCK
 from eventsvc.log.connection import fetch
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
-from eventsvc.log.write.commit import check_committed, commit_error
+from eventsvc.log.write.commit_result import check_committed, commit_error
 from eventsvc.log.write.copy_rows import COPY, CopySource, NotComplete, PackedRows
 from eventsvc.log.write.idempotency import IdempotencyKey, Kept
 

@@ -27,7 +27,7 @@ from eventsvc.log.citus import FIND_WORKERS, IS_DISTRIBUTED, IS_PREPARED, TWO_PH
 from eventsvc.log.connection import is_worker_lost
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
-from eventsvc.log.write.commit import check_committed, check_confirmed, commit_error
+from eventsvc.log.write.commit_result import check_committed, check_confirmed, commit_error
 from eventsvc.log.write.insert_rows import PREPARE, insert
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eventsvc.access.key import make_key
+from eventsvc.access.key_text import make_key
 from eventsvc.access.rights import Right
 from eventsvc.api.access import PUBLIC, ROUTES
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from eventsvc.access import store
-from eventsvc.access.key import is_whole, make_key
+from eventsvc.access.key_text import is_whole, make_key
 from eventsvc.access.keys import Keys
 from eventsvc.access.rights import EVERYTHING, Right
 from eventsvc.access.store import Wanted
@@ -27,7 +27,7 @@ WANTED = Wanted("shipper", ["write", "read"], "component eq 'orders'", {"environ
 
 
 def grant_of(connection: Connection, text: str) -> Any:
-    from eventsvc.access.key import digest
+    from eventsvc.access.key_text import digest
 
     return store.load_grants(connection)[1].get(digest(text))
 

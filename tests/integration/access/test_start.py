@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from eventsvc.access import store
-from eventsvc.access.key import make_key
-from eventsvc.access.opening import MAKE_ONE
+from eventsvc.access.key_text import make_key
 from eventsvc.access.rights import Right
 from eventsvc.access.store import Wanted
+from eventsvc.access.without_keys import MAKE_ONE
 from eventsvc.dev.server import free_port
 from eventsvc.log.connection import Connection
 

@@ -24,7 +24,7 @@ from eventsvc.query import ast
 from eventsvc.query.parse import LONGEST, parse
 from eventsvc.query.render import render
 from eventsvc.text import numbers
-from eventsvc.text.letters import fold
+from eventsvc.text.fold import fold
 
 EXAMPLES = int(os.environ.get("LANGUAGE_EXAMPLES", "55"))
 QUERIES = 40

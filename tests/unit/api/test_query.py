@@ -12,14 +12,14 @@ from falcon.asgi import App
 from eventsvc.api import problems
 from eventsvc.api.query import Query, tree
 from eventsvc.query import ast
-from eventsvc.search.queries import Queries
+from eventsvc.search.query_thread import QueryThread
 
 
 @pytest.fixture
 def client() -> testing.TestClient:
     app: Any = App()
     problems.install(app)
-    app.add_route("/query", Query(Queries(), None))  # type: ignore[arg-type]  # without paths=true it asks no store
+    app.add_route("/query", Query(QueryThread(), None))  # type: ignore[arg-type]  # without paths=true it asks no store
     return testing.TestClient(app)
 
 

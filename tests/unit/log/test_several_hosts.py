@@ -7,7 +7,7 @@ from psycopg2.extensions import parse_dsn
 
 from eventsvc.errors import CommitUnknown, LogError
 from eventsvc.log.async_connection import split_hosts
-from eventsvc.log.write.commit import check_committed
+from eventsvc.log.write.commit_result import check_committed
 
 
 def test_each_host_gets_a_dsn_of_its_own_with_all_that_is_asked_for() -> None:

@@ -21,7 +21,7 @@ MOST_WAITING = 32  # long queries in one process, being parsed or waiting
 _KEPT = 64  # trees, each up to 200 kB for a query of 8,000 characters
 
 
-class Queries:
+class QueryThread:
     """Parses short queries at once, and long queries one after the other in a thread."""
 
     def __init__(self) -> None:

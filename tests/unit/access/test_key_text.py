@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from eventsvc.access.key import digest, is_whole, key_id, make_key
+from eventsvc.access.key_text import digest, is_whole, key_id, make_key
 
 
 def test_a_new_key_is_whole_and_no_two_are_alike() -> None:

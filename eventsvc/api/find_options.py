@@ -35,7 +35,7 @@ _LONGEST_IN_URL = 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FindOptions:
     """A request for events, read from its parameters.
 
     Attributes:
@@ -78,7 +78,7 @@ PARAMETERS = (
 )  # fmt: skip
 
 
-async def read_parameters(req: Request, body: str | None = None) -> Reading:
+async def read_find_options(req: Request, body: str | None = None) -> FindOptions:
     """Check all parameters of a read.
 
     Args:
@@ -98,7 +98,7 @@ async def read_parameters(req: Request, body: str | None = None) -> Reading:
     seen = visible_part(req)
     cursor = _read_cursor(given, seen)
     now = cursor[0] if cursor else round(time.time() * 1000)
-    return Reading(
+    return FindOptions(
         given=given,
         visible_part=seen,
         query=await read_query(req, given, now),

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventsvc.access.rights import EVERYTHING
-from eventsvc.api.reading import Reading, links, read_parameters
+from eventsvc.api.find_options import FindOptions, links, read_find_options
 from eventsvc.api.stream import make_token, read_token
 from eventsvc.errors import InvalidParameter
-from eventsvc.search.queries import Queries
+from eventsvc.search.query_thread import QueryThread
 
 TIMES = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 SEQS = st.integers(0, 2**63 - 1)
@@ -23,13 +23,13 @@ SEQS = st.integers(0, 2**63 - 1)
 
 def request(**parameters: Any) -> Request:
     req = testing.create_asgi_req(path="/event")
-    req.context.grant, req.context.queries = EVERYTHING, Queries()
+    req.context.grant, req.context.query_thread = EVERYTHING, QueryThread()
     req._params = {name: str(value) for name, value in parameters.items()}
     return req
 
 
-def read(req: Request, body: str | None = None) -> Reading:
-    return asyncio.run(read_parameters(req, body))
+def read(req: Request, body: str | None = None) -> FindOptions:
+    return asyncio.run(read_find_options(req, body))
 
 
 @given(TIMES, SEQS)

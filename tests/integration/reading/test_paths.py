@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from eventsvc.query.parse import parse
-from eventsvc.search.path_lookup import paths_in
+from eventsvc.search.paths import paths_in
 from tests.integration.reading.test_pages import relation
 
 DATA = {"level": "error", "http.method": "GET", "user": {"Name": "d", "id": 7}, "items": [{"sku": "A"}]}
