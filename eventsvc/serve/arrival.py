@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from eventsvc.serve.door import Door
+    from eventsvc.serve.bounds import Bounds
 
 _LONGEST_LINE = 8190  # bytes of a request line
 _LARGEST_HEAD = 64 * 1024  # bytes of all header fields
@@ -39,8 +39,8 @@ class Arrival:
         part: the part of the request that is not complete: "head" or "body"; "" between two requests.
     """
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
         self.part = ""
         self._waited = 0.0  # seconds waited for this part
         self._received = 0  # bytes received of this part
@@ -81,14 +81,14 @@ class Arrival:
 
     def wait(self, seconds: float) -> Refusal | None:
         """Add to the time that the client has taken to send this part, and refuse a part that takes too long."""
-        door = self._door
+        bounds = self._bounds
         self._waited += seconds
-        if self.part == "head" and self._waited > door.head_seconds:
-            return Refusal(408, f"The head of the request did not come within {door.head_seconds:g} s.")
-        if self.part == "body" and self._waited > door.body_seconds + self._received / door.body_rate:
+        if self.part == "head" and self._waited > bounds.head_seconds:
+            return Refusal(408, f"The head of the request did not come within {bounds.head_seconds:g} s.")
+        if self.part == "body" and self._waited > bounds.body_seconds + self._received / bounds.body_rate:
             return Refusal(
                 408,
-                f"The body did not come within {door.body_seconds:g} s and one more for each {door.body_rate:,} bytes.",
+                f"The body did not come within {bounds.body_seconds:g} s and one more for each {bounds.body_rate:,} bytes.",
             )
         return None
 

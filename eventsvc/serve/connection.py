@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from eventsvc.serve.answers import begin_without_body, render_problem, send_without_chunks
 from eventsvc.serve.arrival import Arrival, Refusal, check_head, check_line
-from eventsvc.serve.door import Door
+from eventsvc.serve.bounds import Bounds
 from eventsvc.serve.parts import ParsingInParts
 from eventsvc.serve.sockets import is_turned_away, let_in
 from eventsvc.serve.transports import Flow, GatheringTransport, Lingering, count_unsent
@@ -39,13 +39,13 @@ class _RefusedError(Exception):
 class Connection(ParsingInParts):
     """One connection of a client."""
 
-    def __init__(self, *args: Any, door: Door, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._door = door
+        self._bounds = bounds
         self._serve, self.app = self.app, self._run
         self._running: asyncio.Task[Any] | None = None
         self._answering: RequestResponseCycle | None = None  # the request under way; self.cycle is the latest request
-        self._arrival = Arrival(door)
+        self._arrival = Arrival(bounds)
         self._reason: Refusal | None = None
         self._refused = False
         self._heard = 0.0
@@ -64,9 +64,9 @@ class Connection(ParsingInParts):
         CONNECTIONS.inc()
         self.flow = Flow(self)
         self._heard = self.loop.time()
-        if len(self.connections) > self._door.connections:
-            self._refuse(Refusal(503, f"This process serves {self._door.connections:,} connections at a time."))
-            if len(self.connections) > self._door.connections + _MOST_TURNED_AWAY:  # they need descriptors too
+        if len(self.connections) > self._bounds.connections:
+            self._refuse(Refusal(503, f"This process serves {self._bounds.connections:,} connections at a time."))
+            if len(self.connections) > self._bounds.connections + _MOST_TURNED_AWAY:  # they need descriptors too
                 self.transport.close()
         else:
             self._await_next()
@@ -137,7 +137,7 @@ class Connection(ParsingInParts):
         untaken = self.unread + count_unsent(self.transport)
         self.stalled = 0.0 if untaken < self._untaken else self.stalled + seconds
         self._untaken = untaken
-        if self.stalled > self._door.answer_seconds:
+        if self.stalled > self._bounds.answer_seconds:
             self.cut_off()
 
     def _watch_request(self, seconds: float) -> None:
@@ -197,7 +197,7 @@ class Connection(ParsingInParts):
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = send_without_chunks(self.cycle)  # type: ignore[method-assign]
         # A client that expects 100-continue and is refused may still send the body, so the next bytes are ambiguous.
-        if self._door.closing or self.expect_100_continue:
+        if self._bounds.closing or self.expect_100_continue:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -205,7 +205,7 @@ class Connection(ParsingInParts):
         self._arrival.count_body(len(body))
         if self.expect_100_continue:
             self.expect_100_continue = False
-            self.cycle.keep_alive = self.parser.should_keep_alive() and not self._door.closing
+            self.cycle.keep_alive = self.parser.should_keep_alive() and not self._bounds.closing
         super().on_body(body)
 
     def on_message_complete(self) -> None:

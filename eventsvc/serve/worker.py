@@ -22,8 +22,8 @@ from uvicorn.config import Config
 from uvicorn.server import Server as _Server
 from uvicorn_worker import UvicornWorker
 
+from eventsvc.serve.bounds import Bounds
 from eventsvc.serve.connection import Connection
-from eventsvc.serve.door import Door
 from eventsvc.serve.memory import Trimmer
 from eventsvc.serve.sockets import bound_unsent, is_turned_away, is_waiting, turn_away
 
@@ -61,9 +61,9 @@ class Arbiter(_Arbiter):  # type: ignore[misc]  # gunicorn has no types
 class Server(_Server):
     """Watches its connections. When the service stops, accepts waiting connections before it closes the socket."""
 
-    def __init__(self, config: Config, door: Door, leave: Callable[[], None]) -> None:
+    def __init__(self, config: Config, bounds: Bounds, leave: Callable[[], None]) -> None:
         super().__init__(config)
-        self._door, self._leave = door, leave
+        self._bounds, self._leave = bounds, leave
         self._looked = time.monotonic()
         self._parent = os.getppid()
         self._trimmer = Trimmer()
@@ -82,7 +82,7 @@ class Server(_Server):
             passed, self._looked = min(now - self._looked, 1.5), now
             for connection in self._connections():
                 connection.watch(passed)
-            self._door.make_room(self._connections())
+            self._bounds.make_room(self._connections())
             if os.getppid() != self._parent:  # gunicorn was killed, and could not tell its workers
                 self.should_exit = True
         if counter % 100 == 0:
@@ -97,7 +97,7 @@ class Server(_Server):
             await asyncio.sleep(_BETWEEN_LOOKS)
         for server in self.servers:
             server.close()
-        self._door.closing = True
+        self._bounds.closing = True
         for connection in self._connections():
             connection.announce_end()
         while any(connection.is_idle for connection in self._connections()):
@@ -128,13 +128,13 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
         logger = logging.getLogger("uvicorn.error")
         # uvicorn's warnings are about faulty requests of clients, which metrics count.
         logger.propagate, logger.level = True, logging.ERROR
-        self._door = Door.of(self.app.settings)
-        self.config.http = partial(Connection, door=self._door)
+        self._bounds = Bounds.of(self.app.settings)
+        self.config.http = partial(Connection, bounds=self._bounds)
 
     async def _serve(self) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self.config.app = self.wsgi
-        server = Server(self.config, self._door, getattr(self.wsgi, "leave", lambda: None))
+        server = Server(self.config, self._bounds, getattr(self.wsgi, "leave", lambda: None))
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         for listener in self.sockets:
             bound_unsent(getattr(listener, "sock", listener))

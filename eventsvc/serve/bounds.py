@@ -16,7 +16,7 @@ _SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and t
 
 
 @dataclass(slots=True)
-class Door:
+class Bounds:
     """The bounds that all connections of a worker share, and whether the worker is about to stop.
 
     Attributes:
@@ -38,7 +38,7 @@ class Door:
     closing: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Door:
+    def of(cls, settings: Settings) -> Bounds:
         """Make the bounds from the settings, but leave enough file descriptors for everything else."""
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = min(settings.connections, max(descriptors - _SPARE_DESCRIPTORS, 16))
