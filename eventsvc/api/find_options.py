@@ -1,36 +1,29 @@
-"""Read the parameters of a request for events, and write cursors, Link headers and entity tags."""
+"""Read the parameters of a request for events, and write Link headers and entity tags."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from eventsvc.api.access import visible_part
+from eventsvc.api.cursor import read_cursor, read_order, write_cursor
 from eventsvc.api.parameters import choice, plain_parameters, read_fields, read_query, whole_number, yes_or_no
 from eventsvc.errors import InvalidParameter
-from eventsvc.paging import PageRequest, Position
+from eventsvc.paging import PageRequest
 
 if TYPE_CHECKING:
     from falcon.asgi import Request
 
     from eventsvc.log.read.state import LogState
+    from eventsvc.paging import Position
     from eventsvc.search.search import Compiled
 
 LIMIT, MOST = 100, 1000
 
-_CURSOR = struct.Struct(">Bqqqq")  # version, now, erasure epoch, time, seq
-_CURSOR_VERSION = 1
-_DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
-# What a position may begin with: ms of the years 1 to 9999, or ns that a column can hold.
-_TIMES = {"createdAt": range(-62_135_596_800_000, 253_402_300_800_000), "occurredAt": range(2**63)}
-_NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
 _LONGEST_IN_URL = 1_000  # characters
 
 
@@ -62,9 +55,7 @@ class FindOptions:
 
     def next_cursor(self, last: Position, state: LogState | None) -> str:
         """Give the cursor of the page after this position."""
-        epoch = state.epoch if state is not None else 0
-        content = _CURSOR.pack(_CURSOR_VERSION, self.now, epoch, *last)
-        return urlsafe_b64encode(content + _digest(content, self.given, self.visible_part)).decode()
+        return write_cursor((self.now, state.epoch if state is not None else 0, *last), self.given, self.visible_part)
 
     def etag(self, state: LogState, *marks: str) -> str:
         """Give the entity tag of an answer about a state in which no event was under way."""
@@ -96,7 +87,7 @@ async def read_find_options(req: Request, body: str | None = None) -> FindOption
         given = {**given, "q": body}
     newest_first = choice(given, "order", ("desc", "asc")) == "desc"
     seen = visible_part(req)
-    cursor = _read_cursor(given, seen)
+    cursor = read_cursor(given, seen)
     now = cursor[0] if cursor else round(time.time() * 1000)
     return FindOptions(
         given=given,
@@ -107,7 +98,7 @@ async def read_find_options(req: Request, body: str | None = None) -> FindOption
             after=cursor[1] if cursor else None,
             newest_first=newest_first,
             count=yes_or_no(given, "count"),
-            time=_read_order(given),
+            time=read_order(given),
         ),
         now=now,
         fields=read_fields(given),
@@ -116,43 +107,6 @@ async def read_find_options(req: Request, body: str | None = None) -> FindOption
         download=choice(given, "download", ("", "true", "false", "json", "ndjson", "csv")).replace("false", ""),
         root=req.scope.get("root_path", ""),
     )
-
-
-def _read_order(given: Mapping[str, str]) -> str:
-    """Read the field that events are ordered by."""
-    return choice(given, "orderBy", tuple(_TIMES))
-
-
-def _read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | None:
-    """Read a cursor: give the "now" of the first page, and the position after which the next page begins."""
-    if "cursor" not in given:
-        return None
-    try:
-        raw = urlsafe_b64decode(given["cursor"].encode("ascii"))
-        content, digest = raw[: _CURSOR.size], raw[_CURSOR.size :]
-        version, now, _epoch, moment, seq = _CURSOR.unpack(content)
-    except (UnicodeEncodeError, Base64Error, struct.error) as exc:
-        raise InvalidParameter("cursor", "it is not one of ours: take it from a Link header, unchanged") from exc
-    # The digest is no secret: whoever computes it may put any numbers here.
-    possible = seq >= 0 and moment in _TIMES[_read_order(given)] and now in _NOWS
-    if version != _CURSOR_VERSION or not possible or digest != _digest(content, given, seen):
-        raise InvalidParameter("cursor", "it belongs to another query: start again without a cursor")
-    return now, (moment, seq)
-
-
-def _digest(content: bytes, given: Mapping[str, str], seen: str) -> bytes:
-    """Make a digest of everything that decides which events a page has, and in which order."""
-    by_creation = () if _read_order(given) == "createdAt" else (given["orderBy"],)
-    frozen = (f"asOf {given['asOf']}",) if "asOf" in given else ()
-    bound = (
-        given.get("q", "").strip(),
-        given.get("tz", "UTC"),
-        given.get("order", "desc"),
-        seen,
-        *by_creation,
-        *frozen,
-    )
-    return hashlib.blake2b(content + repr(bound).encode(), digest_size=_DIGEST, person=b"eventsvc cursor").digest()
 
 
 def links(req: Request, next_cursor: str | None) -> str:

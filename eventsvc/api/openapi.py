@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import falcon
 import orjson
 
-from eventsvc.api import context, fields, media, query, reading, stats, store_options, stream, views
+from eventsvc.api import context, fields, media, query, find_options, stats, store_options, stream, views
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_html import render_html
 from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter
@@ -71,7 +71,7 @@ OPERATIONS: dict[tuple[str, str], Op] = {
         "findEvents",
         "Finds events, a page at a time, or all as lines. Queries too long for a URL are the body of the method QUERY.",
         {200: ("the events", {media.JSON: "Events", media.NDJSON[0]: "", media.CSV: ""}), 304: _UNCHANGED},
-        reading.PARAMETERS,
+        find_options.PARAMETERS,
         ("Link", "ETag", "X-Total-Count", *_READ_HEADERS),
     ),
     ("/event/{event_id}", "GET"): Op("getEvent", "Shows one event.", _ok("Event")),

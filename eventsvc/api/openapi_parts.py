@@ -6,7 +6,7 @@ from typing import Any
 
 from eventsvc import limits
 from eventsvc.access.rights import DEFAULTS, Right
-from eventsvc.api import context, reading, stats, views
+from eventsvc.api import context, find_options, stats, views
 from eventsvc.event import Event
 from eventsvc.fields import FIELDS, Kind
 from eventsvc.search.counts import STEPS, UNITS
@@ -48,7 +48,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
         "only events up to this seq: the same answer whenever it is asked; 422 if the log has not reached it",
         {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
     ),
-    "limit": ("at most so many", number(1, reading.MOST, reading.LIMIT)),
+    "limit": ("at most so many", number(1, find_options.MOST, find_options.LIMIT)),
     "order": ("newest or oldest first", word("desc", "asc")),
     "orderBy": ("the time that events are ordered by", word("createdAt", "occurredAt")),
     "paths": ("say which places in data that q names no event has, and which are called alike", _FLAG),

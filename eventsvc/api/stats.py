@@ -61,14 +61,14 @@ class StatsResource:
             percentiles=tuple(percentiles.values()) if numbers else (),
         )
         strong = choice(given, "consistency", ("strong", "eventual")) == "strong"
-        answer = await self._stats.count(query, request, strong=strong)
-        result = _render(answer.counts, request, list(by))
+        counts = await self._stats.count(query, request, strong=strong)
+        result = _render(counts, request, list(by))
         if distinct:
-            result["distinct"] = dict(zip(distinct, answer.counts.distinct, strict=True))
+            result["distinct"] = dict(zip(distinct, counts.distinct, strict=True))
         if numbers:
-            measured = [_render_numbers(each, list(percentiles)) for each in answer.counts.numbers]
+            measured = [_render_numbers(each, list(percentiles)) for each in counts.numbers]
             result["numbers"] = dict(zip(numbers, measured, strict=True))
-        describe_source(resp, answer.provenance)
+        describe_source(resp, counts.provenance)
         resp.set_header("Cache-Control", "private, no-cache")
         resp.content_type = falcon.MEDIA_JSON
         resp.data = orjson.dumps(result)

@@ -1,4 +1,4 @@
-"""Requests for counts, and counts: both stores count, and the sums are added up."""
+"""Count requests and counts. Both stores count, and their counts are added up."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from eventsvc.log.read.counts import (
 )
 from eventsvc.query import ast
 from eventsvc.query.to_sql import data_rows
+from eventsvc.search.both_stores import Provenance
 
 # The index must list all values, so that sums with the tail are exact. With more values, PostgreSQL counts instead.
 MOST_VALUES = 10_000
@@ -108,9 +109,10 @@ def _inside(path: ast.Path) -> Inside:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counts of both stores together.
+    """The answer to a count request.
 
     Attributes:
+        provenance: which stores have counted.
         missing: how many events lack a value of one of ``CountRequest.by``.
         valued: the sum of the counts of all values, not only of the top values.
         values: coded values (see ``log.read.counts``) and their counts.
@@ -119,6 +121,7 @@ class Counts:
     """
 
     total: int
+    provenance: Provenance
     missing: int = 0
     valued: int = 0
     buckets: Mapping[int, int] = field(default_factory=dict)
@@ -128,11 +131,12 @@ class Counts:
     numbers: tuple[Measured, ...] = ()
 
     @classmethod
-    def of_log(cls, found: LogCounts) -> Counts:
+    def of_log(cls, found: LogCounts, provenance: Provenance) -> Counts:
         """Convert the counts that the log has made of all events."""
         distinct = tuple(each for each in found.distinct if isinstance(each, int))
         return cls(
             found.total,
+            provenance,
             found.missing,
             found.valued,
             found.buckets,
@@ -182,10 +186,11 @@ class StoreCounts:
             tuple(mine | theirs for mine, theirs in zip(self.distinct, other.distinct, strict=True)),
         )
 
-    def summed(self) -> Counts:
+    def summed(self, provenance: Provenance) -> Counts:
         """Reduce lists of values to counts."""
         return Counts(
             self.total,
+            provenance,
             self.missing,
             sum(self.values.values()),
             self.buckets,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -41,21 +41,13 @@ _LONGEST_VALUES = 1024 * 1024  # characters of all values of one path
 _TAIL = Most(MOST_VALUES + 1, MOST_BUCKETS + 1, MOST_CELLS + 1, which=MOST_VALUES + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class StatsAnswer:
-    """Counts, and which stores gave them."""
-
-    counts: Counts
-    provenance: Provenance
-
-
 class Stats:
     """Counts events. A strong answer counts every event that was acknowledged before the request."""
 
     def __init__(self, reader: Reader, stores: BothStores) -> None:
         self._reader, self._stores = reader, stores
 
-    async def count(self, query: Compiled, request: CountRequest, *, strong: bool = True) -> StatsAnswer:
+    async def count(self, query: Compiled, request: CountRequest, *, strong: bool = True) -> Counts:
         """Count the matching events as a request asks.
 
         Raises:
@@ -79,24 +71,22 @@ class Stats:
                 reason = "index away"
         most = Most(request.top, MOST_BUCKETS + 1, MOST_CELLS + 1)
         answer = await self._reader.whole(query.log, request.grouping(most), strong=strong)
-        provenance = Provenance(Source.SQL, reason, answer.state, answer.settled)
-        return StatsAnswer(Counts.of_log(answer.content), provenance)
+        return Counts.of_log(answer.content, Provenance(Source.SQL, reason, answer.state, answer.settled))
 
-    async def _eventual(self, query: Compiled, request: CountRequest) -> StatsAnswer:
+    async def _eventual(self, query: Compiled, request: CountRequest) -> Counts:
         """Count in the index alone."""
         if request.paths:
             # Without a watermark, values that arrive while values are listed would be in some counts and not in others.
             raise Inexact("values in data are counted up to a watermark")
         scope = self._stores.scope_of_all
         with self._stores.index() as hits:
-            counts = (await _ask_counts(hits, scope, query, request)).summed()
+            counts = (await _ask_counts(hits, scope, query, request)).summed(Provenance(Source.INDEX))
             cells = await _ask_cells(hits, scope, query, request, counts.top(request.top))
         # The index may have grown between the two requests: the later counts win.
         values = {**counts.values, **{key: sum(cell.values()) for key, cell in cells.items()}}
-        counts = replace(counts, values=values, valued=sum(values.values()), cells=cells)
-        return StatsAnswer(counts, Provenance(Source.INDEX))
+        return replace(counts, values=values, valued=sum(values.values()), cells=cells)
 
-    async def _merged(self, query: Compiled, request: CountRequest) -> StatsAnswer:
+    async def _merged(self, query: Compiled, request: CountRequest) -> Counts:
         """Count in the index up to a watermark, and in the log past this watermark."""
         for attempt in self._stores.attempts(("stats", query.text, replace(request, top=0))):
             async with attempt:
@@ -111,14 +101,15 @@ class Stats:
             raise Unsteady("the state of the log does not stand still")
         tail = answer.content
         _check_room(tail)
-        counts = (index + StoreCounts.of_log(tail)).summed()
+        provenance = Provenance(attempt.source, "", answer.state, answer.settled)
+        counts = (index + StoreCounts.of_log(tail)).summed(provenance)
         if request.interval and request.by:
             top = counts.top(request.top)
             known = {key: index.values[key] for key in top if index.values.get(key)}
             found = await self._index_cells(query, request, attempt.scope, known)
             cells = {key: Counter(found.get(key, {})) + Counter(tail.cells.get(key, {})) for key in top}
             counts = replace(counts, cells=cells)
-        return StatsAnswer(counts, Provenance(attempt.source, "", answer.state, answer.settled))
+        return counts
 
     async def _index_cells(
         self, query: Compiled, request: CountRequest, scope: Scope, known: Mapping[Combination, int]

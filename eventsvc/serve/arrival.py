@@ -86,10 +86,8 @@ class Arrival:
         if self.part == "head" and self._waited > bounds.head_seconds:
             return Refusal(408, f"The head of the request did not come within {bounds.head_seconds:g} s.")
         if self.part == "body" and self._waited > bounds.body_seconds + self._received / bounds.body_rate:
-            return Refusal(
-                408,
-                f"The body did not come within {bounds.body_seconds:g} s and one more for each {bounds.body_rate:,} bytes.",
-            )
+            first, rate = bounds.body_seconds, bounds.body_rate
+            return Refusal(408, f"The body did not come within {first:g} s and one more for each {rate:,} bytes.")
         return None
 
     def count_field(self, name: bytes, value: bytes, fields: int) -> Refusal | None:

@@ -15,8 +15,6 @@ from eventsvc.errors import (
     CommitUnknown,
     EventGone,
     EventsvcError,
-    KeyReused,
-    KeyRunning,
     LogTimeout,
     LogUnavailable,
     WorkerUnavailable,
@@ -237,7 +235,7 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
         if single.key is None:
             known.append(None)
         elif single.key.hash in seen or single.key.lock not in held:
-            known.append(KeyRunning("a request with the same Idempotency-Key is still running"))
+            known.append(idempotency.still_running())
         else:
             seen.add(single.key.hash)
             known.append(_judge(single.key, kept.get(single.key.hash), stored, prepared=prepared))
@@ -248,10 +246,10 @@ def _judge(key: IdempotencyKey, kept: Kept | None, stored: dict[str, Event], *, 
     if kept is None:
         return None
     if kept.fingerprint != key.fingerprint:
-        return KeyReused("this Idempotency-Key came before with another body")
+        return idempotency.other_body()
     event = stored.get(_first_id(kept.seed))
     if event is None and prepared:
-        return KeyRunning("a worker has still to commit the request with the same Idempotency-Key")
+        return idempotency.still_committing()
     return Replay(event) if event else EventGone("the event was stored, and has been erased since")
 
 

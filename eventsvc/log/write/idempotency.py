@@ -1,5 +1,12 @@
 """Idempotency keys, which are recorded in the same transaction as the events of their requests.
 
+group.py (single events) and bulk.py look a repeated key up, and decide:
+
+    another request with the key is running            refuse: ``still_running``
+    the key came before with another body              refuse: ``other_body``
+    a worker of Citus has still to commit the events   refuse: ``still_committing``
+    else                                               answer with the events of the first request
+
 The table holds hashes, a seed and a time, but no content. The ids of all events of a request follow from its seed, so
 the first answer can be read again from the log, however many events it had.
 """
@@ -10,6 +17,8 @@ import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from eventsvc.errors import KeyReused, KeyRunning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +66,21 @@ class Kept:
     seed: bytes
     count: int
     created_at: int
+
+
+def still_running() -> KeyRunning:
+    """Make the error for a key whose first request is not answered yet."""
+    return KeyRunning("a request with the same Idempotency-Key is still running")
+
+
+def other_body() -> KeyReused:
+    """Make the error for a key that came before with another body."""
+    return KeyReused("this Idempotency-Key came before with another body")
+
+
+def still_committing() -> KeyRunning:
+    """Make the error for a key whose events are prepared on a worker, but not committed."""
+    return KeyRunning("a worker has still to commit the request with the same Idempotency-Key")
 
 
 def key_hash(key: str, owner: str = "") -> bytes:

@@ -45,7 +45,7 @@ def test_a_frozen_answer_stays_the_same_from_either_store(world: Any, api: Any) 
     page = world.run(world.search(index=False).find(query, PageRequest(10)))
     counts = world.run(world.stats(index=False).count(query, CountRequest()))
     assert ([event.message for event in page.events], page.provenance.source) == (["c", "b", "a"], "sql")
-    assert (counts.counts.total, counts.provenance.source) == (3, "sql")
+    assert (counts.total, counts.provenance.source) == (3, "sql")
 
 
 def test_pages_lines_and_bodies_are_frozen_and_a_cursor_belongs_to_its_seq(world: Any, api: Any) -> None:

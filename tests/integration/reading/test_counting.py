@@ -245,7 +245,7 @@ def test_counts_are_those_of_a_plain_count_wherever_the_events_lie(world: Any, a
                 answer = world.run(stats.count(world.compiled(""), wanted))
                 sources[answer.provenance.source] += 1
                 inside[answer.provenance.source] += bool(wanted.paths)
-                assert right == told(answer.counts, wanted), (wanted, answer.provenance)
+                assert right == told(answer, wanted), (wanted, answer.provenance)
 
     check()
     assert min(inside[Source.INDEX_AND_TAIL], inside[Source.SQL]) >= EXAMPLES * QUESTIONS // 5, inside

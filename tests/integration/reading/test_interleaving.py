@@ -232,6 +232,6 @@ def test_counts_come_from_the_log_alone_while_the_index_can_never_catch_it_at_re
     world.index_all()
     restless: Any = Restless(world)
     answer = world.run(Stats(restless, world.both_stores()).count(world.compiled(""), CountRequest()))
-    assert (answer.counts.total, answer.provenance.source) == (len(MESSAGES), Source.SQL)
+    assert (answer.total, answer.provenance.source) == (len(MESSAGES), Source.SQL)
     page = world.find(Search(restless, world.both_stores()), count=True)
     assert (page.total, page.provenance.source) == (len(MESSAGES), Source.SQL)

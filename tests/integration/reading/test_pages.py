@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eventsvc.access.rights import EVERYTHING
-from eventsvc.api import reading
+from eventsvc.api import cursor
 from eventsvc.log.connection import connect
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -151,9 +151,9 @@ def test_a_cursor_with_one_letter_changed_is_refused(world: Any, api: Any) -> No
 def test_a_forged_cursor_with_impossible_numbers_is_refused(api: Any, place: str, value: int) -> None:
     """Its digest is no secret: anybody can read how it is made."""
     numbers = {"now": 1_700_000_000_000, "created_at": 1_700_000_000_000, "seq": 7} | {place: value}
-    content = reading._CURSOR.pack(1, numbers["now"], 0, numbers["created_at"], numbers["seq"])
+    content = cursor._CURSOR.pack(1, numbers["now"], 0, numbers["created_at"], numbers["seq"])
     forged = urlsafe_b64encode(
-        content + reading._digest(content, {"q": "createdAt gte 'now-1d'"}, EVERYTHING.visible_part)
+        content + cursor._digest(content, {"q": "createdAt gte 'now-1d'"}, EVERYTHING.visible_part)
     ).decode()
     response = api("GET", "/event", q="createdAt gte 'now-1d'", cursor=forged)
     possible = (place, value) in {("created_at", -1), ("seq", 2**63 - 1)}

@@ -72,14 +72,14 @@ def test_counts_add_up_over_index_tail_and_postgresql(world: Any) -> None:
         ):
             answer = world.run(stats.count(query, wanted))
             assert source in (None, answer.provenance.source)
-            assert (400, buckets, values) == (answer.counts.total, answer.counts.buckets, answer.counts.values)
+            assert (400, buckets, values) == (answer.total, answer.buckets, answer.values)
 
 
 def test_nothing_found_is_counted_as_nothing(world: Any) -> None:
     world.store("m")
     for stats in (world.stats(), world.stats(index=False)):
         answer = world.run(stats.count(world.compiled("message eq 'x'"), CountRequest("1d", "UTC", (EMAIL,))))
-        assert (answer.counts.total, dict(answer.counts.buckets), dict(answer.counts.values)) == (0, {}, {})
+        assert (answer.total, dict(answer.buckets), dict(answer.values)) == (0, {}, {})
 
 
 @pytest.mark.slow
@@ -92,9 +92,9 @@ def test_more_values_than_the_index_can_count_exactly_are_counted_by_postgresql(
     stores = world.both_stores()
     answer = world.run(Stats(world.reader(), stores).count(world.compiled(""), CountRequest(by=(EMAIL,), top=3)))
     assert (
-        answer.provenance.source, answer.provenance.reason, answer.counts.total,
+        answer.provenance.source, answer.provenance.reason, answer.total,
     ) == (Source.SQL, "too many values", 20_000)  # fmt: skip
-    assert {2} == set(list(answer.counts.values.values())[:3])
+    assert {2} == set(list(answer.values.values())[:3])
     assert stores.obstacle == ""  # the index is well: other searches still go there
 
 
@@ -104,7 +104,7 @@ def test_without_postgresql_eventual_counts_are_given(world: Any) -> None:
     stats = world.stats()
     stats._reader = world.reader("postgresql://postgres@127.0.0.1:1/none")
     answer = world.run(stats.count(world.compiled(""), CountRequest(), strong=False))
-    assert answer.counts.total == 1
+    assert answer.total == 1
 
 
 def test_counts_over_http_have_values_buckets_and_what_is_left(world: Any, api: Any) -> None:
