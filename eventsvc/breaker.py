@@ -1,4 +1,4 @@
-"""A circuit breaker: when a server is away, requests must not each wait for a time-out to find out."""
+"""A circuit breaker: while a server is away, requests do without the server instead of waiting for a time-out."""
 
 from __future__ import annotations
 

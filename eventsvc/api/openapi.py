@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import falcon
 import orjson
 
-from eventsvc.api import context, fields, media, query, find_options, stats, store_options, stream, views
+from eventsvc.api import context, fields, find_options, media, query, stats, store_options, stream, views
 from eventsvc.api.access import ROUTES
 from eventsvc.api.openapi_html import render_html
 from eventsvc.api.openapi_parts import EVENT, HEADERS, KEY_ID, SCHEMAS, Json, header, parameter

@@ -1,4 +1,7 @@
-"""A leader's term, which begins at the stored checkpoint and ends with the first error."""
+"""A leader's term: it begins at the stored checkpoint, and ends with the first error.
+
+indexer.py decides which process leads.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Term:
         _logger.debug("a term begins", checkpoint=mark.checkpoint, watermark=mark.seq, fence=mark.fence)
 
     def begin(self) -> None:
-        """Check every index, make all earlier documents visible, and remove those of events that the log does not have.
+        """Check every index, make all earlier documents visible, and remove documents whose event is not in the log.
 
         Raises:
             Fenced: an index was lost; an empty index has replaced it.

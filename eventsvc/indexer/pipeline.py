@@ -16,8 +16,8 @@ from eventsvc.index import bulk
 from eventsvc.log.months import month_of
 from eventsvc.log.progress.refusals import Refusal
 
-# More batches would only fill Elasticsearch's memory: it uses all its cores anyway.
-IN_FLIGHT = 3
+# Three batches keep all cores of Elasticsearch busy. More batches would only fill its memory.
+IN_FLIGHT = 3  # batches
 
 # So many batches may follow the oldest batch that has not arrived. If the term ends, they are sent again.
 _MOST_AHEAD = 40
@@ -25,7 +25,7 @@ _MOST_AHEAD = 40
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a batch that has arrived, as have all older batches.
+    """The result of a batch. All older batches have arrived, too.
 
     Attributes:
         reached: every event up to this seq is indexed or refused.

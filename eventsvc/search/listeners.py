@@ -23,7 +23,8 @@ _PATIENCE = 0.1  # seconds that a full listener may delay the next events
 
 # Processor time for testing events. All queries together get this share of one processor, each query an equal part.
 # A query may save up unused time. The stream of a query that needs more is ended.
-_SHARE, _SAVED = 0.5, 1.0  # of a second, seconds
+_SHARE = 0.5  # seconds of processor time in each second
+_SAVED = 1.0  # seconds of processor time that a query saves up at most
 
 TOO_SLOW = "events came faster than they were taken; come back with the Last-Event-ID"
 TOO_MUCH_WORK = "testing each event against this query takes too long: ask for less, or turn pages of GET /event"

@@ -178,8 +178,9 @@ _AT_ONCE = 128  # documents
 def _survives(request: PageRequest, found: Positions, rows: LogPage) -> bool:
     """Tell whether a page is exact although events may have been erased after the index was asked.
 
-    The page is exact if the index has found all that there was, or if the log still has every event that the index has
-    found for the page. Of a page with too many bytes the log gives only the beginning; the rest counts as erased.
+    The page is exact if the index has found all matching events, or if the log still has every event that the index has
+    found for the page. If a page has too many bytes, the log gives only its first events, and the other events count as
+    erased.
     """
     if request.count:
         return False
@@ -208,8 +209,8 @@ def _page(
         total: see ``Page``.
         provenance: see ``Page``.
         positions: the positions that the index has found. The log may lack some of these events, for instance after a
-            restore. If the index has found as many as asked, nothing is known of what lies past the last position, so
-            the page ends there.
+            restore. If the index has found as many positions as requested, the index may have more events past the last
+            position, so the page ends there.
     """
     cut = positions[-1] if len(positions) == request.limit else None
     if cut is not None:

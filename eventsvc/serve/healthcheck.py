@@ -14,7 +14,7 @@ _PATIENCE = 3.5  # seconds
 
 # An indexer, whether it leads or stands by, sends PostgreSQL several statements a second; while Elasticsearch is away,
 # it sends at least two a minute.
-_INDEXER_TURNS = (
+_INDEXER_WORKS = (
     "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'eventsvc index'"
     " AND client_addr IS NOT DISTINCT FROM inet_client_addr() AND query_start > now() - interval '60 seconds'"
 )
@@ -42,7 +42,7 @@ def _connect(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection("127.0.0.1", port, timeout=_PATIENCE, context=context)
 
 
-def _indexer_turns(dsn: str) -> bool:
+def _indexer_works(dsn: str) -> bool:
     """Tell whether an indexer at our address has a session at the log and has used it within a minute."""
     import psycopg2
 
@@ -52,7 +52,7 @@ def _indexer_turns(dsn: str) -> bool:
         return False
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_INDEXER_TURNS)
+            cursor.execute(_INDEXER_WORKS)
             return bool(cursor.fetchall()[0][0])
     except psycopg2.Error:
         return False
@@ -70,7 +70,7 @@ def _database_url() -> str:
 def main(arguments: list[str]) -> bool:
     """Check the API, or with ``index`` the indexer."""
     if arguments == ["index"]:
-        return _indexer_turns(_database_url())
+        return _indexer_works(_database_url())
     return api_is_ready(int(os.environ.get("EVENTSVC_PORT", "8000")))
 
 

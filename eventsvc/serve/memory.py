@@ -1,7 +1,7 @@
 """Give freed memory back to the operating system.
 
-glibc keeps what a process has freed, and Python frees in pieces that lie between others: after many large answers, a
-worker would keep 60 MiB more for ever.
+glibc keeps the memory that a process has freed, and Python frees small pieces between pieces that are still in use. So
+after many large answers, a worker would keep 60 MiB more for ever.
 """
 
 from __future__ import annotations

@@ -120,16 +120,16 @@ class Reader:
 
     async def _ask_whole(self, matching: Filter, question: Question[T], *, strong: bool) -> LogAnswer[T]:
         if self._replicas:
-            needed = await self._look_what_is_needed(strong=strong)
+            needed = await self._read_needed(strong=strong)
             with suppress(NoReplica):
                 return await self._replicas.run(lambda c: _ask(c, matching, question), needed=needed)
         return await self._whole_pool.run(lambda connection: self._read(connection, matching, question))
 
-    async def _look_what_is_needed(self, *, strong: bool) -> Needed:
-        """Ask the primary for the state that a replica must have reached. The replica then runs the search.
+    async def _read_needed(self, *, strong: bool) -> Needed:
+        """Ask the primary which state a replica must have reached before it may run a search.
 
-        A read that need not be strong must not show erased events either. While the primary is away, the newest epoch
-        that this process has seen must do.
+        No read shows erased events, so even for a read that need not be strong the replica must have the newest erasure
+        epoch. While the primary is away, this is the newest epoch that this process has seen.
         """
         if strong:
             return Needed(position=await self._pool.run(needed_position))

@@ -51,7 +51,7 @@ class Replicas:
 
         Args:
             work: runs one statement, which sees everything that is needed.
-            needed: what the replica must hold.
+            needed: the state that the replica must have reached.
 
         Raises:
             NoReplica: no replica can serve this read.
