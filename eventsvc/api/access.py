@@ -104,7 +104,7 @@ class Access:
         resp.set_header("X-Content-Type-Options", "nosniff")
         self._note(req, resp)
         if resp.stream is not None and (grant := getattr(req.context, "grant", None)) is not None:
-            resp.stream = _UnderWay(resp.stream, self._keys, grant, getattr(req.context, "end_export", _nothing))
+            resp.stream = _UnderWay(resp.stream, self._keys, grant, getattr(req.context, "end_export", lambda: None))
         elif (end := getattr(req.context, "end_export", None)) is not None:
             end()
 
@@ -256,10 +256,6 @@ def _is_here(req: Request) -> bool:
     """Tell whether the client is on this machine; a trusted proxy says where the client is."""
     client = (req.scope.get("client") or ("",))[0]
     return not client or client.startswith("127.") or client in {"::1", "::ffff:127.0.0.1"}
-
-
-def _nothing() -> None:
-    """Do nothing at the end of an answer."""
 
 
 def _network(address: str) -> str:

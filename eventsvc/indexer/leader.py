@@ -16,7 +16,6 @@ from prometheus_client import Gauge
 
 from eventsvc import telemetry
 from eventsvc.errors import Fenced
-from eventsvc.event import Event
 from eventsvc.index import bulk, indexes
 from eventsvc.indexer.leftovers import remove_leftovers
 from eventsvc.indexer.pipeline import Done, Pipeline
@@ -126,7 +125,8 @@ class Term:
         while not self._pipeline.full and self._cursor < horizon:
             read_at = time.monotonic()
             batch = read_batch(self._connection, after=self._cursor, to=horizon)
-            events = [event for event in batch.events if event.seq > self._filled_to(event)]
+            filled_to = [self._index_of(month_of(event.created_at)).filled_to for event in batch.events]
+            events = [event for event, seq in zip(batch.events, filled_to, strict=True) if event.seq > seq]
             self._pipeline.submit(events, batch.reached, self._names(), read_at=read_at)
             self._cursor = batch.reached
         while self._pipeline.full and self._offers.wanted(behind=horizon - self._cursor):
@@ -136,9 +136,6 @@ class Term:
             self._offers.offer(self._cursor, upto)
             self._cursor = upto
         return self._cursor > before
-
-    def _filled_to(self, event: Event) -> int:
-        return self._index_of(month_of(event.created_at)).filled_to
 
     def _names(self) -> dict[date, str]:
         return {month: index.name for month, index in self._indexes.items()}
@@ -174,11 +171,7 @@ class Term:
         if self._refresh is None and due:
             self._refreshed_at = time.monotonic()
             touched, self._touched = self._touched, set()
-            self._refresh = (self._errands.submit(self._refresh_indexes, touched), self._done_to)
-
-    def _refresh_indexes(self, names: set[str]) -> None:
-        if names:
-            indexes.refresh(self._client, names)
+            self._refresh = (self._errands.submit(indexes.refresh, self._client, touched), self._done_to)
 
     def _finish_refresh(self, refresh: Future[None], reached: int) -> None:
         if refresh.done():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import date
 
 from elasticsearch import Elasticsearch
 
@@ -46,7 +45,7 @@ def remove_leftovers(
     for index in months:
         indexes.refresh(client, [index.name])
         for seqs in _list_beyond(client, index.name, max(checkpoint, index.filled_to)):
-            known = _read_months(connection, seqs)
+            known = dict(fetch(connection, _FIND, (seqs,)))
             gone = [bulk.erase_item(index.name, seq, fence) for seq in seqs if known.get(seq) != index.month]
             if gone:
                 bulk.erase(client, gone, stop)
@@ -71,7 +70,3 @@ def _list_beyond(client: Elasticsearch, name: str, after: int) -> Iterator[list[
         if not seqs:
             return
         yield seqs
-
-
-def _read_months(connection: Connection, seqs: list[int]) -> dict[int, date]:
-    return dict(fetch(connection, _FIND, (seqs,)))
