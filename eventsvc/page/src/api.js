@@ -1,4 +1,4 @@
-// The public API, and nothing else of the service.
+// The client of the public API. The page uses nothing else of the service.
 
 import { readJson } from "./json.js";
 
@@ -19,7 +19,7 @@ export class Problem extends Error {
   }
 }
 
-/** No answer at all. */
+/** The service did not answer. */
 export class Away extends Error {}
 
 /** What a service says of itself with each answer. @typedef {{source: string, reason: string, lag: number|null, watermark: number|null, took: number}} Source */
@@ -32,8 +32,8 @@ export class Api {
     this.asking = null;
   }
 
-  /** The key lies in sessionStorage: it ends with the tab, no other site can make the browser send it (so no CSRF),
-   *  and scripts that could read it are kept out by the policy of the page. */
+  /** The key lies in sessionStorage, so the browser forgets it with the tab, and no other site can make the browser send
+   *  it (no CSRF). The Content-Security-Policy of the page keeps out scripts that could read it. */
   get key() {
     return sessionStorage.getItem(STORED_KEY) ?? "";
   }

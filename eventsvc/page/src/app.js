@@ -1,4 +1,4 @@
-// The screen: what the model knows, put together from its parts.
+// The screen: draws the state of the model with the parts in the other files.
 
 import { html, nothing, render } from "lit-html";
 import { around } from "./around.js";
@@ -53,7 +53,7 @@ export class App {
     model.live.arrived = (added) => this.list?.keepPlace(added);
   }
 
-  /** Draw soon; however often it is asked for, once a frame. */
+  /** Draw the screen at the next frame, once, however many changes there are until then. */
   changed = () => {
     if (this.drawing) return;
     this.drawing = requestAnimationFrame(() => {
@@ -124,7 +124,7 @@ export class App {
       <div class="said ${ui.said ? "shown" : ""}" role="status">${ui.said}</div>`;
   }
 
-  /** What templates cannot say: the parts that keep their own pictures. */
+  /** Update the parts that draw themselves: the query box, the chart and the list. */
   settle() {
     const { model } = this;
     this.bind();
@@ -162,7 +162,7 @@ export class App {
   async check(text) {
     const fault = queryOfWords(text) ? null : await this.model.check(text).catch(() => null);
     if (this.model.draft !== text) return;
-    // Whoever still writes knows that the end is missing.
+    // While the user still types, a missing end is no fault to be shown.
     const unfinished = fault && this.editor?.focused && placeOf(fault.body, text).from >= text.trimEnd().length;
     this.fault(unfinished ? null : fault);
   }
@@ -223,7 +223,7 @@ export class App {
   column = (/** @type {string} */ field) => {
     const { cols } = this.model.state;
     const kept = cols.filter((name) => name !== field);
-    // The message is the widest: what is added stands before it.
+    // The message is the widest column, so a new column stands before it.
     const at = cols.indexOf("message");
     this.model.set({ cols: kept.length < cols.length ? kept : at < 0 ? [...cols, field] : cols.toSpliced(at, 0, field) });
   };

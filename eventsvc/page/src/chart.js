@@ -7,7 +7,7 @@ import { axisTime, count, pointTime } from "./time.js";
 /** @typedef {{name: string, values: number[], colour: number}} Series colour: the number of a colour of the style sheet */
 
 const HEIGHT = 112, OTHER = 7;
-/** Red is bad: names of levels, as loggers write them, or the numbers of pino, and their colours. */
+/** The colours of levels, by their names in usual loggers and by the numbers of pino. Red means an error. */
 const LEVELS = /** @type {[RegExp, number][]} */ ([
   [/^(?:fatal|crit|critical|panic|alert|emerg|emergency|60)$/i, 3],
   [/^(?:err|error|severe|50)$/i, 5],
@@ -72,7 +72,7 @@ export class TimeChart extends HTMLElement {
       width: this.clientWidth || 600, height: HEIGHT, padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
-      // A bar begins with its stretch of time; the last one goes on past `to`.
+      // A bar is drawn from the start of its interval. The last bar may reach past `to`.
       scales: { x: { time: true, range: [Math.min(counts.from, this.times?.[0] ?? counts.from) / 1000, Math.max(counts.to, counts.from + 1) / 1000] }, y: { range: (_, __, max) => [0, Math.max(max, 1) * 1.05] } },
       axes: [
         { stroke: text, font, size: 26, gap: 4, grid: { show: false }, ticks: { stroke: grid, size: 4 }, space: 80, values: (_, splits) => splits.map((s) => axisTime(s * 1000, this.tz, span)) },
@@ -97,7 +97,7 @@ export class TimeChart extends HTMLElement {
     const from = plot.posToVal(left, "x") * 1000, to = plot.posToVal(left + width, "x") * 1000;
     plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     const step = this.counts?.step ?? 1;
-    // Whole bars, unless it is within one.
+    // Select whole bars, unless the selection lies within one bar.
     const [start, end] = to - from > step ? [Math.floor(from / step) * step, Math.ceil(to / step) * step] : [from, to];
     this.zoom(Math.round(start), Math.round(Math.max(end, start + 1)));
   }
@@ -188,7 +188,7 @@ function filled(times, counted) {
 
 /** @param {Counts} counts @param {number[]} starts */
 function stretch({ from, to, step }, starts) {
-  // Days and weeks of the calendar are not all equally long, so those that hold events lead.
+  // Days and weeks of the calendar differ in length, so the starts that the service gave are kept, and only gaps are filled.
   const known = starts.sort((a, b) => a - b);
   const times = [];
   let next = known.length ? known[0] - Math.max(0, Math.floor((known[0] - from) / step)) * step : Math.floor(from / step) * step;

@@ -23,7 +23,7 @@ export class Completer {
     const options = await this.options(place);
     const quoted = /^['"]/.test(place.word);
     if (!options.length || (!context.explicit && !place.word && place.wants === "connective")) return null;
-    // A string that is being typed is matched with its quote; without one, values match without theirs.
+    // After an opening quote, values are matched with their quotes, otherwise without.
     const from = place.from;
     const shown = place.wants === "value" ? options.map((one) => ({ ...one, label: quoted ? one.label : one.label.replace(/^'([^]*)'$/, "$1"), apply: written(one.label) })) : options;
     return { from, options: shown, validFor: quoted ? /^['"][^'"]*$/ : /^[\w.@'-]*$/ };
@@ -36,7 +36,7 @@ export class Completer {
     if (wants === "connective") return ["AND", "OR"].map((label, i) => ({ label, boost: -i, apply: `${label} ` }));
     const plain = [...FIELDS, "NOT"].map((label) => ({ label, boost: 2, apply: label.endsWith(".") ? label : `${label} ` }));
     const all = word.startsWith("d") || !word ? [...plain, ...(await this.kept("paths", () => this.paths()))] : plain;
-    // Enter takes what is offered: "mail" is a word to look for, and no beginning of "email".
+    // Match beginnings only, because Enter takes the first offer: the word "mail" must not become "email".
     return all.filter(({ label }) => label.toLowerCase().startsWith(word.toLowerCase()));
   }
 
@@ -44,7 +44,7 @@ export class Completer {
   kept(name, ask) {
     const known = this.known.get(name);
     if (known && Date.now() - known.at < KEPT) return known.found;
-    // Completion helps or stays silent; what is wrong with the service is said elsewhere.
+    // Completion offers nothing after an error. Other parts of the page show errors of the service.
     const found = ask().catch(() => []);
     this.known.set(name, { at: Date.now(), found });
     return found;

@@ -1,4 +1,4 @@
-// One event, whole.
+// The panel that shows one event with all its fields.
 
 import { html, nothing } from "lit-html";
 import { writeJson } from "./json.js";

@@ -1,4 +1,4 @@
-// Dialogs: the key, the shortcuts, the explanation of a query, an export that is under way.
+// Dialogs: the key, the shortcuts, the explanation of a query, a running export.
 
 import { html, nothing } from "lit-html";
 import { writeJson } from "./json.js";

@@ -1,4 +1,4 @@
-// Everything that matches, as a file: NDJSON, or CSV of the columns; with progress, and it can be stopped.
+// Exports all matching events to a file: NDJSON, or CSV of the columns. Shows the progress, and can be stopped.
 
 import { readJson, writeJson } from "./json.js";
 import { textOf } from "./list.js";
@@ -44,7 +44,7 @@ export class Exporter {
     const { model } = this;
     const columns = ["createdAt", "id", ...model.state.cols.filter((name) => name !== "createdAt" && name !== "id")];
     const query = { q: model.query, asOf: model.state.asOf, tz: zoneName(model.state.tz), order: model.state.order, trailer: "true", ...model.orderBy() };
-    // Blobs are kept by the browser, on disk if they are large; strings would fill the memory of the page.
+    // The browser keeps large blobs on disk. Strings would fill the memory of the page.
     let parts = form === "csv" ? [`${columns.map(quoted).join(",")}\r\n`] : [], whole = new Blob(), complete = false;
     for await (const line of model.api.lines("event", query, "application/x-ndjson", this.stopping.signal)) {
       if (/^\{"(?:count|error)":/.test(line)) {

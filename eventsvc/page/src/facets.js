@@ -1,4 +1,4 @@
-// The values of fields with their counts; a click takes one into the query, with Alt it is kept out.
+// The values of fields with their counts. A click adds a value to the query; Alt and a click exclude the value.
 
 import { html, nothing } from "lit-html";
 import { shown } from "./chart.js";
@@ -10,7 +10,7 @@ import { count, zoneName } from "./time.js";
 /** @typedef {import("./model.js").Top} Top */
 
 const EXAMINED = "200", OFFERED = 8;
-/** As many examples as the service gives; a path with as many has many values. */
+/** The service gives at most so many examples of a path, so a path with so many examples may have many values. */
 const MOST_VALUES = 5;
 
 /** @param {Model} model @param {{toggle: (field: string, value: string, exclude: boolean) => void, colourOf: (value: unknown) => number, further: Further}} actions */
@@ -45,7 +45,7 @@ function addFacet(model, paths) {
     <form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data whose values are counted" spellcheck="false"><button>Count</button></form></section>`;
 }
 
-/** The paths in the data of the newest matching events, those with few values first. */
+/** The paths in the data of the newest matching events; paths with few values come first. */
 export class Further {
   constructor() {
     this.query = "";
@@ -55,7 +55,7 @@ export class Further {
 
   /** @param {Model} model */
   of(model) {
-    // The events come first.
+    // Wait until the events are there, so that they are not delayed.
     if (!model.loading && model.pages.length && this.query !== model.query) void this.look(model);
     return this.paths;
   }
@@ -64,7 +64,7 @@ export class Further {
   async look(model) {
     const { query } = model;
     this.query = query;
-    // They are an offer: a service that cannot say them is told of elsewhere.
+    // Without an answer, no paths are offered. Other parts of the page show errors of the service.
     const found = await model.api.read("event/fields", { q: query, newest: EXAMINED, tz: zoneName(model.state.tz) }).catch(() => null);
     if (!found || this.query !== query) return;
     this.paths = ranked(found.body);

@@ -1,4 +1,4 @@
-// A frozen link: it shows the same events whenever it is opened, and wherever.
+// Frozen links. A frozen link shows the same events, whenever and wherever somebody opens it.
 
 import { html, nothing } from "lit-html";
 import { count, zoneName } from "./time.js";
@@ -15,7 +15,7 @@ export async function freeze(model) {
   const { q, tz, last } = model.state;
   const { from } = model.range;
   const asOf = String(seqOf(model) ?? "");
-  // What "now" and a day mean depends on when and where the link is opened: the service writes them as instants.
+  // "now" and days depend on the time and the zone of the reader, so the service rewrites them as instants.
   const fixed = /['"](?:now|\d{4}-\d)/.test(q) ? (await model.api.read("query", { q, tz: zoneName(tz) })).body.query : q;
   model.set({ q: fixed, asOf, live: false, ...(last && from !== null ? { last: "", from: new Date(from).toISOString() } : {}) });
 }

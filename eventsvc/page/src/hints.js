@@ -1,5 +1,5 @@
-// What is meant by a text that is no query: the query that plain words stand for; and from the hint of the service to the
-// change that follows it, so that one key can make it.
+// Help with a text that is no query: makes a query of plain words, and turns a hint of the service into a change of the
+// text, which the user makes with one key.
 
 import { FIELDS, conditions, quote, unquote } from "./language.js";
 
@@ -17,7 +17,7 @@ const TYPOGRAPHIC = /** @type {[RegExp, string][]} */ ([
   [/\uff0c/g, ","],
 ]);
 
-/** What a hint says, and the text to be put there, from what the hint names and the phrase that stands at the fault. */
+/** Patterns of hints. Each has a function that makes the new text, from a name in the hint and the phrase at the fault. */
 const REPLACING = /** @type {[RegExp, (named: string, phrase: string) => string][]} */ ([
   [/^put text in quotes: '/, (_, phrase) => quote(phrase)],
   [/^to look for a word: (?:(message ct) )?'/, (how, phrase) => (how ? `${how} ${quote(phrase)}` : quote(phrase))],

@@ -1,6 +1,6 @@
-// JSON whose numbers lose no digit: what a double cannot hold stays as it was written.
+// Parses JSON without losing digits: a number that a double cannot hold is kept as text.
 
-/** A number as it was written. */
+/** A number, kept as the text in which it was sent. */
 export class RawNumber {
   /** @param {string} raw */
   constructor(raw) {

@@ -1,4 +1,4 @@
-// What this browser keeps: saved views, the queries that were run, light or dark.
+// What this browser stores: saved views, the history of queries, the light or dark theme.
 
 const VIEWS = "eventsvc.views", QUERIES = "eventsvc.queries", THEME = "eventsvc.theme";
 const MOST_QUERIES = 50;
@@ -19,7 +19,7 @@ function write(name, value) {
   try {
     localStorage.setItem(name, JSON.stringify(value));
   } catch {
-    // A browser that keeps nothing is no reason to fail.
+    // The browser stores nothing, for instance in a private window. The page works without this.
   }
 }
 

@@ -1,5 +1,5 @@
 // The query language as far as the page needs it: tokens for colours, the place of the cursor, and conditions.
-// Whether a query is right, and what it means, is the server's word alone (GET /query).
+// Only the service decides whether a query is right and what it means (GET /query).
 
 /** @typedef {"string"|"number"|"keyword"|"operator"|"literal"|"field"|"bracket"|"comma"|"bad"} Kind */
 /** @typedef {{kind: Kind, from: number, to: number, text: string}} Token */
@@ -10,7 +10,7 @@ export const FIELDS = ["any", "message", "email", "environment", "component", "c
 
 const TEXT = ["eq", "ne", "ct", "sw", "in", "exists"];
 
-/** What each operator says, for completion and for the help. */
+/** The operators in words, for completion and for the help. */
 export const OPERATORS = /** @type {Record<string, string>} */ ({
   eq: "is exactly",
   ne: "is not",
@@ -61,7 +61,7 @@ function read(text, at) {
 }
 
 /**
- * What may stand at a position: a field, an operator of a field, a value of a field, or a connective.
+ * Tell what may follow at a position: a field, an operator of a field, a value of a field, or a connective.
  * @param {string} text @param {number} at
  * @returns {{wants: "field"|"operator"|"value"|"connective", field: string, from: number, word: string}}
  */
@@ -228,7 +228,7 @@ function same(a, b) {
 }
 
 /**
- * The query after a click on a value: included, or excluded; a second click takes that back.
+ * Change the query after a click on a value: include or exclude the value. A second click undoes this.
  * @param {string} text @param {string} field @param {string} value a literal @param {boolean} exclude
  */
 export function toggled(text, field, value, exclude) {

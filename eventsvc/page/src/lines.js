@@ -1,4 +1,4 @@
-// Lines that stand there only now and then: what is wrong with the query, whose timeline it is, a service that is away.
+// Lines that the page shows only sometimes: a fault of the query, the person of a timeline, a service that is away.
 
 import { html, nothing } from "lit-html";
 import { isAway } from "./api.js";

@@ -1,4 +1,4 @@
-// The list of events: only the rows on the screen exist; they are drawn again as one scrolls.
+// The list of events. Only the rows on the screen exist in the document; scrolling draws other rows.
 
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import { html, nothing, render } from "lit-html";
@@ -11,7 +11,7 @@ import { gap, longTime, shortTime } from "./time.js";
 /** @typedef {import("./api.js").LogEvent} LogEvent */
 
 const ROW = 26, ROW_NARROW = 54;
-// Chromium draws no element higher than this.
+// The greatest height of an element in Chromium, in pixels, with some reserve.
 const HIGHEST = 30_000_000;
 const narrow = matchMedia("(max-width: 720px)");
 
@@ -70,7 +70,7 @@ export class EventList extends HTMLElement {
     this.show();
   };
 
-  /** The model has changed. */
+  /** Draw the rows again after a change of the model. */
   show() {
     const { virtual, model } = this;
     if (!virtual || !model) return;

@@ -37,14 +37,14 @@ export class Live {
     this.counted = 0;
   }
 
-  /** Events a second over the last ten. */
+  /** The events a second, over the last ten seconds. */
   get rate() {
     const since = Date.now() - RATE_OVER;
     this.arrivals = this.arrivals.filter(({ at }) => at > since);
     return this.arrivals.reduce((sum, { count }) => sum + count, 0) / (RATE_OVER / 1000);
   }
 
-  /** Follow the query of the model, and hold back what comes until `release`. @returns {Promise<void>} once the stream has begun, or could not */
+  /** Follow the query of the model, and hold events back until `release`. @returns {Promise<void>} resolved when the stream has begun or has failed */
   begin() {
     this.end();
     this.on = this.held = true;
@@ -57,7 +57,7 @@ export class Live {
     });
   }
 
-  /** The list is there to take events. */
+  /** Hand held events to the list, which is ready now. */
   release() {
     this.held = false;
     if (!this.paused) this.goOn();

@@ -1,4 +1,4 @@
-// Begins: the model, the screen, the keys of the keyboard.
+// The entry point: makes the model and the screen, and handles keyboard shortcuts.
 
 import { Api } from "./api.js";
 import { App } from "./app.js";

@@ -1,4 +1,4 @@
-// The menus: columns, everything else; and the strip that says how the live stream goes.
+// The menus of columns and of all other actions, and the strip with the state of the live stream.
 
 import { html, nothing } from "lit-html";
 import { keep } from "./keep.js";

@@ -1,4 +1,4 @@
-// What the page knows: the state that the address holds, and the service's answers to it. Parts of the screen read the
+// The model: the state, which the address of the page holds, and the answers of the service. Parts of the screen read the
 // model and call its methods; the model calls `changed` and knows nothing of the screen.
 
 import { Problem, isAway, nextCursor } from "./api.js";
@@ -22,7 +22,7 @@ const RERUN = /** @type {(keyof State)[]} */ (["q", "last", "from", "to", "order
 const RECOUNT = /** @type {(keyof State)[]} */ (["by", "facets"]);
 const STACKED = "7", LISTED = "12";
 const RETRIES = [1000, 2000, 4000, 8000];
-/** The events are asked for so much earlier than the counts, ms. */
+/** The page requests events this many milliseconds before counts. */
 const HEAD_START = 100;
 
 export class Model {
@@ -94,7 +94,7 @@ export class Model {
     await Promise.all([this.run(), this.open(this.state.event), this.lookAround()]);
   }
 
-  /** Ask the service anew. */
+  /** Request events and counts again. */
   async run() {
     this.running.abort();
     this.running = new AbortController();
@@ -107,7 +107,7 @@ export class Model {
       this.ran = Date.now();
       this.range = rangeOf(this.state, this.ran);
       this.query = within(this.state.q, this.range, this.state.time);
-      // The stream begins before the first page is read, so that no event falls between the two.
+      // The stream begins before the page is read, so that no event is missed in between.
       if (this.state.live) await this.live.begin();
       const first = this.readFirstPage(signal);
       await Promise.all([first, Promise.race([first, later(HEAD_START)]).then(() => this.recount(signal))]);
@@ -141,7 +141,7 @@ export class Model {
     this.changed();
   }
 
-  /** Say so for a moment. */
+  /** Show for a moment that the service is back. */
   cameBack() {
     this.away = { tries: 0, back: Date.now() };
     setTimeout(this.changed, 4100);
@@ -158,7 +158,7 @@ export class Model {
 
   /** @param {AbortSignal} signal */
   newPages(signal) {
-    // The cursors belong to this very query, whatever is asked meanwhile.
+    // Cursors belong to this query, even if the state changes meanwhile.
     const asked = {
       q: this.query, asOf: this.state.asOf, tz: zoneName(this.state.tz), order: this.state.order, fields: this.fields(), ...this.orderBy(),
     };
@@ -185,11 +185,11 @@ export class Model {
     if (!signal.aborted) this.changed();
   }
 
-  /** Count again while live events come in: the range ends now. */
+  /** Count again while live events arrive, with a range that ends now. */
   async refreshCounts() {
     this.ran = Date.now();
     this.range = rangeOf(this.state, this.ran);
-    // A service that is away is told by the strip of the live stream, which comes back by itself.
+    // If the service is away, the strip of the live stream shows this, and the stream reconnects by itself.
     await this.recount(this.running.signal).catch(() => {});
   }
 

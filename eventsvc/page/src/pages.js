@@ -1,11 +1,11 @@
-// The events of an answer, a page at a time by cursors. Only the pages near the screen are kept; a page that was let go
-// is asked for again by its cursor, so memory does not grow however far one scrolls.
+// The events of an answer, read a page at a time. Only the pages near the screen are in memory. A dropped page is
+// requested again by its cursor, so memory does not grow while the user scrolls.
 
 /** @typedef {import("./api.js").LogEvent} LogEvent */
 /** @typedef {{events: LogEvent[], next: string}} Page */
 /** @typedef {{cursor: string, start: number, size: number, events: LogEvent[]|null, loading: boolean}} Held */
 
-/** Events of a page, and of the first: few, so that they are on the screen soon. */
+/** The number of events of a page, and of the first page, which is small so that it appears quickly. */
 export const PAGE = 1000, FIRST = 200;
 const KEPT = 8;
 const MOST_FRESH = 5000;
@@ -23,7 +23,7 @@ export class Pages {
     this.next = "";
     this.loading = false;
     this.started = false;
-    /** Events of the live stream have pushed the older ones out. */
+    /** Whether events of the live stream have replaced older events in the list. */
     this.cut = false;
   }
 

@@ -1,4 +1,4 @@
-// The conditions of the query, one pill each: the same query as the text, in other clothes.
+// The conditions of the query, each shown as a pill. The pills and the text are always the same query.
 
 import { html, nothing } from "lit-html";
 import { conditions, negation, replaced, unquote, without } from "./language.js";

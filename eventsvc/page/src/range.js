@@ -1,4 +1,4 @@
-// Which time is looked at: a range that ends now, or two instants; in the zone of the viewer or in UTC.
+// The menu of the time range: a range that ends now, or two instants, in the zone of the viewer or in UTC.
 
 import { html } from "lit-html";
 import { LASTS, fromInput, pointTime, toInput, zoneName } from "./time.js";

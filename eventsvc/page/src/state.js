@@ -1,4 +1,4 @@
-// What is on the screen, as the address of the page says it; whatever the address holds, only this comes out of it.
+// The state of the page, which is stored in the address. Reading any address gives a valid state.
 
 import { queryOfWords } from "./hints.js";
 import { join } from "./language.js";
@@ -23,7 +23,7 @@ import { LASTS } from "./time.js";
  * @property {boolean} live
  */
 
-/** Where loggers put how bad it is. */
+/** The path in data where loggers usually put the level. */
 export const LEVEL = "data.level";
 
 /** @type {State} */

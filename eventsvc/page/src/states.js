@@ -1,4 +1,4 @@
-// What is shown instead of the list: an empty service, no match, an error, a service that is away.
+// Messages in place of the list: the service has no events, none match, an error, the service is away.
 
 import { html, nothing } from "lit-html";
 import { Problem, isAway, isForbidden } from "./api.js";
@@ -66,7 +66,7 @@ function unmatched(model, suggestions) {
 
 /** @typedef {{name: unknown, patch: Partial<import("./state.js").State>, n: number}} Suggestion */
 
-/** Which condition is to be dropped so that something matches: each is tried. */
+/** Suggests conditions to remove when nothing matches: counts the events without each condition. */
 export class Suggestions {
   constructor() {
     this.key = "";

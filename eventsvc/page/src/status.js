@@ -1,4 +1,4 @@
-// The line above the list: how many events, how fresh the answer is and where it comes from; and how it is shown.
+// The line above the list: the number of events, the source and the age of the answer, and options of the list.
 
 import { html, nothing } from "lit-html";
 import { seqOf } from "./frozen.js";

@@ -1,4 +1,4 @@
-// Text of events as it is shown: colours of terminals, marked matches, stack traces. Everything becomes text nodes.
+// Shows the text of events: terminal colours, marked matches, stack traces. The text only ever becomes text nodes.
 
 import { html, nothing } from "lit-html";
 
@@ -6,7 +6,7 @@ import { html, nothing } from "lit-html";
 
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 const SGR = /\u001b\[([0-9;]*)m/;
-// Other sequences of terminals, and what no font shows.
+// Other control sequences of terminals.
 const OTHER = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|.)?/g;
 
 /** Cut a text with ANSI colours into runs of one style each. @param {string} text @returns {Run[]} */

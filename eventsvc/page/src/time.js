@@ -1,4 +1,4 @@
-// Ranges of time, the intervals of the histogram, and how times are shown.
+// Ranges of time, the intervals of the histogram, and the format of times.
 
 const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
 
@@ -14,11 +14,11 @@ export const LASTS = /** @type {Record<string, {name: string, ms: number}>} */ (
   all: { name: "All time", ms: 0 },
 });
 
-/** What GET /event/stats can count by. */
+/** The intervals of GET /event/stats. */
 const INTERVALS = /** @type {[string, number][]} */ ([
   ["1m", MINUTE], ["5m", 5 * MINUTE], ["15m", 15 * MINUTE], ["1h", HOUR], ["1d", DAY], ["1w", 7 * DAY],
 ]);
-// Seven days by the hour are just within.
+// Seven days have 168 hours.
 const BARS = 170;
 
 /** The shortest interval that gives a readable number of bars. @param {number} from @param {number} to @returns {[string, number]} */

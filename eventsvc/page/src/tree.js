@@ -1,4 +1,4 @@
-// Data as a tree; each leaf can be taken into the query, kept out of it, or made a column.
+// Shows data as a tree. Buttons at each leaf add the value to the query, exclude it, or make a column.
 
 import { html, nothing } from "lit-html";
 import { RawNumber } from "./json.js";

@@ -1,4 +1,4 @@
-// Saved views: those of this browser, and those that the service keeps for everybody.
+// Saved views: of this browser, and of everybody, which the service stores.
 
 import { html, nothing } from "lit-html";
 import { keep } from "./keep.js";
@@ -7,7 +7,7 @@ import { writeAddress } from "./state.js";
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {{name: string, address: string, savedBy: string}} Shared */
 
-/** The views of everybody; a key needs the right write to change them. */
+/** The views of everybody. To change them, a key needs the right write. */
 export class SharedViews {
   /** @param {Model} model */
   constructor(model) {
