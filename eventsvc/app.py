@@ -17,9 +17,8 @@ from eventsvc.api.access import Access, Ticket
 from eventsvc.api.context import ContextResource
 from eventsvc.api.edge import Edge, answer_head
 from eventsvc.api.erasure import Erasures
-from eventsvc.api.events import Event, Events
+from eventsvc.api.events import Events, OneEvent
 from eventsvc.api.fields import FieldsResource
-from eventsvc.api.find import Find
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.keys import KeysResource
 from eventsvc.api.lifecycle import Lifespan, Measure
@@ -135,9 +134,8 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     described = OpenApi()
     app.add_route("/openapi.json", described)
     app.add_route("/docs", described, suffix="docs")
-    find = Find(service.search)
-    app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), find))
-    app.add_route("/event/{event_id}", Event(find))
+    app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), service.search))
+    app.add_route("/event/{event_id}", OneEvent(service.search))
     neighbours = Neighbours(service.reader, service.search)
     app.add_route("/event/{event_id}/context", ContextResource(service.search, neighbours))
     app.add_route("/event/fields", FieldsResource(service.search))

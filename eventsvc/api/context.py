@@ -9,7 +9,7 @@ import falcon
 import orjson
 
 from eventsvc.api.access import visible
-from eventsvc.api.find import pick, read_id
+from eventsvc.api.events import pick, read_id
 from eventsvc.api.find_options import link
 from eventsvc.api.parameters import plain_parameters, read_fields, whole_number
 from eventsvc.api.subjects import read_subjects

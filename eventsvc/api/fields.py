@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import orjson
 
-from eventsvc.api.find import describe_source
+from eventsvc.api.events import describe_source
 from eventsvc.api.parameters import choice, plain_parameters, read_query, whole_number
 from eventsvc.search.paths import Found, find_paths
 

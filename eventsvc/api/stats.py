@@ -9,7 +9,7 @@ import falcon
 import msgspec
 import orjson
 
-from eventsvc.api.find import describe_source
+from eventsvc.api.events import describe_source
 from eventsvc.api.parameters import choice, plain_parameters, read_query, whole_number
 from eventsvc.api.subjects import read_paths, read_subjects
 from eventsvc.errors import InvalidParameter

@@ -115,14 +115,10 @@ class BothStores:
         erased = self._seen[1].erased if self._seen is not None else ()
         return Scope((self._alias,), None, erased[-MOST_EXCLUDED:])
 
-    async def recent_state(self) -> LogState:
-        """Give a state of the log that was seen within the last second."""
-        if self._seen is not None and time.monotonic() - self._seen[0] <= _RECENT:
+    async def read_state(self, age: float = 0.0) -> LogState:
+        """Give the last state of the log that was seen, if it is less than so many seconds old, or read the state."""
+        if self._seen is not None and time.monotonic() - self._seen[0] < age:
             return self._seen[1]
-        return await self.read_state()
-
-    async def read_state(self) -> LogState:
-        """Read the state of the log."""
         return self.see(await self._reader.state())
 
     def see(self, state: LogState) -> LogState:
@@ -159,7 +155,7 @@ class Attempt:
         self.cached: Any = None
 
     async def __aenter__(self) -> Self:
-        now = self.now or await self._stores.recent_state()
+        now = self.now or await self._stores.read_state(_RECENT)
         self.now = self.base = now
         # Check the cached answer before the log is read: its tail might be very long.
         kept = self._stores.cache.get(self._key) if self._key is not None else None

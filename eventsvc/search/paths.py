@@ -97,7 +97,7 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
         answer = await search.find(query, request, strong=strong, keep=False)
         examined += len(answer.events)
         await asyncio.to_thread(_add, seen, answer.events)
-    named = {path_name(keys): found for keys, found in seen.items()}
+    named = {_path_name(keys): found for keys, found in seen.items()}
     ordered = sorted(named.items(), key=lambda item: (-item[1].count, item[0]))
     return Paths(dict(ordered), examined, answer.more, first.provenance)
 
@@ -147,7 +147,7 @@ def _is_example(kind: str, value: Any) -> bool:
     return kind in ("number", "boolean") or (kind == "string" and len(value) <= _LONGEST_EXAMPLE)
 
 
-def path_name(keys: Keys) -> str:
+def _path_name(keys: Keys) -> str:
     """Write a path as in a query."""
     return render(ast.Exists(ast.Path(keys))).removesuffix(" exists")
 
@@ -199,7 +199,7 @@ async def look_up(search: Search, node: ast.Node, compile_node: Compile) -> list
 
 
 async def _look_up(search: Search, path: ast.Path, known: list[str], compile_node: Compile) -> Named:
-    name = path_name(path.keys)
+    name = _path_name(path.keys)
     if name in known:
         return Named(name, exists=True)
     try:
