@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -161,9 +162,12 @@ class LocalServer:
 
     def kill(self) -> None:
         """Kill every process of the server at once, as the loss of its machine does."""
-        for pid in self.freeze():
+        pids = self.freeze()
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):  # else the next server takes the killed one as alive
+            time.sleep(0.01)
 
     def freeze(self) -> list[int]:
         """Stop every process of the server; the kernel still accepts connections and bytes for them."""
