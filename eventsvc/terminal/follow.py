@@ -122,7 +122,7 @@ class FollowedFile:
                 break
             offset += len(line)
             if line.strip():
-                lines.append(line.rstrip(b"\r\n"))
+                lines.append(line.removesuffix(b"\n").removesuffix(b"\r"))
         if not lines and offset > self.start.offset:
             self.start = Position(self.start.inode, offset, _digest(file, offset))  # there were only blank lines
         return lines, offset

@@ -68,24 +68,27 @@ class _Lines:
 
     def _event(self, line: bytes) -> bytes:
         if self.shaped:
-            return line
+            return line + b"\r" if line.endswith(b"\r") else line  # the service takes one for a part of the line end
         if self.as_json:
             try:
                 given = json.loads(line)
             except ValueError:
                 return line  # the service explains the fault
             return json.dumps(self.fields | given).encode() if isinstance(given, dict) else line
-        return json.dumps(self.fields | {"message": _shorten(line)}).encode()
+        text = line.decode(errors="replace")
+        event = self.fields | {"message": text}
+        return json.dumps(_shorten(event) if len(line) > _LONG_LINE else event).encode()
 
 
-def _shorten(line: bytes) -> str:
-    text = line.decode(errors="replace")
-    if len(line) <= _LONG_LINE:
-        return text
+def _shorten(event: dict[str, Any]) -> dict[str, Any]:
+    """Cut out the middle of the message, and mark the event, as the service does with a shorter message."""
     from eventsvc import limits
     from eventsvc.text.clean import cut_middle
 
-    return cut_middle(text, limits.MESSAGE)
+    text = event["message"]
+    detail = f"has {len(text):,} characters; at most {limits.MESSAGE:,} are allowed"
+    mark = {"sanitized": [{"pointer": "/message", "detail": detail}]}
+    return event | {"message": cut_middle(text, limits.MESSAGE), "data": event.get("data", {}) | mark}
 
 
 def log(
@@ -196,7 +199,7 @@ def _lines(descriptor: int) -> Iterator[bytes | None]:
             rest = b""
         for line in whole:
             pieces = (line[begin : begin + LONGEST] for begin in range(0, len(line), LONGEST))
-            yield from (piece.rstrip(b"\r") for piece in pieces if piece.strip())
+            yield from (piece.removesuffix(b"\r") for piece in pieces if piece.strip())
         if not chunk:
             break
 

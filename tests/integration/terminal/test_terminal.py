@@ -166,7 +166,7 @@ def _stored(command: Any) -> list[str]:
 @pytest.mark.parametrize("way", ["pipe", "follow", "shape"])
 def test_lines_keep_their_indentation_and_every_character(command: Any, start: Any, tmp_path: Path, way: str) -> None:
     file = tmp_path / "app.log"
-    file.write_bytes(b"\n".join([*TRACE, b"", b" ", b""]) + b"\r\n".join([*TRACE, b"", b""]))
+    file.write_bytes(b"\n".join([*TRACE, b"", b" ", b""]) + b"\r\n".join([*TRACE, b"", b"end\r", b""]))
     if way == "follow":
         start("log", "--follow", str(file), *WHO)
     else:
@@ -176,8 +176,8 @@ def test_lines_keep_their_indentation_and_every_character(command: Any, start: A
             *(("--shape", "any") if way == "shape" else ()),
             text=file.read_bytes().decode(errors="surrogateescape"),
         )
-    _until(lambda: len(_stored(command)) == 2 * len(TRACE))
-    assert _stored(command) == 2 * SHOWN
+    _until(lambda: len(_stored(command)) == 2 * len(TRACE) + 1)
+    assert _stored(command) == [*SHOWN, *SHOWN, "end\r"]
 
 
 def test_lines_of_a_megabyte_are_stored_as_one_event_each(command: Any, start: Any, tmp_path: Path) -> None:
@@ -186,6 +186,7 @@ def test_lines_of_a_megabyte_are_stored_as_one_event_each(command: Any, start: A
     start("log", "--follow", str(file), *WHO)
     _until(lambda: len(_stored(command)) == 70)
     assert [message.split()[0] for message in _stored(command)] == [str(i) for i in range(70)]
+    assert len(lines(command("search", "data.sanitized.pointer eq '/message'"))) == 70
     piped = command("log", *WHO, text="y" * 3_000_000)
     assert (piped.returncode, "3 lines sent" in piped.stderr) == (0, True)
 
