@@ -37,12 +37,13 @@ class Arrival:
 
     Attributes:
         part: the part of the request that is not complete: "head" or "body"; "" between two requests.
+        waited: seconds for which this part has been coming, as far as ``wait`` has counted them.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self.part = ""
-        self._waited = 0.0  # seconds waited for this part
+        self.waited = 0.0  # seconds waited for this part
         self._received = 0  # bytes received of this part
         self._carried = 0  # bytes of the body, without chunk headers
         self._silence = 0  # bytes that the parser has read without calling us
@@ -50,12 +51,12 @@ class Arrival:
 
     def begin_head(self) -> None:
         """Begin a request."""
-        self.part, self._waited, self._received = "head", 0.0, 0
+        self.part, self.waited, self._received = "head", 0.0, 0
         self._silence = self._head_size = 0
 
     def begin_body(self) -> None:
         """Begin the body, after the head is complete."""
-        self.part, self._waited, self._received, self._carried = "body", 0.0, 0, 0
+        self.part, self.waited, self._received, self._carried = "body", 0.0, 0, 0
 
     def end(self) -> None:
         """End the request."""
@@ -82,10 +83,10 @@ class Arrival:
     def wait(self, seconds: float) -> Refusal | None:
         """Add to the time that the client has taken to send this part, and refuse a part that takes too long."""
         bounds = self._bounds
-        self._waited += seconds
-        if self.part == "head" and self._waited > bounds.head_seconds:
+        self.waited += seconds
+        if self.part == "head" and self.waited > bounds.head_seconds:
             return Refusal(408, f"The head of the request did not come within {bounds.head_seconds:g} s.")
-        if self.part == "body" and self._waited > bounds.body_seconds + self._received / bounds.body_rate:
+        if self.part == "body" and self.waited > bounds.body_seconds + self._received / bounds.body_rate:
             first, rate = bounds.body_seconds, bounds.body_rate
             return Refusal(408, f"The body did not come within {first:g} s and one more for each {rate:,} bytes.")
         return None

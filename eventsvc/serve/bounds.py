@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from eventsvc.serve.connection import Connection
 
 _SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and the listening sockets
+_PAUSE = 1.0  # seconds: a client that pauses for longer may lose its place
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class Bounds:
     answer_seconds: float
     unread_bytes: int
     closing: bool = False
+    _none_before: float = 0.0  # until this time no client will have paused for long enough
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -44,6 +47,22 @@ class Bounds:
         most = min(settings.connections, max(descriptors - _SPARE_DESCRIPTORS, 16))
         answers = settings.answer_seconds, settings.unread_bytes
         return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate, *answers)
+
+    def make_place(self, connections: Iterable[Connection]) -> bool:
+        """Close the connection whose client has sent no complete head for longest, so that another gets its place.
+
+        Returns:
+            Whether a client has paused for long enough.
+        """
+        now = time.monotonic()
+        if now < self._none_before:
+            return False
+        longest = max(connections, key=lambda one: one.pause)
+        if longest.pause < _PAUSE:
+            self._none_before = now + _PAUSE / 10  # PERF: a flood of connections does not cause a flood of looks
+            return False
+        longest.give_place()
+        return True
 
     def make_room(self, connections: Iterable[Connection]) -> None:
         """If too many bytes wait for clients, cut off connections: first the one that has taken nothing for longest."""

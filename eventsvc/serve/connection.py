@@ -10,7 +10,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -64,7 +64,8 @@ class Connection(ParsingInParts):
         CONNECTIONS.inc()
         self.flow = Flow(self)
         self._heard = self.loop.time()
-        if len(self.connections) > self._bounds.connections:
+        others = cast("set[Connection]", self.connections)
+        if len(others) > self._bounds.connections and not self._bounds.make_place(others):
             self._refuse(Refusal(503, f"This process serves {self._bounds.connections:,} connections at a time."))
             if len(self.connections) > self._bounds.connections + _MOST_TURNED_AWAY:  # they need descriptors too
                 self.transport.close()
@@ -146,13 +147,30 @@ class Connection(ParsingInParts):
         if refusal := self._arrival.wait(seconds):
             self._refuse(refusal)
 
+    @property
+    def pause(self) -> float:
+        """Seconds for which the client has sent no complete head, although it waits for no answer; else 0."""
+        if self.is_idle:
+            return self.loop.time() - self._heard
+        return self._arrival.waited if self._arrival.part == "head" and self._is_free else 0.0
+
+    def give_place(self) -> None:
+        """End the connection of a client that has paused, because another client needs its place."""
+        REFUSED.labels("paused").inc()
+        self.transport.close()
+
     # ---- what the worker asks when it stops
 
     @property
     def is_idle(self) -> bool:
         """Whether the connection is open and no request is under way or has begun."""
+        return self._is_free and not self._arrival.part
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether the connection is open and no request is under way; a request may be arriving."""
         done = self.cycle is None or self.cycle.response_complete
-        return done and not self._arrival.part and not self._refused and not self.transport.is_closing()
+        return done and not self._refused and not self.transport.is_closing()
 
     def announce_end(self) -> None:
         """Make the answer under way the last one."""

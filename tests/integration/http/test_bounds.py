@@ -176,9 +176,9 @@ def test_bodies_under_way_have_so_much_room_and_give_it_back(
 def test_more_connections_than_are_allowed_are_told_so(
     hasty: Any, connect: Callable[[int], Any], until: Callable[..., Any]
 ) -> None:
-    wires = [connect(hasty.port) for _ in range(31)]
+    wires = [connect(hasty.port).send(b"GET /event/stream HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(31)]
     for wire in wires:
-        assert wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 200
+        assert wire.answer(head_only=True).status == 200
     last, beyond = connect(hasty.port), connect(hasty.port)
     assert last.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 200
     answer = beyond.answer()
@@ -190,6 +190,27 @@ def test_more_connections_than_are_allowed_are_told_so(
     metrics = hasty.ask("GET", "/metrics").body.decode()
     assert re.search(r'eventsvc_refused_total\{status="503"\} [1-9]', metrics)
     assert re.search(r"^eventsvc_connections\{[^}]*\} [1-9]|^eventsvc_connections [1-9]", metrics, re.MULTILINE)
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /event HTTP/1.1\r\nHo"])
+def test_a_client_that_pauses_gives_its_place_to_another(
+    hasty: Any, connect: Callable[[int], Any], until: Callable[..., Any], begun: bytes
+) -> None:
+    """As many connections as are allowed send nothing, or half a head: others are still served."""
+
+    def count() -> int:
+        metrics = hasty.ask("GET", "/metrics").body.decode()
+        found = re.search(r'eventsvc_refused_total\{status="paused"\} (\d+)', metrics)
+        return int(found[1]) if found else 0
+
+    until(lambda: hasty.ask("GET", "/healthz").status == 200)
+    before = count()
+    wires = [connect(hasty.port).send(begun) for _ in range(32)]
+    until(lambda: hasty.ask("GET", "/healthz").status == 200)
+    assert hasty.post(EVENT).status == 201
+    assert count() > before
+    for wire in wires:
+        wire.close()
 
 
 def test_with_256_descriptors_everything_still_works(
