@@ -183,12 +183,12 @@ class Pool:
         if self._statement_timeout:
             job.watch(loop, self._statement_timeout + _OVERTIME)
         try:
-            answer = await loop.run_in_executor(self._threads, self._do, job)
+            return await loop.run_in_executor(self._threads, self._do, job)
         except asyncio.CancelledError:
             await asyncio.to_thread(job.cancel)  # still watched: the server may not answer this either
             raise
-        job.stop_watching()
-        return answer
+        finally:
+            job.stop_watching()
 
     def _do(self, job: Job[T]) -> T:
         try:

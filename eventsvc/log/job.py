@@ -73,8 +73,8 @@ class Job(Generic[T]):
             self._timer = loop.call_later(left, self.watch, loop, limit)
 
     def stop_watching(self) -> None:
-        """Do not cut the connection any more."""
-        if self._timer is not None:
+        """Do not cut the connection, unless work goes on that the caller has cancelled."""
+        if self._timer is not None and self._connection is None:
             self._timer.cancel()
 
     def _cut(self) -> bool:

@@ -7,8 +7,6 @@ too much room or time. It answers them with a problem (RFC 9457) that quotes not
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from contextlib import suppress
 from typing import Any, cast
 
@@ -28,8 +26,6 @@ _LINGER = 3.0  # seconds
 _AFTER_HANGUP = 3.0  # seconds
 _MOST_AHEAD = 32  # requests that wait for the answers to earlier requests of their connection
 _MOST_TURNED_AWAY = 32  # connections beyond the bound that are closed with care
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class _RefusedError(Exception):
@@ -121,14 +117,15 @@ class Connection(ParsingInParts):
     def cut_off(self) -> None:
         """Drop what the client has not read, and end the connection."""
         REFUSED.labels("unread").inc()
-        with suppress(OSError):  # otherwise the kernel would keep its part for a client that does not read
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def watch(self, seconds: float) -> None:
         """Add to the time that the client has taken to read or to send, and end a connection that takes too long."""
         self._watch_answer(seconds)
-        self._watch_request(seconds)
+        if not self._arrival.part or self._refused or self.flow.read_paused:
+            return
+        if refusal := self._arrival.wait(seconds):
+            self._refuse(refusal)
 
     def _watch_answer(self, seconds: float) -> None:
         if not self.flow.write_paused:
@@ -141,12 +138,6 @@ class Connection(ParsingInParts):
         if self.stalled > self._bounds.answer_seconds:
             self.cut_off()
 
-    def _watch_request(self, seconds: float) -> None:
-        if not self._arrival.part or self._refused or self.flow.read_paused:
-            return
-        if refusal := self._arrival.wait(seconds):
-            self._refuse(refusal)
-
     @property
     def pause(self) -> float:
         """Seconds for which the client has sent no complete head, although it waits for no answer; else 0."""
@@ -158,8 +149,6 @@ class Connection(ParsingInParts):
         """End the connection of a client that has paused, because another client needs its place."""
         REFUSED.labels("paused").inc()
         self.transport.close()
-
-    # ---- what the worker asks when it stops
 
     @property
     def is_idle(self) -> bool:
@@ -176,11 +165,6 @@ class Connection(ParsingInParts):
         """Make the answer under way the last one."""
         if self.cycle is not None:
             self.cycle.keep_alive = False
-
-    def close_if_silent(self, seconds: float) -> None:
-        """Close an idle connection that has received nothing for so many seconds."""
-        if self.is_idle and self.loop.time() - self._heard >= seconds:
-            self.transport.close()
 
     # ---- the parser's callbacks
 

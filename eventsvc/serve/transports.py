@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
+import struct
 import sys
 import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from eventsvc.serve.connection import Connection
 
 _MOST_GATHERED = 64 * 1024  # bytes
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class GatheringTransport:
@@ -53,6 +57,12 @@ class GatheringTransport:
         """Close the connection after everything that was written."""
         self._send()
         self._transport.close()
+
+    def abort(self) -> None:
+        """Reset the connection. Otherwise the kernel would keep what it has for a client that does not read."""
+        with suppress(OSError):
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

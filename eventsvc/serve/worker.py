@@ -102,7 +102,8 @@ class Server(_Server):
             connection.announce_end()
         while any(connection.is_idle for connection in self._connections()):
             for connection in self._connections():
-                connection.close_if_silent(_LAST_CALL)
+                if connection.is_idle and connection.pause >= _LAST_CALL:
+                    connection.transport.close()
             await asyncio.sleep(_LAST_CALL / 10)
         await super().shutdown(sockets)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,30 @@ def test_a_connection_that_the_server_dropped_while_idle_costs_no_request(
             assert _backend(lent) != first
     finally:
         pool.close()
+
+
+def test_a_request_that_cannot_connect_leaves_nothing_behind() -> None:
+    """Its timer would hold it for ever: a log that is away for an hour would cost the memory of all requests."""
+
+    class Work:
+        def __call__(self, connection: Connection) -> None:
+            """Never called."""
+
+    async def ask(pool: Pool) -> weakref.ref[Work]:
+        work = Work()
+        with pytest.raises(LogUnavailable):
+            await pool.run(work)
+        return weakref.ref(work)
+
+    async def main() -> None:
+        pool = Pool("host=127.0.0.1 port=9", size=1, statement_timeout=60.0)
+        left = await ask(pool)
+        pool.close()  # its thread, and the event loop, forget the work a moment after the answer
+        await asyncio.sleep(0)
+        gc.collect()
+        assert left() is None
+
+    asyncio.run(main())
 
 
 def test_a_healthy_connection_is_used_again(database: str) -> None:

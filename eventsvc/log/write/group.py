@@ -67,6 +67,7 @@ class GroupStore:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: AsyncConnection | None = None
+        self._is_distributed = False
         self._down_until = 0.0
 
     async def store(self, group: list[Single]) -> list[Outcome]:
@@ -95,11 +96,13 @@ class GroupStore:
 
         With a distribution by id they are not known, because each try to store an event draws another id.
         """
+        if not self._is_distributed:
+            return {}
         try:
             async with asyncio.timeout(_PATIENCE):
                 connection = await self._connected()
                 emails, components = [one.new.email for one in group], [one.new.component for one in group]
-                rows = await connection.execute(FIND_WORKERS, (emails, components)) if connection.distributed else []
+                rows = await connection.execute(FIND_WORKERS, (emails, components))
         except (LogUnavailable, psycopg2.Error, TimeoutError):
             self.close()
             return {}
@@ -197,6 +200,7 @@ class GroupStore:
                 self._dsn, application_name=_NAME, patience=_CONNECTING, statement_timeout=_STATEMENT_TIMEOUT
             )
             ((connection.distributed,),) = await connection.execute(f"SELECT {IS_DISTRIBUTED}")
+            self._is_distributed = connection.distributed
             await connection.execute(PREPARE)
         except (psycopg2.Error, TimeoutError) as exc:
             # Requests that have waited as long as this attempt took must not wait for a second attempt.
