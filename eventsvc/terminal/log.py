@@ -195,8 +195,8 @@ def _lines(descriptor: int) -> Iterator[bytes | None]:
         chunk = os.read(descriptor, 65536)
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) >= LONGEST or not chunk:
-            whole.append(rest)
-            rest = b""
+            whole.append(rest[:LONGEST])
+            rest = rest[LONGEST:]
         for line in whole:
             pieces = (line[begin : begin + LONGEST] for begin in range(0, len(line), LONGEST))
             yield from (piece.removesuffix(b"\r") for piece in pieces if piece.strip())
