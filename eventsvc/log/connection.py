@@ -103,7 +103,7 @@ def translate_errors() -> Iterator[None]:
     Raises:
         LogTimeout: a statement ran into its time limit.
         LogUnavailable: the server cannot be reached, or cannot serve this statement.
-        LogError: the transaction must be repeated.
+        LogError: the transaction must be repeated, or PostgreSQL has an internal problem.
     """
     try:
         yield
@@ -112,6 +112,9 @@ def translate_errors() -> Iterator[None]:
     # These two classes are OperationalErrors, so they come before the next clause.
     except (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected) as exc:
         raise LogError(f"PostgreSQL asks to try again: {_first_line(exc)}") from exc
+    # On Citus, a worker may be lost in the middle of a COPY.
+    except psycopg2.InternalError as exc:
+        raise LogError(f"PostgreSQL has an internal problem: {_first_line(exc)}") from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         if is_worker_lost(exc):
             raise WorkerUnavailable(f"a worker of the log does not answer: {_first_line(exc)}") from exc

@@ -118,6 +118,12 @@ def test_a_server_that_does_not_keep_its_time_limit_is_given_up(database: str, m
         pool.close()
 
 
+def test_an_internal_problem_of_the_server_is_an_error_of_the_log(connection: Connection) -> None:
+    """As when the coordinator of Citus loses a worker in the middle of a COPY."""
+    with pytest.raises(LogError, match="internal problem: a worker is gone"), translate_errors():
+        _execute(connection, "DO $$ BEGIN RAISE 'a worker is gone' USING ERRCODE = 'XX000'; END $$")
+
+
 def test_the_statement_of_a_caller_that_gives_up_is_cancelled(database: str) -> None:
     """And one that has not begun never begins; the pool goes on."""
 
