@@ -16,7 +16,7 @@ import orjson
 import zstandard
 
 from eventsvc.admin.import_lines import Imported, ImportParser
-from eventsvc.api.ndjson import one_line
+from eventsvc.api.export import one_line
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, SetupError
 from eventsvc.event import Event
 from eventsvc.incoming.split import BOM, Item, split_lines

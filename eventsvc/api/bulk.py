@@ -43,10 +43,10 @@ class Refusals:
         return {"rejected": self.count, "errors": errors}
 
 
-BulkForm = Literal["lines", "json", "envelope"]
+BulkLayout = Literal["lines", "json", "envelope"]
 
 
-def _split(body: Unpacked, longest: int, form: BulkForm) -> Iterator[Item]:
+def _split(body: Unpacked, longest: int, form: BulkLayout) -> Iterator[Item]:
     return split_lines(body, longest) if form == "lines" else split_json(body, longest, envelope=form == "envelope")
 
 
@@ -59,7 +59,7 @@ class BulkEvents:
         parser: Parser,
         settings: Settings,
         options: StoreOptions,
-        form: BulkForm,
+        form: BulkLayout,
     ) -> None:
         self._body, self._parse, self._partial, self._variant = body, parser.parse, options.partial, options.variant
         self._items = _split(body, settings.body_bytes, form)

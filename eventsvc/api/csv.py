@@ -17,7 +17,7 @@ _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠") 
 
 
 class Csv:
-    """Writes one event a row, below a row of names; ``data`` is JSON text. See ``ndjson.Form``."""
+    """Writes one event a row, below a row of names; ``data`` is JSON text. See ``export.ExportForm``."""
 
     content_type = f"{media.CSV}; charset=utf-8; header=present"
 
@@ -25,19 +25,19 @@ class Csv:
         self._fields = tuple(FIELDS) if fields is None else tuple(fields)
 
     def begin(self) -> bytes:
-        """See ``ndjson.Form``."""
+        """See ``export.ExportForm``."""
         return _rows([self._fields])
 
     def write(self, events: Sequence[Event]) -> bytes:
-        """See ``ndjson.Form``."""
+        """See ``export.ExportForm``."""
         return _rows([[defuse(_text(event, name)) for name in self._fields] for event in events])
 
     def end(self, count: int) -> bytes:
-        """See ``ndjson.Form``."""
+        """See ``export.ExportForm``."""
         return _rows([("#count", str(count))])
 
     def break_off(self, problem: dict[str, Any]) -> bytes:
-        """See ``ndjson.Form``."""
+        """See ``export.ExportForm``."""
         return _rows([("#error", f"{problem['title']}: {problem['detail']}")])
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import falcon
 import orjson
 
-from eventsvc.api import csv, media, ndjson
+from eventsvc.api import csv, export, media
 from eventsvc.api.access import visible
 from eventsvc.api.find_options import FindOptions, help_link, links, read_find_options
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _QUERY_TYPE = "text/plain"
 # The forms of an answer, by the ending of a file name. None is a page of JSON; the others are streams.
-_FORMS: dict[str, Callable[[Sequence[str] | None], ndjson.Form] | None] = {
+_FORMS: dict[str, Callable[[Sequence[str] | None], export.ExportForm] | None] = {
     "json": None,
-    "ndjson": ndjson.Ndjson,
+    "ndjson": export.Ndjson,
     "csv": csv.Csv,
 }
 _TYPES = {media.JSON: "json", media.NDJSON[0]: "ndjson", media.CSV: "csv"}
@@ -94,13 +94,13 @@ class Events:
         resp.status = falcon.HTTP_304
         return True
 
-    async def _stream(self, resp: Response, options: FindOptions, form: ndjson.Form) -> None:
+    async def _stream(self, resp: Response, options: FindOptions, form: export.ExportForm) -> None:
         most = options.request.limit if "limit" in options.given else None
-        request = replace(options.request, limit=most or ndjson.PAGE, size=ndjson.PAGE_BYTES)
+        request = replace(options.request, limit=most or export.PAGE, size=export.PAGE_BYTES)
         first = await self._search.find(options.query, request, strong=options.strong, keep=False)
         _describe(resp, first)
         resp.content_type = form.content_type
-        resp.stream = ndjson.Lines(self._search, options, first, most, form)
+        resp.stream = export.Export(self._search, options, first, most, form)
 
 
 class OneEvent:

@@ -11,7 +11,7 @@ import orjson
 
 from eventsvc.api.events import describe_source
 from eventsvc.api.parameters import choice, plain_parameters, read_query, whole_number
-from eventsvc.search.paths import Found, find_paths
+from eventsvc.search.paths import PathFacts, find_paths
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -44,7 +44,7 @@ class FieldsResource:
         resp.data = orjson.dumps([_render(path, found) for path, found in paths.found.items()])
 
 
-def _render(path: str, found: Found) -> dict[str, Any]:
+def _render(path: str, found: PathFacts) -> dict[str, Any]:
     return {
         "path": path,
         "count": found.count,

@@ -15,7 +15,7 @@ import orjson
 
 from eventsvc.access.gate import Gate
 from eventsvc.api import media
-from eventsvc.api.bulk import BulkEvents, BulkForm, Refusals
+from eventsvc.api.bulk import BulkEvents, BulkLayout, Refusals
 from eventsvc.api.store_options import StoreOptions, read_options
 from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents
 from eventsvc.event import Event, format_time
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from falcon.asgi import Request, Response
 
-    from eventsvc.api.media import Form
+    from eventsvc.api.media import BodyForm
     from eventsvc.event import NewEvent
     from eventsvc.incoming.parser import Parser
     from eventsvc.log.write.bulk import Stored
@@ -54,7 +54,7 @@ class _Body:
     """
 
     file: IO[bytes]
-    form: Form
+    form: BodyForm
     small: bool
     envelope: bool = False
 
@@ -133,7 +133,7 @@ class Ingest:
         async with self._reading:
             return await asyncio.to_thread(parser.parse, raw)
 
-    def _choose_parser(self, options: StoreOptions, form: Form | None = None) -> Parser:
+    def _choose_parser(self, options: StoreOptions, form: BodyForm | None = None) -> Parser:
         parser: Parser = options.gate or self._parser
         if options.sanitize:
             parser = Sanitizer(parser)
@@ -159,7 +159,7 @@ class Ingest:
         form = body.form
         unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=options.key is not None)
         parser = self._choose_parser(options, form)
-        kind: BulkForm = "lines" if form.lines else "envelope" if body.envelope else "json"
+        kind: BulkLayout = "lines" if form.lines else "envelope" if body.envelope else "json"
         events = BulkEvents(unpacked, parser, self._settings, options, kind)
         if options.dry_run:
             count = await self._bulk_writer.check(events, small=body.small)

@@ -45,7 +45,7 @@ _IN_MEMORY = 256 * 1024  # bytes of a body; a larger body is kept in a nameless 
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class BodyForm:
     """The form of a body.
 
     Attributes:
@@ -61,10 +61,10 @@ class Form:
     fields: bool = False
 
 
-_PLAIN = Form(lines=False, encoding="")
+_PLAIN = BodyForm(lines=False, encoding="")
 
 
-def read_form(req: Request, *, shaped: bool = False) -> Form:
+def read_form(req: Request, *, shaped: bool = False) -> BodyForm:
     """Read Content-Type and Content-Encoding. With ``shaped``, types of text are allowed as well.
 
     Raises:
@@ -79,7 +79,7 @@ def read_form(req: Request, *, shaped: bool = False) -> Form:
     # SECURITY: a browser sends these types for a page of any origin without asking first; see docs/security.md.
     if text and req.get_header("Origin") is not None:
         raise UnsupportedMediaType(f"Content-Type is {media_type}; a page in a browser sends {JSON}")
-    return Form(media_type != JSON, _check_encoding(encoding or ""), text, fields=media_type == _FORM)
+    return BodyForm(media_type != JSON, _check_encoding(encoding or ""), text, fields=media_type == _FORM)
 
 
 def _read_media_type(content_type: str, allowed: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from eventsvc.api.ndjson import describe_error, one_line
+from eventsvc.api.export import describe_error, one_line
 from eventsvc.api.parameters import plain_parameters, read_query
 from eventsvc.errors import EventsvcError, InvalidParameter
 from eventsvc.event import Event

@@ -39,7 +39,7 @@ class TooManyPaths(InvalidInput):
 
 
 @dataclass(slots=True)
-class Found:
+class PathFacts:
     """The facts about one path.
 
     Attributes:
@@ -72,7 +72,7 @@ class Paths:
         more: whether there are more matching events, older than those examined.
     """
 
-    found: dict[str, Found]
+    found: dict[str, PathFacts]
     examined: int
     more: bool
     provenance: Provenance
@@ -86,7 +86,7 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
         LogUnavailable: PostgreSQL is away, and the search needs PostgreSQL.
         LogTimeout: the index is away, and PostgreSQL alone took too long.
     """
-    seen: dict[Keys, Found] = {}
+    seen: dict[Keys, PathFacts] = {}
     request = PageRequest(min(_PAGE, newest))
     first = answer = await search.find(query, request, strong=strong, keep=False)
     examined = len(answer.events)
@@ -102,11 +102,11 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
     return Paths(dict(ordered), examined, answer.more, first.provenance)
 
 
-def _add(seen: dict[Keys, Found], events: Iterable[Event]) -> None:
+def _add(seen: dict[Keys, PathFacts], events: Iterable[Event]) -> None:
     for event in events:
         for keys, values in paths_of(event.parsed_data()).items():
             if keys not in seen:
-                seen[keys] = Found()
+                seen[keys] = PathFacts()
             seen[keys].add(values)
         if len(seen) > _MOST_PATHS:
             raise TooManyPaths(f"these events have more than {_MOST_PATHS:,} different paths: narrow q, or newest")

@@ -46,7 +46,7 @@ SELECT count(*) FROM gone
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundEvents:
     """Events that an erasure has found: their primary keys, and the highest seq among them (0 for no events)."""
 
     ids: list[str]
@@ -54,14 +54,14 @@ class Found:
     last_seq: int
 
 
-def find(cursor: Any, which: Filter, *, after: int, upto: int, limit: int) -> Found:
+def find(cursor: Any, which: Filter, *, after: int, upto: int, limit: int) -> FoundEvents:
     """Find the first ``limit`` matching events with after < seq ≤ upto, in seq order. Locks nothing."""
     cursor.execute(_FIND.format(matching=which.text), (*which.parameters, after, upto, limit))
     rows = cursor.fetchall()
-    return Found([row[0] for row in rows], [row[1] for row in rows], rows[-1][2] if rows else 0)
+    return FoundEvents([row[0] for row in rows], [row[1] for row in rows], rows[-1][2] if rows else 0)
 
 
-def erase(cursor: Any, found: Found, *, erasure_id: str | None) -> int:
+def erase(cursor: Any, found: FoundEvents, *, erasure_id: str | None) -> int:
     """Erase the events that were found; return how many of them still existed. Runs inside the caller's transaction.
 
     From the commit on, no search shows the events. The horizon waits for the transaction, as for that of a writer.

@@ -1,4 +1,4 @@
-"""Stream all matching events as NDJSON or CSV in bounded memory. A broken stream never looks complete."""
+"""Export all matching events as NDJSON or CSV (csv.py), in bounded memory. A broken export never looks complete."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PAGE = 1000
 PAGE_BYTES = 1024 * 1024  # bytes read and sent at a time
 
 
-class Form(Protocol):
-    """A form of a stream of events, such as NDJSON or CSV."""
+class ExportForm(Protocol):
+    """A form of an export, such as NDJSON or CSV."""
 
     content_type: str
 
@@ -51,19 +51,19 @@ class Ndjson:
         self._fields = fields
 
     def begin(self) -> bytes:
-        """See ``Form``."""
+        """See ``ExportForm``."""
         return b""
 
     def write(self, events: Sequence[Event]) -> bytes:
-        """See ``Form``."""
+        """See ``ExportForm``."""
         return one_line(b"".join(map(self._line, events)))
 
     def end(self, count: int) -> bytes:
-        """See ``Form``."""
+        """See ``ExportForm``."""
         return orjson.dumps({"count": count}) + b"\n"
 
     def break_off(self, problem: dict[str, Any]) -> bytes:
-        """See ``Form``."""
+        """See ``ExportForm``."""
         return orjson.dumps({"error": problem}) + b"\n"
 
     def _line(self, event: Event) -> bytes:
@@ -72,14 +72,14 @@ class Ndjson:
         return orjson.dumps(picked, option=orjson.OPT_APPEND_NEWLINE)
 
 
-class Lines:
+class Export:
     """The body of an answer: an async iterator of chunks, each of whole lines.
 
     Falcon calls ``close`` when the answer has been sent, or when its client has gone away and the request is
     cancelled.
     """
 
-    def __init__(self, search: Search, options: FindOptions, first: Page, most: int | None, form: Form) -> None:
+    def __init__(self, search: Search, options: FindOptions, first: Page, most: int | None, form: ExportForm) -> None:
         self._chunks = _chunks(search, options, first, most, form)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -94,7 +94,7 @@ class Lines:
 
 
 async def _chunks(
-    search: Search, options: FindOptions, answer: Page, most: int | None, form: Form
+    search: Search, options: FindOptions, answer: Page, most: int | None, form: ExportForm
 ) -> AsyncGenerator[bytes, None]:
     # Leave out events that come while we stream: oldest first, the stream of a busy log would never end.
     state = answer.provenance.state
