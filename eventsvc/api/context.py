@@ -11,8 +11,7 @@ import orjson
 from eventsvc.api.access import visible
 from eventsvc.api.events import pick, read_id
 from eventsvc.api.find_options import link
-from eventsvc.api.parameters import plain_parameters, read_fields, whole_number
-from eventsvc.api.subjects import read_subjects
+from eventsvc.api.parameters import plain_parameters, read_fields, read_subjects, whole_number
 from eventsvc.errors import InvalidParameter
 from eventsvc.query import ast
 from eventsvc.query.to_predicate import Candidate

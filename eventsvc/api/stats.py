@@ -10,8 +10,7 @@ import msgspec
 import orjson
 
 from eventsvc.api.events import describe_source
-from eventsvc.api.parameters import choice, plain_parameters, read_query, whole_number
-from eventsvc.api.subjects import read_paths, read_subjects
+from eventsvc.api.parameters import choice, plain_parameters, read_paths, read_query, read_subjects, whole_number
 from eventsvc.errors import InvalidParameter
 from eventsvc.event import format_time
 from eventsvc.fields import FIELDS, Kind

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from eventsvc.serve.answers import begin_without_body, render_problem, send_without_chunks
 from eventsvc.serve.arrival import Arrival, Refusal, check_head, check_line
 from eventsvc.serve.bounds import Bounds
-from eventsvc.serve.parse_in_parts import ParsingInParts
+from eventsvc.serve.parsing import ParsingInParts
 from eventsvc.serve.sockets import is_turned_away, let_in
 from eventsvc.serve.transports import Flow, GatheringTransport, Lingering, count_unsent
 from eventsvc.telemetry import CONNECTIONS, REFUSED
