@@ -36,7 +36,7 @@ _LONGEST_VALUE = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class _Deed:
     """A kind of request: who did what. Equal deeds are counted together.
 
     Attributes:
@@ -68,7 +68,7 @@ class Audit:
 
     def __init__(self, writer: Writer, mode: Mode, *, period: float = _PERIOD) -> None:
         self._writer, self._mode, self._period = writer, mode, period
-        self._waiting: dict[Deed, _Tally] = {}
+        self._waiting: dict[_Deed, _Tally] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -101,9 +101,9 @@ class Audit:
             more = {**{name: value[:_LONGEST_VALUE] for name, value in sorted(values.items())}, **more}
         key = ("", "") if grant is None else (grant.id, grant.name)
         details = tuple((name, value) for name, value in more.items() if name != "events")
-        self._count(Deed(key, what, status, details), 1, more.get("events", 0))
+        self._count(_Deed(key, what, status, details), 1, more.get("events", 0))
 
-    def _count(self, deed: Deed, requests: int, events: int) -> None:
+    def _count(self, deed: _Deed, requests: int, events: int) -> None:
         tally = self._waiting.get(deed)
         if tally is None:
             if len(self._waiting) >= MOST:
@@ -127,7 +127,7 @@ class Audit:
             if isinstance(outcome, BaseException):
                 self._keep(deed, tally, outcome)
 
-    def _keep(self, deed: Deed, tally: _Tally, failure: BaseException) -> None:
+    def _keep(self, deed: _Deed, tally: _Tally, failure: BaseException) -> None:
         """Keep a deed that was not written for the next time. A deed that may have been written is dropped."""
         _log.warning("the audit was not written", reason=str(failure))
         if isinstance(failure, CommitUnknown) or not isinstance(failure, EventsvcError):
@@ -138,7 +138,7 @@ class Audit:
             self._waiting[deed].began = min(tally.began, self._waiting[deed].began)
 
 
-def _render(deed: Deed, tally: _Tally) -> NewEvent:
+def _render(deed: _Deed, tally: _Tally) -> NewEvent:
     method, route = deed.what
     identity, name = deed.key
     often = f", {tally.requests} times" if tally.requests > 1 else ""

@@ -30,7 +30,7 @@ _VERSION = 1  # of documents: lower than the version of any leader
 _GRACE = 3.0  # seconds in which searches under way may still use an old index
 
 
-class Pace:
+class _Pace:
     """At most so many events a second."""
 
     def __init__(self, rate: float | None) -> None:
@@ -57,7 +57,7 @@ def rebuild(stores: Stores, month: date, *, rate: float | None, advance: Callabl
     if state is not None and state.old_name is not None:
         return state  # swapped, then killed
     state = _start(stores, month, state)
-    done_to = _fill_until_close(stores, state, Pace(rate), advance)
+    done_to = _fill_until_close(stores, state, _Pace(rate), advance)
     indexes.refresh(stores.client, [state.name])
     _check(stores, state, done_to)
     old = _swap(stores, state, done_to)
@@ -97,7 +97,7 @@ def _start(stores: Stores, month: date, state: Rebuild | None) -> Rebuild:
     return rebuilds.begin(stores.connection, month, index.name, index.uuid)
 
 
-def _fill_until_close(stores: Stores, state: Rebuild, pace: Pace, advance: Callable[[int], None]) -> int:
+def _fill_until_close(stores: Stores, state: Rebuild, pace: _Pace, advance: Callable[[int], None]) -> int:
     done_to = state.done_to
     while (seq := watermark.read(stores.connection).seq) > done_to:
         last = seq - done_to <= _LAST_STRETCH
@@ -114,7 +114,7 @@ def _fill(
     reading: Connection,
     seqs: tuple[int, int],
     *,
-    pace: Pace,
+    pace: _Pace,
     advance: Callable[[int], None],
 ) -> None:
     """Write the month's events with seqs[0] < seq ≤ seqs[1], and record the progress for the next run."""
@@ -173,7 +173,7 @@ def _swap(stores: Stores, state: Rebuild, done_to: int) -> str:
 def _write_last(stores: Stores, state: Rebuild, reading: Connection, to: int) -> None:
     after = rebuilds.list_rebuilds(reading)[state.month].done_to
     if to > after:
-        _fill(stores, state, reading, (after, to), pace=Pace(None), advance=lambda _: None)
+        _fill(stores, state, reading, (after, to), pace=_Pace(None), advance=lambda _: None)
 
 
 def _remove_erased(stores: Stores, state: Rebuild, reading: Connection) -> None:

@@ -27,7 +27,7 @@ _LIMITED = ("RateLimit", "RateLimit-Policy")
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
+class _Op:
     """One method of one route.
 
     Attributes:
@@ -54,8 +54,8 @@ def _ok(schema: str, *, meaning: str = "as asked") -> dict[int, tuple[str, dict[
 _UNCHANGED: tuple[str, dict[str, str]] = ("nothing has changed since If-None-Match", {})
 _STORED = {media.JSON: "Event"}
 
-OPERATIONS: dict[tuple[str, str], Op] = {
-    ("/event", "POST"): Op(
+OPERATIONS: dict[tuple[str, str], _Op] = {
+    ("/event", "POST"): _Op(
         "storeEvents",
         "Stores one event, an array of events, or one event a line; all or none. With shape=any, it takes other JSON"
         " and lines of text as well.",
@@ -67,34 +67,34 @@ OPERATIONS: dict[tuple[str, str], Op] = {
         ("Location",),
         {media.JSON: "Sent", media.NDJSON[0]: ""},
     ),
-    ("/event", "GET"): Op(
+    ("/event", "GET"): _Op(
         "findEvents",
         "Finds events, a page at a time, or all as lines. Queries too long for a URL are the body of the method QUERY.",
         {200: ("the events", {media.JSON: "Events", media.NDJSON[0]: "", media.CSV: ""}), 304: _UNCHANGED},
         find_options.PARAMETERS,
         ("Link", "ETag", "X-Total-Count", *_READ_HEADERS),
     ),
-    ("/event/{event_id}", "GET"): Op("getEvent", "Shows one event.", _ok("Event")),
-    ("/event/{event_id}/context", "GET"): Op(
+    ("/event/{event_id}", "GET"): _Op("getEvent", "Shows one event.", _ok("Event")),
+    ("/event/{event_id}/context", "GET"): _Op(
         "getContext", "Shows an event between its neighbours.", _ok("Context"), context.PARAMETERS, ("Link",)
     ),
-    ("/event/fields", "GET"): Op(
+    ("/event/fields", "GET"): _Op(
         "listPaths",
         "Lists the paths in data that matching events have.",
         _ok("Paths"),
         fields.PARAMETERS,
         ("Eventsvc-Examined", *_READ_HEADERS),
     ),
-    ("/event/stats", "GET"): Op(
+    ("/event/stats", "GET"): _Op(
         "countEvents", "Counts events over time and by their values.", _ok("Stats"), stats.PARAMETERS, _READ_HEADERS
     ),
-    ("/event/stream", "GET"): Op(
+    ("/event/stream", "GET"): _Op(
         "followEvents",
         "Sends events as they are stored, as server-sent events; the answer does not end.",
         {200: ("a stream", {stream.MEDIA_TYPE: ""})},
         stream.PARAMETERS,
     ),
-    ("/erasure", "POST"): Op(
+    ("/erasure", "POST"): _Op(
         "eraseEvents",
         "Erases the events that match a query. There is no way back.",
         {
@@ -105,46 +105,46 @@ OPERATIONS: dict[tuple[str, str], Op] = {
         ("Location",),
         {media.JSON: "Erasing"},
     ),
-    ("/erasure", "GET"): Op("listErasures", "Lists the newest erasures.", _ok("Erasures")),
-    ("/erasure/{erasure_id}", "GET"): Op("getErasure", "Says how far an erasure has come.", _ok("Erasure")),
-    ("/key", "GET"): Op("listKeys", "Lists every API key there ever was.", _ok("Keys")),
-    ("/key", "POST"): Op(
+    ("/erasure", "GET"): _Op("listErasures", "Lists the newest erasures.", _ok("Erasures")),
+    ("/erasure/{erasure_id}", "GET"): _Op("getErasure", "Says how far an erasure has come.", _ok("Erasure")),
+    ("/key", "GET"): _Op("listKeys", "Lists every API key there ever was.", _ok("Keys")),
+    ("/key", "POST"): _Op(
         "makeKey",
         "Makes an API key; its text is in this answer alone.",
         {201: ("made", {media.JSON: "MadeKey"})},
         body={media.JSON: "WantedKey"},
     ),
-    ("/key/{key_id}", "DELETE"): Op(
+    ("/key/{key_id}", "DELETE"): _Op(
         "revokeKey", "Takes an API key back; within five seconds every process refuses it.", _ok("RevokedKeys")
     ),
-    ("/key/{key_id}/rotation", "POST"): Op(
+    ("/key/{key_id}/rotation", "POST"): _Op(
         "rotateKey",
         "Makes an API key that may do the same; the old one stays good for a time.",
         {201: ("made", {media.JSON: "MadeKey"})},
         body={media.JSON: "Rotation"},
     ),
-    ("/ticket", "POST"): Op("makeTicket", "Makes a ticket that opens /event/stream for a minute.", _ok("Ticket")),
-    ("/view", "GET"): Op("listViews", "Lists the views of the page that are kept for everybody.", _ok("Views")),
-    ("/view/{name}", "GET"): Op("getView", "Shows one view.", _ok("View")),
-    ("/view/{name}", "PUT"): Op(
+    ("/ticket", "POST"): _Op("makeTicket", "Makes a ticket that opens /event/stream for a minute.", _ok("Ticket")),
+    ("/view", "GET"): _Op("listViews", "Lists the views of the page that are kept for everybody.", _ok("Views")),
+    ("/view/{name}", "GET"): _Op("getView", "Shows one view.", _ok("View")),
+    ("/view/{name}", "PUT"): _Op(
         "saveView", "Saves a view, in the place of the one of that name.", _ok("View"), body={media.JSON: "WantedView"}
     ),
-    ("/view/{name}", "DELETE"): Op("removeView", "Removes a view.", _ok("RemovedView")),
-    ("/query", "GET"): Op(
+    ("/view/{name}", "DELETE"): _Op("removeView", "Removes a view.", _ok("RemovedView")),
+    ("/query", "GET"): _Op(
         "explainQuery", "Explains a query, and what each store is asked.", _ok("Explanation"), query.PARAMETERS
     ),
-    ("/healthz", "GET"): Op("isAlive", "Says that the process lives.", _ok("Health")),
-    ("/readyz", "GET"): Op(
+    ("/healthz", "GET"): _Op("isAlive", "Says that the process lives.", _ok("Health")),
+    ("/readyz", "GET"): _Op(
         "isReady",
         "Says whether events can be stored.",
         {**_ok("Readiness"), 503: ("they cannot", {media.JSON: "Readiness"})},
     ),
-    ("/metrics", "GET"): Op(
+    ("/metrics", "GET"): _Op(
         "getMetrics", "Gives counters and gauges for Prometheus.", {200: ("text", {"text/plain": ""})}
     ),
-    ("/problems", "GET"): Op("listProblems", "Tells what each problem means.", {200: ("a page", {"text/html": ""})}),
-    ("/openapi.json", "GET"): Op("getOpenapi", "Describes this API.", {200: ("OpenAPI 3.1", {media.JSON: ""})}),
-    ("/docs", "GET"): Op("getDocs", "Describes this API for people.", {200: ("a page", {"text/html": ""})}),
+    ("/problems", "GET"): _Op("listProblems", "Tells what each problem means.", {200: ("a page", {"text/html": ""})}),
+    ("/openapi.json", "GET"): _Op("getOpenapi", "Describes this API.", {200: ("OpenAPI 3.1", {media.JSON: ""})}),
+    ("/docs", "GET"): _Op("getDocs", "Describes this API for people.", {200: ("a page", {"text/html": ""})}),
 }
 
 
@@ -183,7 +183,7 @@ _ABOUT = (
 )
 
 
-def _operation(route: str, method: str, op: Op) -> Json:
+def _operation(route: str, method: str, op: _Op) -> Json:
     right = ROUTES.get(route, {}).get(method)
     places = [name.strip("{}") for name in route.split("/") if name.startswith("{")]
     found: Json = {
@@ -223,7 +223,7 @@ _PLACES: dict[str, Json] = {
 }
 
 
-def _answer(op: Op, status: int) -> Json:
+def _answer(op: _Op, status: int) -> Json:
     meaning, kinds = op.answers[status]
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in (*op.headers, *_LIMITED)}
     return {"description": meaning, "headers": headers} | ({"content": _content(kinds)} if kinds else {})

@@ -145,6 +145,7 @@ class Attempt:
         now: the newest state of the log that this attempt knows.
         base: the state that the index answer is about.
         cached: the index answer from the cache; None if the index must be asked.
+        source: the stores that are asked.
     """
 
     base: LogState
@@ -153,6 +154,7 @@ class Attempt:
         self._stores, self._key, self._survives = stores, key, survives
         self.now = now
         self.cached: Any = None
+        self.source = Source.INDEX_AND_TAIL
 
     async def __aenter__(self) -> Self:
         now = self.now or await self._stores.read_state(_RECENT)
@@ -161,6 +163,7 @@ class Attempt:
         kept = self._stores.cache.get(self._key) if self._key is not None else None
         if kept is not None and now.extends(kept[0], most=_LONGEST_KEPT, erased=self._survives):
             self.base, self.cached = kept
+            self.source = Source.CACHE_AND_TAIL
         elif kept is not None:
             self._drop()
         return self
@@ -184,11 +187,6 @@ class Attempt:
         if len(excluded) > MOST_EXCLUDED:
             raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
         return Scope(self.base.indexes, self.base.watermark, excluded)
-
-    @property
-    def source(self) -> Source:
-        """The stores that are asked."""
-        return Source.INDEX_AND_TAIL if self.cached is None else Source.CACHE_AND_TAIL
 
     def holds(self, found: Weighty, state: LogState, *, survives: bool = False) -> bool:
         """Tell whether the index answer and the log answer make one exact answer, and cache the index answer if so.

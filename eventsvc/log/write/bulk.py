@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
-from eventsvc.errors import CommitUnknown, EventsvcError, LogError, LogUnavailable
+from eventsvc.errors import CommitUnknown, EventsvcError, KeyReused, KeyRunning, LogError, LogUnavailable
 from eventsvc.event import Event
 from eventsvc.log.citus import IS_DISTRIBUTED, IS_PREPARED, LOCK
 from eventsvc.log.connection import fetch
@@ -121,19 +121,19 @@ def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
         return None
     cursor.execute(idempotency.LOCK, ([IdempotencyKey(key_hash, b"").lock],))
     if not idempotency.read_locks(cursor):
-        raise idempotency.still_running()
+        raise KeyRunning(idempotency.STILL_RUNNING)
     cursor.execute(idempotency.FIND, ([key_hash],))
     return idempotency.read_kept(cursor).get(key_hash)
 
 
 def _replay(connection: Connection, bulk: Bulk, kept: Kept) -> Stored:
     if bulk.fingerprint != kept.fingerprint:
-        raise idempotency.other_body()
+        raise KeyReused(idempotency.OTHER_BODY)
     stored = Stored(kept.seed, kept.count, kept.created_at, replayed=True)
     # The order matters: the events are counted after the prepared transactions were listed.
     prepared = fetch(connection, f"SELECT {IS_DISTRIBUTED}")[0][0] and fetch(connection, IS_PREPARED)[0][0]
     if prepared and count_stored(connection, stored) < stored.count:
-        raise idempotency.still_committing()
+        raise KeyRunning(idempotency.STILL_COMMITTING)
     return stored
 
 

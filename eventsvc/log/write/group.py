@@ -15,6 +15,8 @@ from eventsvc.errors import (
     CommitUnknown,
     EventGone,
     EventsvcError,
+    KeyReused,
+    KeyRunning,
     LogTimeout,
     LogUnavailable,
     WorkerUnavailable,
@@ -239,7 +241,7 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
         if single.key is None:
             known.append(None)
         elif single.key.hash in seen or single.key.lock not in held:
-            known.append(idempotency.still_running())
+            known.append(KeyRunning(idempotency.STILL_RUNNING))
         else:
             seen.add(single.key.hash)
             known.append(_judge(single.key, kept.get(single.key.hash), stored, prepared=prepared))
@@ -250,10 +252,10 @@ def _judge(key: IdempotencyKey, kept: Kept | None, stored: dict[str, Event], *, 
     if kept is None:
         return None
     if kept.fingerprint != key.fingerprint:
-        return idempotency.other_body()
+        return KeyReused(idempotency.OTHER_BODY)
     event = stored.get(_first_id(kept.seed))
     if event is None and prepared:
-        return idempotency.still_committing()
+        return KeyRunning(idempotency.STILL_COMMITTING)
     return Replay(event) if event else EventGone("the event was stored, and has been erased since")
 
 

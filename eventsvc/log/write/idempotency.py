@@ -2,9 +2,9 @@
 
 group.py (single events) and bulk.py look a repeated key up, and decide:
 
-    another request with the key is running            refuse: ``still_running``
-    the key came before with another body              refuse: ``other_body``
-    a worker of Citus has still to commit the events   refuse: ``still_committing``
+    another request with the key is running            refuse: ``STILL_RUNNING``
+    the key came before with another body              refuse: ``OTHER_BODY``
+    a worker of Citus has still to commit the events   refuse: ``STILL_COMMITTING``
     else                                               answer with the events of the first request
 
 The table holds hashes, a seed and a time, but no content. The ids of all events of a request follow from its seed, so
@@ -18,14 +18,17 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventsvc.errors import KeyReused, KeyRunning
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from eventsvc.log.connection import Connection
 
 _KEPT_HOURS = 24
+
+# Why a repeated key is refused.
+STILL_RUNNING = "a request with the same Idempotency-Key is still running"
+OTHER_BODY = "this Idempotency-Key came before with another body"
+STILL_COMMITTING = "a worker has still to commit the request with the same Idempotency-Key"
 
 LOCK = "SELECT lock, pg_try_advisory_xact_lock(lock) FROM unnest(%s::bigint[]) AS lock"
 # A statement of its own, after the lock: its snapshot sees what the lock's last holder committed.
@@ -66,21 +69,6 @@ class Kept:
     seed: bytes
     count: int
     created_at: int
-
-
-def still_running() -> KeyRunning:
-    """Make the error for a key whose first request is not answered yet."""
-    return KeyRunning("a request with the same Idempotency-Key is still running")
-
-
-def other_body() -> KeyReused:
-    """Make the error for a key that came before with another body."""
-    return KeyReused("this Idempotency-Key came before with another body")
-
-
-def still_committing() -> KeyRunning:
-    """Make the error for a key whose events are prepared on a worker, but not committed."""
-    return KeyRunning("a worker has still to commit the request with the same Idempotency-Key")
 
 
 def key_hash(key: str, owner: str = "") -> bytes:
