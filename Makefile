@@ -102,7 +102,7 @@ bench-query-large: setup ## the same searches with 1,000,000 and 10,000,000 even
 bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
 	@$(BIN)/python -m tests.bench.page --report docs/page.md
 
-bench-scale: setup ## API workers 1, 2, 4 and indexers 1, 2; with EVENTSVC_TEST_CITUS_URL, Citus beside one server
+bench-scale: setup ## API workers, indexers, Elasticsearch nodes, read replicas, cached answers; Citus with EVENTSVC_TEST_CITUS_URL
 	@$(BIN)/python -m tests.bench.scale --report docs/scaling.md
 
 simulate: setup ## a day of 10^9 events on layouts of many machines, by a model that this machine feeds and checks

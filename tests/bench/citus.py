@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from tests.bench import http_load
 from tests.bench.postgres import EVENT
 from tests.bench.service import Service
 from tests.integration.citus.conftest import Cluster, execute
+from tests.report import compare
 
 SHARDS, ROUNDS, BULK = 32, 3, 20_000
 COMPONENTS = tuple(f"component-{number}" for number in range(8))
@@ -23,8 +23,8 @@ WHAT = ("POST /event, 64 connections, one component", "POST /event, 64 connectio
 Rates = dict[str, dict[str, list[float]]]
 
 
-def measure(url: str, seconds: float) -> Iterator[str]:
-    """Give the lines of the table: Citus with its workers, as a ratio to a database of the coordinator alone."""
+def measure(url: str, seconds: float) -> list[tuple[str, ...]]:
+    """Give the rows of the table: Citus with its workers, as a ratio to a database of the coordinator alone."""
     rates: Rates = {what: {"PostgreSQL": [], "Citus": []} for what in WHAT}
     with ExitStack() as stack:
         cluster = Cluster(url)
@@ -39,12 +39,11 @@ def measure(url: str, seconds: float) -> Iterator[str]:
                     execute(logs[name], "TRUNCATE event", "CHECKPOINT")
                     rate = work()
                     rates[what][name] += [rate] if measured else []
+    rows = []
     for what, found in rates.items():
-        alone = statistics.median(found["PostgreSQL"])
-        for name, each in found.items():
-            side = name if name == "PostgreSQL" else f"Citus, {len(cluster.workers)} workers"
-            median, rounds = statistics.median(each), ", ".join(f"{rate:,.0f}" for rate in each)
-            yield f"| {what}; {side} | {median:,.0f} ({rounds}) | {median / alone:.2f} |"
+        sides = {"PostgreSQL": found["PostgreSQL"], f"Citus, {len(cluster.workers)} workers": found["Citus"]}
+        rows += compare(what, sides)
+    return rows
 
 
 @contextmanager

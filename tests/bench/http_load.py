@@ -5,9 +5,11 @@ The machine that is measured also runs this, so it does as little as it can: no 
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +38,16 @@ def post(host: str, port: int, body: bytes, *, connections: int, seconds: float,
         b"POST /event HTTP/1.1\r\nHost: bench\r\n%s"
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (fields.encode(), len(body))
     ) + body
+    return _send(host, port, [request], connections=connections, seconds=seconds)
+
+
+def get(host: str, port: int, paths: Sequence[str], *, connections: int, seconds: float) -> Load:
+    """Send GET requests for these paths, with their queries, in turns."""
+    requests = [f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode() for path in paths]
+    return _send(host, port, requests, connections=connections, seconds=seconds)
+
+
+def _send(host: str, port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
     poller = select.epoll()
     sockets = {}
     for _ in range(connections):
@@ -44,20 +56,20 @@ def post(host: str, port: int, body: bytes, *, connections: int, seconds: float,
         sockets[connection.fileno()] = connection
         poller.register(connection.fileno(), select.EPOLLIN)
     try:
-        return _run(poller, sockets, request, seconds)
+        return _run(poller, sockets, itertools.cycle(requests), seconds)
     finally:
         poller.close()
         for connection in sockets.values():
             connection.close()
 
 
-def _run(poller: select.epoll, sockets: dict[int, socket.socket], request: bytes, seconds: float) -> Load:
+def _run(poller: select.epoll, sockets: dict[int, socket.socket], requests: Iterator[bytes], seconds: float) -> Load:
     clock = time.perf_counter
     began = clock()
     sent = {}
     for number, connection in sockets.items():
         sent[number] = clock()
-        connection.sendall(request)
+        connection.sendall(next(requests))
     latencies = []
     refused = 0
     parts: dict[int, bytes] = {}
@@ -70,12 +82,12 @@ def _run(poller: select.epoll, sockets: dict[int, socket.socket], request: bytes
                 parts[number] = answer
                 continue
             now = clock()
-            if answer.startswith(b"HTTP/1.1 201"):
+            if answer.startswith((b"HTTP/1.1 201", b"HTTP/1.1 200")):
                 latencies.append(now - sent[number])
             else:
                 refused += 1
             sent[number] = now
-            sockets[number].sendall(request)
+            sockets[number].sendall(next(requests))
     return Load(len(latencies), now - began, tuple(latencies), refused)
 
 

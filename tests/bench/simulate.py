@@ -32,7 +32,7 @@ from eventsvc.settings import load
 from eventsvc.telemetry import configure_logging
 from tests.bench import generate
 from tests.bench.index import start_stores, store_bytes
-from tests.bench.scale import run_indexer
+from tests.bench.indexers import run_indexer
 from tests.bench.service import Service
 from tests.report import replace_block
 
