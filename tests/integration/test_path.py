@@ -80,6 +80,7 @@ def test_an_event_passes_the_files_in_the_order_of_the_page(
 ) -> None:
     with run_indexer(), client(settings) as ask:
         ask("POST", "/event", json=EVENT | {"message": "opens the connections"})
+        log.wait_visible()  # otherwise the indexer may be in the middle of a step
         calls.places.clear()
         assert ask("POST", "/event", json=EVENT).status_code == 201
         assert places(*STORE) == calls.among(places(*STORE))
