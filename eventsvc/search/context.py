@@ -56,7 +56,7 @@ class Neighbours:
             older, newer = (page.events for page in pages)
         else:
             # PERF: PostgreSQL has an index on (created_at, seq), so Elasticsearch need not be asked.
-            answers = [await self._reader.whole(query.log, PageQuestion(side)) for side in sides]
+            answers = await asyncio.gather(*(self._reader.whole(query.log, PageQuestion(side)) for side in sides))
             older, newer = (answer.content.events for answer in answers)
         # Take the closest events, up to the number asked for and the size of an answer.
         nearest_older = fit(older[:before], PAGE_BYTES // 2)
