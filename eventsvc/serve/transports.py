@@ -60,7 +60,7 @@ class GatheringTransport:
 
     def abort(self) -> None:
         """Reset the connection. Otherwise the kernel would keep what it has for a client that does not read."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # the socket is closed already
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
