@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Self
 
 _SAMPLE = 256  # bytes at the beginning of a file and before a position; files with the same inode number differ in them
+_ROTATED = re.compile(
+    r"[.-]\d[\dT_.-]*"
+)  # what a rotation adds to the name, such as .1 or -20260131; not .bak or .1.gz
 LONGEST = 1024 * 1024  # bytes of a line; the rest of a longer line counts as another line
 
 
@@ -66,10 +70,27 @@ class FollowedFile:
                 file = self._path.open("rb")
             except FileNotFoundError:
                 return
+        self._start(file, offset)
+
+    def _start(self, file: IO[bytes], offset: int) -> None:
         if self._file is not None:
             self._file.close()
         inode = os.fstat(file.fileno()).st_ino
         self._file, self.start = file, Position(inode, offset, _digest(file, offset))
+
+    def _start_next(self, finished: int) -> None:
+        """Open the oldest rotated file that is newer than the finished file; if there is none, the followed file.
+
+        Args:
+            finished: when the finished file was written last, in ns since 1970.
+        """
+        for path in reversed(self._other_files()):
+            name = path.name
+            is_rotated = name.startswith(self._path.name) and _ROTATED.fullmatch(name[len(self._path.name) :])
+            if is_rotated and path.stat().st_mtime_ns > finished:
+                self._start(path.open("rb"), 0)
+                return
+        self._open()
 
     def _find(self, kept: Position) -> IO[bytes] | None:
         """Open the file that holds a position: the followed file, or the file that it was renamed or copied to."""
@@ -109,7 +130,7 @@ class FollowedFile:
         if not lines and offset == self.start.offset and self._inode() not in {0, self.start.inode}:
             lines, offset = self._last_line(self._file)
             if not lines:
-                self._open()
+                self._start_next(os.fstat(self._file.fileno()).st_mtime_ns)
                 return [], self.start
         return lines, Position(self.start.inode, offset, _digest(self._file, offset))
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,29 @@ def test_follow_sends_what_a_rotation_took_away(
         start("log", "--follow", str(file), *WHO)
     _until(lambda: new[-1] in _stored(command))
     assert _stored(command) == ["one", "two", "three", "without an end", *new]
+
+
+def test_follow_sends_what_several_rotations_took_away_in_order(command: Any, start: Any, tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    file.write_text("one\n")
+    process = start("log", "--follow", str(file), *WHO)
+    _until(lambda: _stored(command) == ["one"])
+    process.kill()
+    process.wait()
+    with file.open("a") as more:
+        more.write("two\n")
+    for age, new in ((30, "three"), (20, "four"), (10, "five")):
+        os.utime(file, (time.time() - age,) * 2)
+        for number in (2, 1):
+            if (rotated := tmp_path / f"app.log.{number}").exists():
+                rotated.rename(tmp_path / f"app.log.{number + 1}")
+        file.rename(tmp_path / "app.log.1")
+        file.write_text(f"{new}\n")
+    (tmp_path / "app.log.bak").write_text("a copy\n")
+    (tmp_path / "other.log.1").write_text("of another program\n")
+    start("log", "--follow", str(file), *WHO)
+    _until(lambda: "five" in _stored(command))
+    assert _stored(command) == ["one", "two", "three", "four", "five"]
 
 
 def test_shape_any_takes_the_lines_of_any_logger(command: Any) -> None:
