@@ -94,7 +94,7 @@ def _find_postgres(folder: Path) -> Any:
 
 def _find_elasticsearch(folder: Path) -> Any:
     url = _OPTIONS.get(_ELASTICSEARCH, "")
-    server = find_elasticsearch(folder, say=_say, url=url, way=_WAY, lasting=False)
+    server = find_elasticsearch(folder, say=_say, url=url, way=_WAY, lasting=False, heap="640m")
     assert server is not None, "these tests need an Elasticsearch: Docker, or Java 21 and Maven"
     return server
 
