@@ -9,14 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import psycopg2
-import psycopg2.extensions
 
 from eventsvc.errors import LogError
 
-Connection = psycopg2.extensions.connection
+if TYPE_CHECKING:
+    from eventsvc.log.connection import Connection
+
 T = TypeVar("T")
 
 _AGAIN = 1.0  # seconds

@@ -43,7 +43,7 @@ class Arrival:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self.part = ""
-        self.waited = 0.0  # seconds waited for this part
+        self.waited = 0.0
         self._received = 0  # bytes received of this part
         self._carried = 0  # bytes of the body, without chunk headers
         self._silence = 0  # bytes that the parser has read without calling us

@@ -60,10 +60,10 @@ class Connection(ParsingInParts):
         CONNECTIONS.inc()
         self.flow = Flow(self)
         self._heard = self.loop.time()
-        others = cast("set[Connection]", self.connections)
-        if len(others) > self._bounds.connections and not self._bounds.make_place(others):
+        excess = len(self.connections) - self._bounds.connections
+        if excess > 0 and not self._bounds.make_place(cast("set[Connection]", self.connections)):
             self._refuse(Refusal(503, f"This process serves {self._bounds.connections:,} connections at a time."))
-            if len(self.connections) > self._bounds.connections + _MOST_TURNED_AWAY:  # they need descriptors too
+            if excess > _MOST_TURNED_AWAY:  # they need descriptors too
                 self.transport.close()
         else:
             self._await_next()
