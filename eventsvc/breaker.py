@@ -15,9 +15,16 @@ _QUICK = 0.1  # seconds
 
 
 class Breaker:
-    """While closed, callers use the server. While open, callers do not try; a probe in the background closes it again.
+    """A circuit breaker for one server.
 
-    No request is spent on finding out whether the server is back.
+    While the breaker is closed, callers use the server. While the breaker is open, callers do without the server, and a
+    background task probes the server until it answers. Then the breaker closes.
+
+    Args:
+        probe: asks the server; raises while the server is away.
+        name: the name of the server in log lines.
+        shortest: seconds before the first probe. The pause doubles after each failure.
+        longest: seconds of the longest pause.
     """
 
     def __init__(
@@ -33,7 +40,11 @@ class Breaker:
         return self._probing is None
 
     def failed(self, began: float) -> None:
-        """Report a failed attempt that began at this ``time.monotonic()``."""
+        """Report a failed request, which opens the breaker, unless the request failed within 0.1 seconds.
+
+        Args:
+            began: when the request began (``time.monotonic``).
+        """
         if self._probing is None and time.monotonic() - began >= _QUICK:
             _log.warning("it does not answer: doing without it until it does", what=self._name)
             self._probing = asyncio.create_task(self._probe_until_back())

@@ -24,7 +24,7 @@ EventsvcError
 │   ├── LogUnavailable       PostgreSQL cannot be reached, or the connection broke
 │   │   └── WorkerUnavailable   a worker of the log does not answer; the coordinator does
 │   ├── LogTimeout           a statement ran into its time limit
-│   ├── CommitUnknown        the connection broke during COMMIT: nobody knows whether the events are stored
+│   ├── CommitUnknown        PostgreSQL did not confirm a COMMIT: nobody knows whether the events are stored
 │   ├── WriteQueueFull       more events wait to be written than is allowed
 │   ├── SearchesQueued       more heavy searches wait than is allowed
 │   ├── Fenced               the next fence was drawn: the leader with the old fence may change nothing any more
@@ -228,7 +228,11 @@ class LogTimeout(LogError):
 
 
 class CommitUnknown(LogError):
-    """The connection broke during COMMIT: nobody knows whether the events are stored."""
+    """PostgreSQL did not confirm a COMMIT, so nobody knows whether the events are stored.
+
+    The connection broke, or PostgreSQL did not answer in time. Or PostgreSQL has committed, but a standby or a worker
+    has not confirmed that it has the events.
+    """
 
 
 class WriteQueueFull(LogError):

@@ -35,12 +35,12 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def position(self) -> tuple[int, int]:
-        """(createdAt, seq), the order of events in both stores."""
+        """(createdAt, seq), in ms and as a number: the usual order of events in both stores."""
         return (self.created_at, self.seq)
 
     @property
     def place(self) -> tuple[int, int]:
-        """(occurredAt, seq), the order of events on request."""
+        """(occurredAt, seq), in ns and as a number: the order of events if the request says orderBy=occurredAt."""
         return (self.occurred_at, self.seq)
 
     def parsed_data(self) -> Any:

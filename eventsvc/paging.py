@@ -25,8 +25,8 @@ class PageRequest:
         after: the position that the page follows, in the direction of reading; None for the first page.
         newest_first: the direction of reading.
         upto: only events up to this seq; None for all events.
-        count: count all matching events, too, whatever ``after`` and ``limit`` say.
-        size: how many bytes of text the events may have, as ``fit`` measures them.
+        count: whether to count all matching events as well, those outside the page included.
+        size: the most bytes of text of all events together; see ``fit``. A page has at least one event.
         time: the field that orders events; events of equal times are ordered by seq.
     """
 

@@ -28,6 +28,7 @@ def redeem(keys: Keys, ticket: str) -> Grant:
 
     Raises:
         Unauthenticated: the text is not a ticket, the ticket's time is up, or its key was revoked.
+        LogUnavailable: the keys were last read more than an hour ago.
     """
     content, _, signature = ticket.rpartition(".")
     identity, _, end = content.partition(".")

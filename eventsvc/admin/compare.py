@@ -50,7 +50,9 @@ class Side:
     """The events of one month in the log, in one snapshot.
 
     Attributes:
+        watermark: only events up to this seq are counted.
         excluded: seqs that need not be in the index, because the index refused them or they are being erased.
+        sums: the counts and checksums of all other events.
     """
 
     watermark: int

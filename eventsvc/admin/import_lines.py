@@ -25,9 +25,9 @@ class Imported:
     """One event of an import.
 
     Attributes:
-        id: the event's own id, or an id derived from all lines up to this line. A derived id is the same whenever the
-            file is read again, whatever the file's name, and whatever was added at its end.
-        created_at: the event's own time; None for the time at which the event is stored.
+        id: 16 bytes: the event's own id, or an id derived from the name of the import and all lines up to this line.
+            An import under the same name derives the same id again, even if the file was renamed or has grown.
+        created_at: the event's own time, in ms since 1970; None for the time at which the event is stored.
     """
 
     id: bytes

@@ -12,7 +12,7 @@ from eventsvc.index.client import translate_errors
 from eventsvc.index.mapping import MAPPING_VERSION
 from eventsvc.log.progress import index_months
 
-Line = tuple[Literal["ok", "warning", "error"], str, str, str]
+Line = tuple[Literal["ok", "warning", "error"], str, str, str]  # the attributes of ``doctor.Finding``, in their order
 
 # Elasticsearch's own defaults: at 85 % it puts no more shards on a disk, at 95 % it stops writing.
 _DISK_HIGH, _DISK_FLOOD = 85.0, 95.0  # per cent

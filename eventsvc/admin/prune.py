@@ -25,8 +25,9 @@ class MonthSize:
     Attributes:
         table_bytes: the size of the partition with its indexes; 0 for a month in the default partition.
         index: the name of the month's index; "" if there is none.
-        documents: the number of documents; None (as the two below) if there is no index or Elasticsearch is away.
-        shards: the number of primary shards of the index.
+        documents: the number of documents; None without an index or without Elasticsearch.
+        index_bytes: the size of the primary shards; None like ``documents``.
+        shards: the number of primary shards; None like ``documents``.
     """
 
     month: date

@@ -23,7 +23,8 @@ from eventsvc.log.progress import erased, rebuilds, refusals, watermark
 from eventsvc.log.progress.rebuilds import Rebuild
 from eventsvc.log.read.batches import read_batch
 
-# Seqs left when the swap holds the watermark, which take well under a second to write.
+# When at most so many seqs are left, the swap begins. It holds the watermark while it writes the rest, in well under a
+# second.
 _LAST_STRETCH = 2_000
 _POLL = 0.02
 _VERSION = 1  # of documents: lower than the version of any leader

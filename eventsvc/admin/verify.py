@@ -39,7 +39,8 @@ class MonthReport:
     Attributes:
         index: the name of the month's index; "" if there is none.
         lost: whether the index is gone or was replaced, so that all events are missing.
-        refused: the number of events that the index refused, which searches find in the log.
+        refused: the number of events that are not compared, because the index refused them or they are being erased.
+            Searches find refused events in the log.
     """
 
     month: date
@@ -78,7 +79,7 @@ def to_json(report: MonthReport, *, most: int = 1_000) -> dict[str, Any]:
 
 
 def list_months(connection: Connection) -> list[date]:
-    """List the months that have events up to the watermark, or an index."""
+    """List the months that have events or an index, oldest first."""
     return sorted({*months.list_filled(connection), *index_months.list_indexes(connection)})
 
 

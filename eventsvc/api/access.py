@@ -1,7 +1,8 @@
 """Access control of the API: which right a request needs, whether its key has the right, and which events it may see.
 
 ROUTES declares the right of each route; a route without an entry needs the right admin. The middleware ``Access`` finds
-the request's key. Every query of this package is compiled by ``visible``, which adds the restriction of the key.
+the request's key. Every search of this package compiles its query with ``visible``, which adds the restriction of the
+key. An erasure adds the restriction with ``within``.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from eventsvc.paging import Position
 _CURSOR = struct.Struct(">Bqqqq")  # version, now, erasure epoch, time, seq
 _CURSOR_VERSION = 1
 _DIGEST = 9  # bytes; with the rest a multiple of 3, so base64 needs no padding
-# What a position may begin with: ms of the years 1 to 9999, or ns that a column can hold.
+# The times that a position may have: createdAt in ms, of the years 1 to 9999; occurredAt in ns, as the column can hold.
 _TIMES = {"createdAt": range(-62_135_596_800_000, 253_402_300_800_000), "occurredAt": range(2**63)}
-_NOWS = range(200_000_000_000_000)  # ms: so that years can be taken off and added
+_NOWS = range(200_000_000_000_000)  # ms since 1970, up to the year 8307: far from the ends of Python's calendar
 
 
 def write_cursor(content: tuple[int, int, int, int], given: Mapping[str, str], seen: str) -> str:
@@ -37,7 +37,14 @@ def write_cursor(content: tuple[int, int, int, int], given: Mapping[str, str], s
 
 
 def read_cursor(given: Mapping[str, str], seen: str) -> tuple[int, Position] | None:
-    """Read a cursor: give the "now" of the first page, and the position after which the next page begins."""
+    """Read a cursor.
+
+    Returns:
+        The "now" of the first page in ms, and the position after which the next page begins; None without a cursor.
+
+    Raises:
+        InvalidParameter: the text is not a cursor, or the cursor belongs to another request or another key.
+    """
     if "cursor" not in given:
         return None
     try:

@@ -96,7 +96,7 @@ class Export:
 async def _chunks(
     search: Search, options: FindOptions, answer: Page, most: int | None, form: ExportForm
 ) -> AsyncGenerator[bytes, None]:
-    # Leave out events that come while we stream: oldest first, the stream of a busy log would never end.
+    # Leave out events that arrive during the export. Otherwise an export of a busy log, oldest first, would never end.
     state = answer.provenance.state
     upto = state.drawn if state is not None else None
     count = 0

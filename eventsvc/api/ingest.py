@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from eventsvc.settings import Settings
 
 _AT_ONCE = 16 * 1024  # bytes; the event loop itself parses an event up to this size
-_SPARE = 1024 * 1024
+_SPARE = 1024 * 1024  # bytes; so ``Unpacked`` does not refuse the byte that ``_read_one`` reads beyond the limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +206,12 @@ def _read_one(body: IO[bytes], encoding: str, limit: int) -> bytes:
 
 
 def _holds_envelope(raw: bytes, limit: int) -> bool:
-    """Tell whether a body, or the beginning of one beyond the limit, is an envelope with an array of events."""
+    """Tell whether a body is an envelope with an array of events. Only the beginning of a too large body is read."""
     return is_envelope(raw) if len(raw) <= limit else ENVELOPE.match(raw) is not None and not _holds_several(raw)
 
 
 def _holds_json(body: IO[bytes], encoding: str, limit: int) -> bool:
-    """Tell whether a body that is called text is an object or an array of JSON, as from senders that name no type."""
+    """Tell whether a body with a Content-Type of text is a JSON object or array: some senders set no type."""
     raw = _read_one(body, encoding, limit)
     if len(raw) > limit or raw.lstrip()[:1] not in {b"{", b"["}:
         return False

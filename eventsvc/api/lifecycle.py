@@ -41,7 +41,7 @@ class Lifespan:
 
 
 class Measure:
-    """Counts and times every request by route. It never uses the URL, which holds query values."""
+    """Counts and times every request by method, route and status, never by URL, because a URL contains query values."""
 
     def __init__(self) -> None:
         # PERF: finding a metric by its labels costs more than counting. The number of metrics is limited.

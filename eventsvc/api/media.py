@@ -199,6 +199,7 @@ class Spool:
 
         Raises:
             BodyTooLarge: the body is larger than the limit.
+            InvalidBody: the client went away before the end of the body.
             WriteQueueFull: other bodies fill the room, or the disk is full.
         """
         taken = 0

@@ -45,7 +45,7 @@ def plain_parameters(req: Request, known: Collection[str]) -> dict[str, str]:
 
 
 async def read_query(req: Request, given: Mapping[str, str], now: int) -> Compiled:
-    """Parse and compile q; none, or nothing but blanks, matches every event that the key may see.
+    """Parse and compile q. Without q, or with a blank q, the query matches every event that the key may see.
 
     With the parameter asOf, the query matches only events up to this seq.
 
@@ -84,7 +84,7 @@ def whole_number(given: Mapping[str, str], name: str, default: int, least: int, 
 
 
 def choice(given: Mapping[str, str], name: str, options: tuple[str, ...]) -> str:
-    """Read one of some words; the first is the default."""
+    """Read a parameter whose value is one of ``options``; the first option is the default."""
     value = given.get(name, options[0])
     if value not in options:
         raise InvalidParameter(name, f"it must be {' or '.join(option for option in options if option)}")

@@ -13,7 +13,7 @@ from eventsvc.dev import child
 from eventsvc.dev.server import free_port
 
 BEHIND_REQUESTS = 3
-"""The niceness of processes that requests go before. Such a process has half the weight of an API process."""
+"""The niceness of the indexer and of Elasticsearch, which then get half as much processor time as an API process."""
 
 _TAIL_BYTES = 8192
 _LOG_BYTES = 20_000_000  # a longer log is renamed at the next start

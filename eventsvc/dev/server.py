@@ -39,7 +39,7 @@ class Given:
         self.name, self.url, self._answers = name, url, answers
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Do nothing, because somebody else runs the server."""
 
     def alive(self) -> bool:
         """Give True, because we do not see the process."""
@@ -50,7 +50,7 @@ class Given:
         return self._answers(self.url)
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Do nothing, because somebody else runs the server."""
 
     def last_lines(self) -> str:
         """Give "", because we do not know the log."""

@@ -54,10 +54,14 @@ class Remains:
 
 
 def purge(connection: Connection, client: Elasticsearch | None) -> Iterator[str]:
-    """Remove all traces that ``inspect`` would find; yields a few words about each step.
+    """Remove the traces of erased events from the files of both stores; yields a few words about each step.
+
+    First the indexer deletes the documents of erased events. Then Elasticsearch merges segments that contain deleted
+    documents, and PostgreSQL vacuums the tables. Each step may take three minutes. Erasures that are not finished are
+    not awaited; ``inspect`` counts them.
 
     Raises:
-        LogError: erasures still run, the indexer does not remove documents, or a long transaction keeps dead rows.
+        LogError: the indexer does not delete the documents, or a long transaction keeps dead rows.
         IndexUnavailable: Elasticsearch is away, or keeps deleted documents.
     """
     yield "waiting for the indexer"

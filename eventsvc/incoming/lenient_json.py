@@ -19,7 +19,12 @@ _BEYOND = "is beyond float64 (up to 1.8e308)"
 
 
 class Wrong:
-    """A number that is not allowed. It stays in the tree until the walk, which knows its place, reports it."""
+    """A number that is not allowed. ``load`` puts it into the tree, and faults.py reports it with its JSON pointer.
+
+    Attributes:
+        text: the number as sent.
+        detail: what is wrong.
+    """
 
     def __init__(self, text: str, detail: str) -> None:
         self.text, self.detail = text, detail

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# The message is the first of these that holds text, and is not empty if there is a choice. Who sends it:
+# Members that may hold the message, and the loggers that send them. The message is the first member that is a non-empty
+# string; if there is none, the first member that is an empty string.
 MESSAGES = {
     "message": "this service, Logstash, Vector, winston, log4j2, ECS",
     "msg": "pino, Bunyan, zap, logrus, slog",
@@ -17,7 +18,7 @@ MESSAGES = {
     "@mt": "Serilog's compact format without the text: the template",
     "MessageTemplate": "Serilog without the text: the template",
 }
-# The time is the first of these that can be read as a time. Who sends it:
+# Members that may hold the time, and the loggers that send them. The first member that can be read as a time counts.
 TIMES = {
     "occurredAt": "this service",
     "@timestamp": "Logstash, hclog, ECS",
@@ -34,9 +35,10 @@ TIMES = {
     "_SOURCE_REALTIME_TIMESTAMP": "the systemd journal: the time of the sender",
     "__REALTIME_TIMESTAMP": "the systemd journal",
 }
-# These are taken where their values are right for an event.
+# A member of this name becomes the field of the event, if its value is valid for this field.
 FIELDS = ("email", "environment", "component")
-# An object whose only member is an array of this name is opened. Who sends it:
+# Names of arrays, and the loggers that send them. If a body is an object whose only member is such an array, each
+# element of the array is a record.
 ARRAYS = {
     "events": "Serilog",
     "logs": "pino",
@@ -55,5 +57,6 @@ NO_OTLP = (
     " POST /event?shape=any"
 )
 
-# The names that an event has not, but the records of other loggers have.
+# The members by which faults.py recognises a record of another logger. Two of them, ``message`` and ``occurredAt``, are
+# fields of an event as well.
 OTHERS = frozenset({*MESSAGES, *TIMES, *ARRAYS, *CALL, *LOGURU})

@@ -19,8 +19,9 @@ _DIGITS = 9
 _SECOND_NS = 1_000_000_000
 _DAY = 86_400 * _SECOND_NS
 
-# The least number of each unit, with the digits that lead from the unit to nanoseconds. All four are in March 1973, so
-# a small number, such as a duration, is no time; and seconds reach as far as the year 5138.
+# For ns, µs, ms and s: the least number that is read in this unit, and the power of ten that converts the unit to ns.
+# All four numbers stand for the same time in March 1973. So a smaller number, such as a duration, is refused as a time.
+# The largest number of seconds is in the year 5138.
 _UNITS = ((Decimal("1e17"), 0), (Decimal("1e14"), 3), (Decimal("1e11"), 6), (Decimal("1e8"), 9))
 _LARGEST = Decimal(2**63)  # in nanoseconds, the year 2262
 _LONGEST_NUMBER = 28  # characters; Decimal computes exactly with so many digits

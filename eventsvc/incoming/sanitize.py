@@ -24,18 +24,22 @@ _LONGEST_NUMBER = 400  # characters of a number that becomes text
 
 
 class Sanitizer:
-    """A parser that changes events which another parser refuses, where this helps, and counts them."""
+    """Parses events with another parser. An event that this parser refuses is changed and parsed again.
+
+    Attributes:
+        changed: the number of events that were changed.
+    """
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
         self.changed = 0
 
     def parse(self, raw: bytes) -> NewEvent:
-        """Parse one JSON object. Its data lists the faults that were mended, under "sanitized".
+        """Parse one JSON object. The member "sanitized" of its data lists the faults that were removed.
 
         Raises:
             InvalidBody: the text is not JSON.
-            InvalidEvents: a fault cannot be mended: a wrong address, or a missing or unknown field.
+            InvalidEvents: a fault cannot be removed: a wrong address, or a missing or unknown field.
         """
         try:
             return self._parser.parse(raw)

@@ -63,8 +63,8 @@ class Shaper:
             parser: reads the events.
             defaults: email, environment and component of events that lack them.
             email_fault: says what is wrong with an address.
-            lines: a record that is not JSON is a line of text.
-            fields: such a line may hold the fields of a form.
+            lines: whether a record that is not JSON is a message in plain text; otherwise it is refused.
+            fields: whether such a record may be a form (application/x-www-form-urlencoded).
         """
         self.parser = parser
         self._defaults = {_key(name): msgspec.json.encode(value) for name, value in defaults.items()}
@@ -119,7 +119,7 @@ class Shaper:
         return _join(event)
 
     def _take_field(self, record: _Record, key: bytes) -> bytes | None:
-        """Take a field with its value if the value is right; otherwise the record keeps it, and the default counts."""
+        """Give the value of a field. An invalid value stays in the record, so it goes into data; the default counts."""
         text = _read_text(record.get(key))
         if text is not None and faults.text_fault(key[1:-1].decode(), text, self._email_fault) is None:
             return record.take(key)
@@ -139,13 +139,13 @@ class _Record:
         return self.values.get(key, b"")
 
     def take(self, key: bytes) -> bytes:
-        """Give the value of a member, which does not go into data then."""
+        """Give the value of a member, and mark the member as taken, so that it does not go into data."""
         value = self.values[key]
         self.drop((key, value))
         return value
 
     def drop(self, member: Member) -> None:
-        """Take a member, which does not go into data then."""
+        """Mark a member as taken, so that it does not go into data."""
         self._taken.append(member)
 
     def all(self, key: bytes) -> list[bytes]:
@@ -190,7 +190,7 @@ def _take_message(record: _Record) -> bytes:
 
 
 def _take_time(record: _Record) -> bytes | None:
-    """Take the first time that can be read, as a JSON string. A time finer than a nanosecond stays as well."""
+    """Take the first time that can be read, as a JSON string. If it is finer than 1 ns, the record keeps it, too."""
     for key in _TIMES:
         for value in record.all(key):
             try:

@@ -39,7 +39,7 @@ _OF_DOCUMENT = frozenset(
         "version_conflict_engine_exception",  # when a document is deleted
     }
 )
-_MOST_SUSPECTS = 10
+_MOST_SUSPECTS = 10  # refused requests with a single item; if so many are refused and none is answered, sending ends
 _logger = structlog.get_logger()
 
 
@@ -101,9 +101,13 @@ def delete_item(index: str, document: str) -> Item:
 def erase_item(index: str, seq: int, version: int | None = None) -> Item:
     """Encode the action that deletes an event's document for good: no late request can bring the document back.
 
-    Versions are fences, which are times in ms (see watermark.py). Without a version, that of the deletion lies a minute
-    in the future, so that it is above all fences so far, even if clocks differ. With the fence of a term as the
-    version, this term and later ones may write a document of this seq again.
+    The version of a document is a fence, and a fence is a time in ms (see watermark.py).
+
+    Args:
+        index: the name of the index.
+        seq: the event.
+        version: the fence of a term: this term and later terms may write a document of this seq again. None: a time one
+            minute in the future, which is above every fence so far, even if clocks differ.
     """
     version = version or time.time_ns() // 1_000_000 + 60_000
     which = {"_index": write_alias(index), "_id": str(seq), "version": version, "version_type": "external_gte"}
@@ -251,7 +255,7 @@ def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused])
         ((kind, result),) = outcome.items()
         error = result.get("error")
         if error is None or (kind == "index" and error["type"] == "version_conflict_engine_exception"):
-            continue  # stored, or what is there counts more
+            continue  # the document is stored, or a document with a higher version is in its place
         if error["type"] == "index_not_found_exception":
             raise IndexVanished(item.index)
         if error["type"] in _OF_DOCUMENT:

@@ -36,7 +36,8 @@ class _JsonSerializer(elastic_transport.JsonSerializer):
 def connect(settings: Settings, *, timeout: float = 60.0) -> Elasticsearch:
     """Make a client for threads (the indexer, admin); it sends nothing yet.
 
-    The client never retries by itself: the callers know what may be sent twice and how long to wait.
+    The client repeats no request after a time-out or an error status, because the callers know what may be sent twice
+    and how long to wait. If a node cannot be reached, the client sends the request to another node.
 
     Raises:
         SetupError: the URL or the certificate cannot be used.
@@ -65,7 +66,7 @@ def _options(settings: Settings) -> dict[str, Any]:
             elastic_transport.client_utils.url_to_node_config(u, use_default_ports_for_scheme=True) for u in urls
         ],
         "serializers": {"application/json": _JsonSerializer()},
-        # With several nodes, one that cannot be reached costs one more try, not the search.
+        # If a node cannot be reached, the client sends the request to the next node, once to each node.
         "max_retries": len(urls) - 1,
         "retry_on_timeout": False,
         "retry_on_status": (),

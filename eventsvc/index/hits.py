@@ -78,10 +78,13 @@ class Aggregated:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Sends searches through a client that never retries by itself.
+    """Sends searches to Elasticsearch. A search that gets no answer in time is not repeated.
 
-    Requests with many wildcards may take Elasticsearch seconds, so each process sends one of them at a time. Of large
-    pages, each process asks for a few at a time, so that a crowd of them does not delay small requests.
+    A request with many wildcards may take Elasticsearch several seconds. So each process sends one such request at a
+    time, and asks for at most four large pages at a time. Small requests then do not wait behind these requests.
+
+    Attributes:
+        timeout: seconds until a request fails.
     """
 
     client: AsyncElasticsearch
@@ -107,11 +110,11 @@ class Hits:
         return page
 
     async def _reach(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> dict[str, Any] | None:
-        """Give a condition that all events of a page in the order of occurredAt meet; None if none is known.
+        """Give a lower bound of occurredAt for the events of a page that is ordered by occurredAt; None for no bound.
 
-        PERF: Lucene stops early only in the order of the index, createdAt. In this order it finds as many matching
-        events as the page holds in a few milliseconds. Every event of the page occurred at or after the earliest
-        occurredAt of these events. Few other events did.
+        PERF: Lucene stops early only in the order of the index, which is createdAt. So a first search reads the newest
+        matching events by createdAt, as many as the page holds, in a few milliseconds. Each event of the page has an
+        occurredAt at or after the earliest occurredAt of these events, and few other events have.
         """
         if request.after is not None:
             query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(request.after[0]))]}}

@@ -44,11 +44,11 @@ def index_body(*, shards: int = 1, replicas: int, aliases: tuple[str, ...] = ())
                 # The indexer refreshes, because it must know which watermark a refresh stands for. This interval
                 # serves merges only: searches use a merged segment after the first refresh that follows the merge.
                 "refresh_interval": "30s",
-                # PERF: an index with a timestamp is merged 32 segments at a time by default. With two refreshes a
-                # second that left a hundred for each search to visit, which took it three times as long.
+                # PERF: by default, Elasticsearch merges an index with a timestamp 32 segments at a time. With two
+                # refreshes a second, an index then had a hundred segments, and a search took three times as long.
                 "merge.policy.type": "tiered",
-                # How long an erased document's version is known: longer than a request may come late (see bulk.py),
-                # and no longer, since each takes memory.
+                # Elasticsearch knows the version of a deleted document for this time: longer than a bulk request may
+                # come late (see bulk.py), but not for ever, because each version takes memory.
                 "gc_deletes": "2m",
                 "sort.field": ["createdAt", "seq"],
                 "sort.order": ["desc", "desc"],

@@ -102,8 +102,9 @@ class Term:
         horizon = self._horizon.poll()
         _HORIZON.set(horizon)
         self._erase_if_due()
-        # Batches read before the erasing may hold the event. They must arrive before its document is deleted.
         self._offers.look()
+        # A batch that was read before an erasure may contain an erased event. So while documents wait to be deleted,
+        # this term reads no batch, and it deletes them only when all earlier batches have arrived.
         read = not self._erasing and self._read_ahead(horizon)
         for done in self._pipeline.collect():
             self._settle(done)

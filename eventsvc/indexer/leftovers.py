@@ -1,8 +1,8 @@
 """Remove the documents of events that the log no longer has.
 
-A log that was restored, or a new primary that had not got everything yet, lacks the last events of the log before.
-Their documents lie beyond the checkpoint: the checkpoint is stored in the same database as the log, so it never passes
-the last event of the log.
+After a restore or a failover, the log may lack its last events, while the index still has their documents. The
+checkpoint is stored in the same database as the log, so it never passes the last event of the log. So these documents
+have seqs beyond the checkpoint.
 """
 
 from __future__ import annotations

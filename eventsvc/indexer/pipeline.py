@@ -19,7 +19,7 @@ from eventsvc.log.progress.refusals import Refusal
 # Three batches keep all cores of Elasticsearch busy. More batches would only fill its memory.
 IN_FLIGHT = 3  # batches
 
-# So many batches may follow the oldest batch that has not arrived. If the term ends, they are sent again.
+# Batches from the oldest batch that has not arrived, to the newest. If the term ends, all of them are sent again.
 _MOST_AHEAD = 40
 
 
@@ -93,7 +93,7 @@ class Pipeline:
         )
 
     def reserve(self) -> Place:
-        """Reserve the place of the next batch for somebody else, who sets its result."""
+        """Reserve the place of the next batch. The caller sets the result of the place, or calls ``fill``."""
         self._places.append(Place(here=False))
         return self._places[-1]
 

@@ -95,8 +95,9 @@ class Worker:
     """A worker, as the coordinator sees it.
 
     Attributes:
-        forgotten: how many transactions have waited for more than two minutes for their COMMIT; None if the worker does
-            not answer.
+        name: "host:port".
+        forgotten: the number of prepared transactions that have waited longer than two minutes for their COMMIT; None
+            if the worker does not answer.
     """
 
     name: str

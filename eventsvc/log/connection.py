@@ -188,7 +188,7 @@ class Pool:
         try:
             return await loop.run_in_executor(self._threads, self._do, job)
         except asyncio.CancelledError:
-            await asyncio.to_thread(job.cancel)  # still watched: the server may not answer this either
+            await asyncio.to_thread(job.cancel)  # the server may not answer this either, so the watch goes on
             raise
         finally:
             job.stop_watching()

@@ -26,7 +26,8 @@ _AGAIN = 1.0  # seconds
 class Job(Generic[T]):
     """The work of one caller.
 
-    The lock is held while the server is told to cancel, so that the connection is not lent to another caller meanwhile.
+    While ``cancel`` sends the cancellation to the server, it holds a lock. So the work cannot end in between, and the
+    pool cannot lend the connection to another caller.
 
     Attributes:
         is_cut: whether the connection was cut because the server did not answer.

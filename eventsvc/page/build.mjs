@@ -39,7 +39,7 @@ function sheets(/** @type {import("esbuild").PluginBuild} */ { onLoad }) {
   onLoad({ filter: /editor\.css$/ }, ({ path }) => ({ contents: transformSync(readFileSync(path, "utf8"), { loader: "css", minify: true }).code, loader: "text" }));
 }
 
-/** The licences of the packages that are in the bundle, which ask to be passed on. */
+/** Join the licences of the packages in the bundle. Each licence requires that it is passed on. */
 function licences(/** @type {string[]} */ inputs) {
   const packages = new Set(inputs.map((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean));
   return [...packages].sort().map(licence).join("\n\n");

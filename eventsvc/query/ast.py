@@ -27,7 +27,8 @@ class Name:
 class Path:
     """A path into data. A path without keys stands for every path.
 
-    No key holds a dot, because a dot in a query may be a step or part of a key. Use ``path`` to make a Path.
+    A dot in a query may be a step of the path or part of a key. So ``path``, which makes a Path, cuts the keys at dots,
+    and each evaluator tries all ways to join the keys again.
     """
 
     keys: tuple[str, ...]
@@ -179,7 +180,7 @@ def is_place(key: str) -> bool:
 
 
 def on_data(node: Comparison) -> Comparison:
-    """Give the comparison that ``any`` makes with data: there, a number equals a text that reads as the number."""
+    """Give the comparison with data for a comparison with ``any``: the text '1.50' also equals the number 1.5."""
     match node:
         case Equal(_, value):
             return on_data(In(node.subject, (value,)))

@@ -225,5 +225,8 @@ _LAST_NANOSECOND = 2**63 - 1
 
 
 def within(nanoseconds: int) -> int:
-    """Give the nearest time that both stores can hold. No event has a time before the first or at the last one."""
+    """Limit a time in ns since 1970 to the times that both stores can hold: 0 to 2**63 - 1.
+
+    No event has a time before 0, and none has the last time, so a comparison keeps its meaning.
+    """
     return min(max(nanoseconds, 0), _LAST_NANOSECOND)

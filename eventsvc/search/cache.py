@@ -36,7 +36,7 @@ class Cache:
         return base, answer
 
     def put(self, key: CacheKey, base: LogState, answer: Weighty) -> None:
-        """Keep an answer. It replaces an older answer of the same key and, if space is short, the least used ones."""
+        """Keep an answer instead of the older answer of this key. Drop the least recently used answers if necessary."""
         self.drop(key)
         weight = len(repr(key)) + answer.weigh()
         self._kept[key] = base, answer, weight

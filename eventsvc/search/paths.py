@@ -1,7 +1,7 @@
 """The paths in the data of events.
 
 ``find_paths`` lists the paths of matching events, with the number of events, the types and some values of each path.
-``look_up`` takes the paths that a query names: whether any event has the path, and which paths have similar names.
+``look_up`` tells for each path that a query names whether an event has the path, and which paths have similar names.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ def _page(
     provenance: Provenance,
     positions: Sequence[Position] = (),
 ) -> Page:
-    """Cut what was found to a page.
+    """Cut the found events to a page.
 
     Args:
         events: the events found, in order.

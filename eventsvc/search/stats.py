@@ -184,7 +184,7 @@ async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountR
 
 
 def _present(by: Sequence[ast.Subject], codes: _Codes) -> dict[str, Any]:
-    """Ask for the number of events that have a value at the path that is counted by."""
+    """Build the aggregation that counts the events with a value at the path in ``by``; {} if ``by`` has no path."""
     for subject in by:
         if isinstance(subject, ast.Path):
             terms = [data_path(subject.keys) + term_of(code) for code in codes[subject]]

@@ -92,7 +92,13 @@ class Arrival:
         return None
 
     def count_field(self, name: bytes, value: bytes, fields: int) -> Refusal | None:
-        """Count a header or trailer field, which follows so many fields, and refuse too many or too large fields."""
+        """Count a header or trailer field, and refuse too many or too large fields.
+
+        Args:
+            name: the name of the field.
+            value: the value of the field.
+            fields: the number of earlier fields of this request.
+        """
         self._head_size += len(name) + len(value)
         if self._head_size > _LARGEST_HEAD or fields >= _MOST_FIELDS:
             return Refusal(431, f"A request may have {_MOST_FIELDS} header fields with {_LARGEST_HEAD:,} bytes in all.")
@@ -107,7 +113,7 @@ def check_line(method: bytes, target: bytes) -> Refusal | None:
 
 
 def check_head(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
-    """Refuse a head that breaks a rule of RFC 9112 which the parser leaves out."""
+    """Refuse a head that breaks a rule of RFC 9112 (sections 2.3, 3.2 and 6.1) which the parser does not check."""
     hosts = [value for name, value in headers if name == b"host"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings and (codings[1:] or codings[0].strip().lower() != b"chunked"):

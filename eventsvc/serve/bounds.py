@@ -49,7 +49,7 @@ class Bounds:
         return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate, *answers)
 
     def make_place(self, connections: Iterable[Connection]) -> bool:
-        """Close the connection whose client has sent no complete head for longest, so that another gets its place.
+        """Close the connection whose client has paused longest (see ``Connection.pause``), for a new connection.
 
         Returns:
             Whether a client has paused for long enough.

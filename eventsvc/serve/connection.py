@@ -25,11 +25,12 @@ _LINGER = 3.0  # seconds
 # A request whose client has gone away may be storing events: it gets this much time to finish.
 _AFTER_HANGUP = 3.0  # seconds
 _MOST_AHEAD = 32  # requests that wait for the answers to earlier requests of their connection
-_MOST_TURNED_AWAY = 32  # connections beyond the bound that are closed with care
+# So many connections beyond the bound get an answer (503) and time to read it; others are closed after the answer.
+_MOST_TURNED_AWAY = 32
 
 
 class _RefusedError(Exception):
-    """Ends parsing."""
+    """Ends parsing. A callback of the parser raises it after it has put the refusal into ``_reason``."""
 
 
 class Connection(ParsingInParts):
@@ -46,7 +47,7 @@ class Connection(ParsingInParts):
         self._refused = False
         self._heard = 0.0
         self._untaken = 0  # bytes of answers that the client had not taken when we last looked
-        self.stalled = 0.0  # seconds since the client took something of an answer that waits for the client
+        self.stalled = 0.0  # seconds since the client last took bytes of an answer; 0 while the client keeps up
         self.has_ended = False  # the client has closed its sending side
 
     # ---- what happens to the connection
@@ -131,7 +132,8 @@ class Connection(ParsingInParts):
         if not self.flow.write_paused:
             self.stalled = 0.0
             return
-        # The kernel takes more from us in large steps only, so what it has not sent yet counts as well.
+        # The kernel takes further bytes from us only in large steps. So the bytes that the kernel holds count, too,
+        # until the client has acknowledged them.
         untaken = self.unread + count_unsent(self.transport)
         self.stalled = 0.0 if untaken < self._untaken else self.stalled + seconds
         self._untaken = untaken
@@ -140,7 +142,7 @@ class Connection(ParsingInParts):
 
     @property
     def pause(self) -> float:
-        """Seconds for which the client has sent no complete head, although it waits for no answer; else 0."""
+        """How many seconds the connection has been without a complete head of a request; 0 while an answer is due."""
         if self.is_idle:
             return self.loop.time() - self._heard
         return self._arrival.waited if self._arrival.part == "head" and self._is_free else 0.0

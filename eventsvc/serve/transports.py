@@ -95,7 +95,7 @@ class Lingering:
 
 
 def count_unsent(transport: asyncio.Transport) -> int:
-    """Count the bytes that the kernel keeps because the other side has not acknowledged them."""
+    """Count the bytes in the kernel's send buffer, which the client has not acknowledged (TIOCOUTQ, tcp(7))."""
     try:
         counted = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
     except (OSError, ValueError):  # another system, or the socket is closed

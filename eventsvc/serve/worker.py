@@ -32,9 +32,9 @@ _SETTLE = 0.2  # seconds
 _BETWEEN_LOOKS = 0.01  # seconds
 # A client that sends requests one after the other learns from the next answer that its connection ends.
 _LAST_CALL = 1.0  # seconds
-# gunicorn kills a worker after 15 s; by then the writer must have stored all events that it accepted.
 # Python's default of 5 ms lets each busy thread delay the event loop for 5 ms, several times in each request.
 _SWITCH_INTERVAL = 0.0005  # seconds
+# gunicorn kills a worker after 15 s; by then the writer must have stored all events that it accepted.
 GRACE = 12  # seconds that requests under way get when the worker stops
 
 

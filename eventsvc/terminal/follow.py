@@ -118,12 +118,18 @@ class FollowedFile:
         return [Path(one.path) for one in sorted(files, key=lambda one: -one.stat().st_mtime)]
 
     def read(self, most: int, most_bytes: int) -> tuple[list[bytes], Position]:
-        """Read the next lines, at most ``most``, until they have ``most_bytes``. Give them, or none yet, and their end.
+        """Read the next lines that have arrived, without line ends and without blank lines.
 
-        A line is given without the line end. Blank lines are left out.
+        Args:
+            most: the most lines.
+            most_bytes: no further line is read once the lines have so many bytes.
+
+        Returns:
+            The lines, perhaps none, and the position after the last line.
         """
-        if self._file is None or _digest(self._file, self.start.offset) != self.start.digest:  # there is no file yet,
-            self._open(self.start if self._file is not None else None)  # or the file was truncated
+        # Open the file if there was none before, or if the file was truncated.
+        if self._file is None or _digest(self._file, self.start.offset) != self.start.digest:
+            self._open(self.start if self._file is not None else None)
         if self._file is None:
             return [], self.start
         lines, offset = self._whole_lines(self._file, most, most_bytes)

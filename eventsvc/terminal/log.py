@@ -68,7 +68,8 @@ class _Lines:
 
     def _event(self, line: bytes) -> bytes:
         if self.shaped:
-            return line + b"\r" if line.endswith(b"\r") else line  # the service takes one for a part of the line end
+            # The service removes one \r at the end of a line, as part of the line end.
+            return line + b"\r" if line.endswith(b"\r") else line
         if self.as_json:
             try:
                 given = json.loads(line)

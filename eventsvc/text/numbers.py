@@ -14,6 +14,9 @@ _MOST_DIGITS = 1_000
 
 _LARGEST, _SMALLEST = 308, -324  # decimal exponents near float64's ends: 1.8e308 and 5e-324
 _SHORT = 300  # characters
+# The coding of a number: n:0 for zero; n:1, a size and the digits for a positive number; n:-, a size, the complement of
+# each digit to 9, and ~ for a negative number. The size is 500,000 plus the number of digits before the decimal point,
+# or minus the number of zeros after it; a negative number swaps plus and minus. So 12.5 is n:1500002125.
 _ZERO_EXPONENT = 500_000
 _POSITIVE = tuple(f"n:1{_ZERO_EXPONENT + size}" for size in range(24))
 _NINES = str.maketrans("0123456789", "9876543210")

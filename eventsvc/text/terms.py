@@ -173,7 +173,8 @@ class DataTerms:
     Attributes:
         terms: the terms of the index field ``terms.data``, each once.
         texts: the folded strings, and the digits of the numbers, each once.
-        spelled: whether a number would change if it were read as a float and written again.
+        spelled: whether data contains a number that would change if it were read as a float and written again. The
+            document then keeps data as text, too (see index/mapping.py).
     """
 
     def __init__(self) -> None:

@@ -45,7 +45,11 @@ def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> li
 
 
 def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
-    """Read a bound: a seq, or a time, which stands for the first seq from then on or the last seq before."""
+    """Read a bound of a range of seqs: a seq or a time; "" means no bound (2**62). See ``batches.seq_at`` for a time.
+
+    Raises:
+        InvalidParameter: the text is neither a seq nor a time.
+    """
     from eventsvc.log.read.batches import seq_at
 
     if not text:

@@ -118,7 +118,7 @@ def _connect(database_url: str | None) -> Connection:
 
     settings = find(database_url=database_url)
     dsn = settings.database_url.get_secret_value()
-    # Who reads an export may pause.
+    # The reader of an export may pause, so the transaction of the export may be idle for an hour.
     connection = connect(dsn, application_name="eventsvc transfer", idle_in_transaction=3600.0)
     schema.check(connection)
     return connection

@@ -16,8 +16,8 @@ CREATE INDEX event_created_at_seq ON event (created_at, seq);
 -- Safety net: an event whose month was not made ahead of time is stored here rather than refused.
 CREATE TABLE event_default PARTITION OF event DEFAULT;
 
--- How far along the log the index is. One row; moved only by whoever holds the indexer's advisory lock, and
--- only by compare-and-set with the fence that it drew when it took the lock.
+-- How far the index has come along the log: one row. A leader that moves it names the fence that it drew. The
+-- statement changes nothing if another fence was drawn since. See log/progress/watermark.py.
 CREATE TABLE watermark (
     singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     checkpoint bigint NOT NULL DEFAULT 0,
@@ -44,8 +44,8 @@ CREATE TABLE index_failure (
     failed_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Erased events whose documents may still be in the index, and the epoch that every cache key, ETag and
--- cursor carries.
+-- Erased events whose documents may still be in the index; and the erasure epoch, a number that each erasure
+-- raises. Every ETag contains the epoch, and the cache keeps it with each answer.
 CREATE TABLE erased (
     seq   bigint PRIMARY KEY,
     month date NOT NULL

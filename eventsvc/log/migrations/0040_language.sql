@@ -1,4 +1,4 @@
--- Text as ct and sw compare it; text/fold.py does the same in Python, letter by letter.
+-- Folds text for ct and sw. text/fold.py gives the same result in Python; a test compares every code point.
 CREATE FUNCTION event_fold(text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN octet_length($1) = char_length($1) AND strpos($1, E'\x1b') = 0 THEN casefold($1 COLLATE pg_unicode_fast)
@@ -31,5 +31,5 @@ AS $$
     SELECT value FROM found WHERE rest IS NULL AND jsonb_typeof(value) <> 'array'
 $$;
 
--- They are on the lower-casing that came before; `eventsvc admin trigrams --on` builds them anew.
+-- These indexes use lower(), as queries did before event_fold. `eventsvc admin trigrams --on` builds new indexes.
 DROP INDEX IF EXISTS event_message_trigrams, event_email_trigrams;

@@ -1,1 +1,1 @@
-"""The progress of the index along the log: horizon, watermark, indexes by month, refused and erased events."""
+"""The progress of the index along the log (horizon, watermark, indexes, refusals), and of erasures and retention."""

@@ -61,5 +61,5 @@ def forget(connection: Connection, seqs: list[int]) -> None:
 
 
 def forget_month(cursor: Any, month: date) -> None:
-    """Delete the refusals of a dropped month. Runs inside the caller's transaction."""
+    """Delete the refusals of a month that is dropped, or whose index was lost. Runs in the caller's transaction."""
     cursor.execute("DELETE FROM index_failure WHERE month = %s", (month,))

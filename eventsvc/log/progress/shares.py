@@ -110,7 +110,7 @@ def collect(connection: Connection, fence: int, silence: float) -> dict[int, Res
     Args:
         connection: a connection to the log.
         fence: the leader's fence.
-        silence: a taker that has not renewed a share for so many seconds hangs or is dead.
+        silence: seconds. A taker that has not renewed its share for longer hangs or is dead.
 
     Returns:
         The results by ``after`` of their shares. None: the taker was silent, so the leader must index the share.

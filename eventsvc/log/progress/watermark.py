@@ -108,7 +108,7 @@ def move(connection: Connection, fence: int, *, checkpoint: int, seq: int) -> No
     """Move the checkpoint and the watermark forward.
 
     Raises:
-        Fenced: another fence was drawn meanwhile, or one of them is further already.
+        Fenced: another fence was drawn meanwhile, or the checkpoint or the watermark is further already.
     """
     with connection.cursor() as cursor:
         cursor.execute(

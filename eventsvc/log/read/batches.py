@@ -82,9 +82,15 @@ def read_events(connection: Connection, seqs: Sequence[int]) -> list[Event]:
 
 
 def seq_at(connection: Connection, moment: datetime, *, at_end: bool) -> int:
-    """Give the lowest seq of an event from a moment on, or the highest seq before it.
+    """Give the seq at which the events from a time on begin, or the seq at which the events before a time end.
 
-    Seqs grow with time, but not strictly.
+    The order of seq is only nearly the order of createdAt, so a few events on the wrong side may be included.
+
+    Args:
+        connection: a connection to the log.
+        moment: the time.
+        at_end: False for the lowest seq of an event with createdAt ≥ moment, or 2**62 if there is no such event; True
+            for the highest seq of an event with createdAt < moment, or 0.
     """
     condition = "max(seq) FROM event WHERE created_at < %s" if at_end else "min(seq) FROM event WHERE created_at >= %s"
     ((seq,),) = fetch(connection, f"SELECT {condition}", (moment,))

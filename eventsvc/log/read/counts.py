@@ -110,11 +110,13 @@ Combination = tuple[str, ...]  # one coded value for each of ``Grouping.by``
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """A summary of the numbers at a path. Without numbers, all but the count is null.
+    """A summary of the numbers at a path. Each number is JSON text with all its digits.
 
     Attributes:
-        avg: the average, to sixteen significant digits or more.
-        percentiles: each is one of the numbers; the median of an even number of them is the lower middle one.
+        count: how many numbers there are. If there are none, all other attributes are null.
+        avg: the average, with sixteen or more significant digits.
+        percentiles: for each of ``Grouping.percentiles``, one of the numbers (PostgreSQL's percentile_disc). The median
+            of four numbers is the second number.
     """
 
     count: int
@@ -166,9 +168,9 @@ class Most:
 
     Attributes:
         values: how many values are listed; those with the highest counts come first, then in the order of their texts.
-        buckets: how many buckets are listed, in any order. A caller asks for one more than it can use, and so notices
-            that there are too many.
-        cells: the same for cells.
+        buckets: how many buckets are listed, in any order. A caller requests one bucket more than it can use. If it
+            gets this bucket, there are too many.
+        cells: how many counts of a value in a bucket are listed, in any order, with one more for the same reason.
         which: how many distinct values are listed; None to count them only.
     """
 

@@ -51,8 +51,8 @@ class Reader:
     """Reads the log through pools of connections. Each statement is one snapshot.
 
     Searches of the whole log, and heavy searches of the tail, may take seconds. They have a pool of their own, so that
-    no other read waits behind them, and at most ``MOST_WAITING`` of them run or wait. Only one heavy search runs at a
-    time, so that other searches have the rest of the pool when the index is away.
+    no other read waits behind them. At most ``MOST_WAITING`` searches of the whole log that are not heavy run or wait.
+    Of the heavy searches, one runs and eight wait, so that other searches have the rest of the pool.
 
     Large pages use half of the connections of the other pool. Otherwise many clients that ask for large pages at the
     same time would delay all small reads, and take the processor from the event loop.
@@ -62,8 +62,8 @@ class Reader:
         self._pool, self._replicas, self._whole_pool = pool, replicas, whole or pool
         self._heavy, self._light = Turns(1, _MOST_HEAVY_WAITING), Turns(MOST_WAITING, 0)
         self._large = Turns(max(1, pool.size // 2), MOST_LARGE_WAITING)
-        self._epoch: int | None = None  # the newest that was seen at the primary
-        self._settled = -1  # the last drawn seq for which no writer was under way
+        self._epoch: int | None = None  # the highest erasure epoch that the primary has given
+        self._settled = -1  # the last seq drawn at a time when no writer was under way
 
     async def by_id(self, event_id: str, matching: Filter) -> Event:
         """Read one event.

@@ -50,7 +50,7 @@ class Replicas:
         """Run ``work(connection)`` on a replica.
 
         Args:
-            work: runs one statement, which sees everything that is needed.
+            work: runs one statement. Its snapshot is at least as new as the needed state.
             needed: the state that the replica must have reached.
 
         Raises:

@@ -29,8 +29,8 @@ class LogState(msgspec.Struct, frozen=True):
         failed: the seqs of events that the index has refused.
         indexes: the names of the current indexes, by month.
         drawn: the highest seq drawn, whether its event is committed, under way or rolled back.
-        layout: changes when months are made or dropped, and when the server starts, because after a restore or a
-            failover a seq may belong to another event.
+        layout: a text that changes when a month is made or dropped, and when PostgreSQL starts. After a restore or a
+            failover, a seq may belong to another event, so earlier answers are void.
     """
 
     watermark: int

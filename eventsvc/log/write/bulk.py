@@ -41,7 +41,14 @@ _COUNT = "SELECT count(*) FROM event WHERE id = ANY(%s::uuid[]) AND created_at =
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The result of a bulk. The ids of its events follow from the seed."""
+    """The result of a bulk.
+
+    Attributes:
+        seed: 16 bytes, from which the ids of the events follow.
+        count: the number of events.
+        created_at: the createdAt of all events, in ms since 1970.
+        replayed: whether an earlier request with the same Idempotency-Key stored these events.
+    """
 
     seed: bytes
     count: int

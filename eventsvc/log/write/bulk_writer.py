@@ -47,9 +47,10 @@ class BulkWriter:
     """Writes a few bulks at a time, so that memory stays bounded.
 
     A body has arrived as a whole before its events are read, and the events are read and checked before the transaction
-    begins. The horizon waits for every transaction that writes, so a transaction must never wait for a client, nor long
-    for the reading. Only events that are read quickly are copied meanwhile: if they are not read within 3 seconds, or
-    if one of them is bad, the transaction is rolled back.
+    begins. The horizon waits for every transaction that writes. So a transaction must never wait for a client, and must
+    not wait long for the reading. Only if the first events are read quickly, they are copied while the rest is read. If
+    the rest is not read within 3 seconds, or an event is bad, this transaction is rolled back. A bulk that was only too
+    slow is then stored by another transaction.
     """
 
     def __init__(self, dsn: str, *, concurrency: int, waiting: int = 64) -> None:
@@ -84,7 +85,7 @@ class BulkWriter:
             small: whether the events are so few that they are parsed quickly.
 
         Raises:
-            CommitUnknown: the connection broke during the COMMIT.
+            CommitUnknown: PostgreSQL did not confirm the COMMIT; the events may be stored.
             LogUnavailable: PostgreSQL cannot be reached; nothing was stored.
             LogTimeout: PostgreSQL took too long; nothing was stored.
             KeyReused: the key came before with other events.

@@ -112,8 +112,8 @@ class PackedRows:
 
         Args:
             created_at: in milliseconds since 1970.
-            ids: an id for each row.
-            seconds: how long rows may still be added.
+            ids: an id of 16 bytes for each row.
+            seconds: how many seconds rows may still be added.
 
         Raises:
             NotComplete: the rows are not complete by then, or may not be stored.

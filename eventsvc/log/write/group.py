@@ -78,8 +78,8 @@ class GroupStore:
         Raises:
             WorkerUnavailable: a worker that stores some of the events does not answer; nothing was stored.
             LogUnavailable: PostgreSQL cannot be reached; nothing was stored.
-            LogTimeout: PostgreSQL took too long; nothing was stored.
-            CommitUnknown: the connection broke during the COMMIT.
+            LogTimeout: PostgreSQL took too long before the COMMIT; nothing was stored.
+            CommitUnknown: PostgreSQL did not confirm the COMMIT; the events may be stored.
             psycopg2.Error: PostgreSQL refused something in the group; nothing was stored.
         """
         fresh = self._connection is None
@@ -94,9 +94,11 @@ class GroupStore:
             return await self._store_once(group)
 
     async def split(self, group: list[Single]) -> dict[str, list[int]]:
-        """Give the places in the group of each worker's events; empty if the workers are not known.
+        """Group the events of a group by the worker of the log that stores them.
 
-        With a distribution by id they are not known, because each try to store an event draws another id.
+        Returns:
+            For each worker, as "host:port", the indexes of its events in ``group``. Empty if the log is on one server,
+            if PostgreSQL does not answer, or if the log is distributed by id: each attempt draws another id.
         """
         if not self._is_distributed:
             return {}

@@ -50,7 +50,12 @@ _PRUNE = f"DELETE FROM idempotency_key WHERE kept_at <= now() - interval '{_KEPT
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An Idempotency-Key with the fingerprint of the request that carries it."""
+    """An Idempotency-Key with the fingerprint of the request that carries it.
+
+    Attributes:
+        hash: the SHA-256 of the key and its owner; see ``key_hash``.
+        fingerprint: a hash of everything that decides what the request stores: its body and some options.
+    """
 
     hash: bytes
     fingerprint: bytes
@@ -63,7 +68,14 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The record of a key."""
+    """The record of a key.
+
+    Attributes:
+        fingerprint: the fingerprint of the request that came with the key; see ``IdempotencyKey``.
+        seed: 16 bytes, from which the ids of the request's events follow; see ``derive_id``.
+        count: the number of events that the request stored.
+        created_at: the createdAt of these events, in ms since 1970.
+    """
 
     fingerprint: bytes
     seed: bytes

@@ -42,7 +42,7 @@ class Writer:
 
     def __init__(self, dsn: str, *, queue_size: int) -> None:
         self._dsn, self._store, self._queue_size = dsn, GroupStore(dsn), queue_size
-        # Workers of the log that may be lost, each with the last try to write its events by a connection of its own.
+        # For each worker of the log that may be lost: the last attempt to write its events, through another connection.
         self._apart: dict[str, asyncio.Task[None]] = {}
         self._queue: deque[_Waiting] = deque()
         self._accepted = 0
@@ -66,7 +66,9 @@ class Writer:
         Raises:
             WriteQueueFull: too many wait already, or the service is stopping.
             LogUnavailable: PostgreSQL cannot be reached; the event is not stored.
-            CommitUnknown: the connection broke during the COMMIT.
+            WorkerUnavailable: the worker of the log that stores this event does not answer; the event is not stored.
+            LogTimeout: PostgreSQL took too long; the event is not stored.
+            CommitUnknown: PostgreSQL did not confirm the COMMIT; the event may be stored.
             LogError: PostgreSQL refused this event.
             KeyReused: the key came before with another event.
             KeyRunning: another request with this key is running.
@@ -92,7 +94,7 @@ class Writer:
                 self._idle = self._loop.create_future()
                 await self._idle
                 continue
-            # PERF: requests that have arrived meanwhile need two rounds of the loop to be read; they may come along.
+            # PERF: after two rounds of the event loop, requests that have arrived meanwhile are in the queue, too.
             for _ in range(2):
                 await asyncio.sleep(0)
             group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]

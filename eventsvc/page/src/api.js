@@ -22,7 +22,7 @@ export class Problem extends Error {
 /** The service did not answer. */
 export class Away extends Error {}
 
-/** What a service says of itself with each answer. @typedef {{source: string, reason: string, lag: number|null, watermark: number|null, took: number}} Source */
+/** The headers of an answer that tell which stores gave it, and the time it took in ms. @typedef {{source: string, reason: string, lag: number|null, watermark: number|null, took: number}} Source */
 
 export class Api {
   constructor() {
@@ -72,7 +72,7 @@ export class Api {
     }
   }
 
-  /** Several requests that fail at once ask once. @param {string} used */
+  /** Ask the user for another key. Requests that fail at the same time share one question. @param {string} used the key that was refused */
   async anotherKey(used) {
     if (this.key !== used) return true;
     this.asking ??= this.askForKey(used !== "").finally(() => (this.asking = null));
@@ -142,12 +142,12 @@ export function nextCursor(headers) {
   return next ? (new URL(next[1], location.href).searchParams.get("cursor") ?? "") : "";
 }
 
-/** Whether the key may not do this. @param {Problem} problem */
+/** Whether a request was refused because of its key (401 or 403). @param {Problem} problem */
 export function isForbidden(problem) {
   return problem.status === 401 || problem.status === 403;
 }
 
-/** @param {unknown} error whether it says that there is no service, or one that is starting */
+/** Whether the service is away or is still starting. @param {unknown} error */
 export function isAway(error) {
   return error instanceof Away || (error instanceof Problem && [502, 503, 504].includes(error.status));
 }

@@ -148,7 +148,7 @@ function barAt(times, at) {
   return found;
 }
 
-/** Every stretch of time between the bounds, those without events too, and one series for each value. @param {Counts} counts @returns {{times: number[], series: Series[]}} */
+/** The starts of all intervals, also of empty intervals, and one series for each value. @param {Counts} counts @returns {{times: number[], series: Series[]}} */
 export function stacks(counts) {
   const totals = byStart(counts.buckets);
   const times = stretch(counts, [...totals.keys()]);
@@ -200,7 +200,7 @@ function stretch({ from, to, step }, starts) {
   return times;
 }
 
-/** Stacked: the largest sum first, so that it is drawn behind the others. @param {Series[]} series @returns {number[][]} */
+/** Add up the series, as a stack. The largest sum comes first, so uPlot draws it behind the others. @param {Series[]} series @returns {number[][]} */
 function summed(series) {
   const sums = series.map(({ values }) => [...values]);
   for (let i = 1; i < sums.length; i += 1) sums[i] = sums[i].map((n, j) => n + sums[i - 1][j]);

@@ -63,7 +63,7 @@ export class Completer {
   }
 }
 
-/** Put a value in; the quote that was closed beforehand is taken along. @param {string} value @returns {Completion["apply"]} */
+/** Insert a value. If the editor has already written the closing quote, replace that quote, too. @param {string} value @returns {Completion["apply"]} */
 function written(value) {
   return (view, _completion, from, to) => {
     const next = view.state.sliceDoc(to, to + 1);

@@ -71,7 +71,7 @@ function csv(event, columns) {
   return columns.map((name) => quoted(name === "data" ? writeJson(event.data, "") : textOf(event, name))).join(",");
 }
 
-/** What a spreadsheet would take for a formula gets an apostrophe. @param {string} text */
+/** Write a cell of CSV. A text that a spreadsheet would run as a formula gets an apostrophe; see eventsvc/api/csv.py. @param {string} text */
 function quoted(text) {
   const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;

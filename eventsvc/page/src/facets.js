@@ -10,7 +10,7 @@ import { count, zoneName } from "./time.js";
 /** @typedef {import("./model.js").Top} Top */
 
 const EXAMINED = "200", OFFERED = 8;
-/** The service gives at most so many examples of a path, so a path with so many examples may have many values. */
+/** The service gives at most 5 examples of a path (EXAMPLES in search/paths.py). A path with 5 examples may have many more values. */
 const MOST_VALUES = 5;
 
 /** @param {Model} model @param {{toggle: (field: string, value: string, exclude: boolean) => void, colourOf: (value: unknown) => number, further: Further}} actions */
@@ -24,12 +24,12 @@ export function facets(model, actions) {
     ${addFacet(model, actions.further.of(model))}`;
 }
 
-/** Levels are counted without being asked for, and not shown where events have none. @param {Model} model @param {string} field */
+/** Whether to hide the facet of levels. The page counts levels by default, but not all events have a level. @param {Model} model @param {string} field */
 function unused({ facets: found }, field) {
   return field === LEVEL && found[field]?.problem === "" && !found[field].top.length;
 }
 
-/** A field more whose values are counted. @param {Model} model @param {string[]} paths */
+/** The form and the buttons that add a facet. @param {Model} model @param {string[]} paths */
 function addFacet(model, paths) {
   const add = (/** @type {string} */ path) => model.set({ facets: [...model.state.facets, path] });
   const submit = (/** @type {SubmitEvent} */ event) => {

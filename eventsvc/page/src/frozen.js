@@ -10,7 +10,7 @@ export function seqOf({ source }) {
   return source === null || source.watermark === null || source.lag === null ? null : source.watermark + source.lag;
 }
 
-/** Make the address that of a frozen link. @param {Model} model */
+/** Change the address of the page into a frozen link: only events up to the newest seq, and no relative times. @param {Model} model */
 export async function freeze(model) {
   const { q, tz, last } = model.state;
   const { from } = model.range;

@@ -34,7 +34,7 @@ const APPENDING = /** @type {[RegExp, (found: string) => string][]} */ ([
 const WORD_OF_A_QUERY = /^(?:AND|OR|NOT|and|or)$/;
 const COMPARES = /^(?:eq|ne|ct|sw|gte?|lte?|exists|like|contains|is)$/i;
 
-/** The query that plain words stand for: events that contain each of them. "" if the text seems to be a query. @param {string} text */
+/** Make a query of plain words: it finds events that contain each word. "" if the text looks like a query. @param {string} text */
 export function queryOfWords(text) {
   const words = text.trim().split(/\s+/);
   const [first, second = ""] = words;
@@ -44,7 +44,7 @@ export function queryOfWords(text) {
   return words.map(quote).join(" AND ");
 }
 
-/** The e-mail address that is all that a query looks for, or "". @param {string} text */
+/** The e-mail address, if a query searches for nothing else; otherwise "". @param {string} text */
 export function soughtAddress(text) {
   const all = conditions(text);
   const [only] = all;
@@ -87,7 +87,7 @@ function whole(text, changed) {
   return changed === text ? null : { from: 0, to: text.length, insert: changed };
 }
 
-/** Outside of strings, what was pasted becomes what is meant. @param {string} text */
+/** Replace typographic quotes, brackets, commas and spaces outside of strings by plain ones. @param {string} text */
 function plainSigns(text) {
   return text.split(/('(?:[^'\\]|\\[^])*'|"(?:[^"\\]|\\[^])*")/).map((part, i) => (i % 2 ? part : TYPOGRAPHIC.reduce((all, [pattern, by]) => all.replace(pattern, by), part))).join("");
 }

@@ -30,7 +30,7 @@ export const keep = {
     return Array.isArray(found) ? found.filter((one) => typeof one?.name === "string" && typeof one?.address === "string") : [];
   },
 
-  /** @param {View} view one of the same name is replaced */
+  /** Save a view. A view of the same name is replaced. @param {View} view */
   saveView(view) {
     write(VIEWS, [...this.views.filter(({ name }) => name !== view.name), view].sort((a, b) => a.name.localeCompare(b.name)));
   },
@@ -40,7 +40,7 @@ export const keep = {
     write(VIEWS, this.views.filter((one) => one.name !== name));
   },
 
-  /** The last first. @returns {string[]} */
+  /** The queries that were run, the latest first. @returns {string[]} */
   get queries() {
     const found = read(QUERIES);
     return Array.isArray(found) ? found.filter((one) => typeof one === "string") : [];
@@ -55,7 +55,7 @@ export const keep = {
     write(QUERIES, []);
   },
 
-  /** "light", "dark", or "" for that of the system. @returns {string} */
+  /** "light", "dark", or "" for the theme of the system. @returns {string} */
   get theme() {
     const found = read(THEME);
     return found === "light" || found === "dark" ? found : "";

@@ -113,7 +113,7 @@ export function quote(text) {
   return `'${escaped.replace(/[\u0000-\u001f\u007f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)}'`;
 }
 
-/** What a string literal stands for; other literals stand for themselves. @param {string} text */
+/** The string of a string literal; any other literal unchanged. @param {string} text */
 export function unquote(text) {
   if (!/^['"]/.test(text)) return text;
   const escapes = /** @type {Record<string, string>} */ ({ n: "\n", t: "\t", r: "\r", b: "\b", f: "\f" });
@@ -126,7 +126,7 @@ export function path(keys) {
   return ["data", ...keys.map((key) => (/^[A-Za-z0-9_@$-]+$/.test(key) ? key : quote(key)))].join(".");
 }
 
-/** The conditions that all have to hold; a query with OR at its top is one. @param {string} text @returns {Condition[]} */
+/** Split a query at its outermost ANDs. A query with an outermost OR is a single condition. @param {string} text @returns {Condition[]} */
 export function conditions(text) {
   const tokens = bare(tokenize(text));
   if (!tokens.length) return [];
@@ -134,7 +134,7 @@ export function conditions(text) {
   return parts.map((part) => condition(text, part));
 }
 
-/** Without brackets round the whole. @param {Token[]} tokens @returns {Token[]} */
+/** Remove brackets that enclose all tokens. @param {Token[]} tokens @returns {Token[]} */
 function bare(tokens) {
   let depth = 0;
   const wrapped = tokens[0]?.text === "(" && tokens.every((token, i) => {
@@ -265,7 +265,7 @@ function reduced(one, value) {
   return `${one.negated ? "NOT " : ""}${one.field} ${list}`;
 }
 
-/** The query without what it asks of a field, so that the other values of that field can be counted. @param {string} text @param {string} field */
+/** Remove the conditions on a field from a query, so that all values of the field can be counted. @param {string} text @param {string} field */
 export function apartFrom(text, field) {
   return join(conditions(text).filter((one) => one.field !== field).map((one) => one.text));
 }
@@ -278,7 +278,7 @@ export function needles(text, field) {
     .filter(Boolean);
 }
 
-/** The one person whose events a query asks for, or "". @param {string} text */
+/** The e-mail address, if exactly one condition of the query is email eq …; otherwise "". @param {string} text */
 export function personOf(text) {
   const own = conditions(text).filter((one) => one.field === "email" && one.operator === "eq" && !one.negated);
   return own.length === 1 ? unquote(own[0].values[0]) : "";

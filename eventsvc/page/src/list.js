@@ -83,7 +83,7 @@ export class EventList extends HTMLElement {
     this.draw();
   }
 
-  /** Rows have been put on top; whoever has scrolled down keeps what is on the screen. @param {number} added */
+  /** Keep the visible rows in their place after rows were added above them. @param {number} added the number of rows */
   keepPlace(added) {
     if (added && this.scrollTop > 0) this.scrollTop += added * this.rowHeight;
   }
@@ -156,7 +156,7 @@ function headView(cols, time, gaps) {
     ${gaps ? html`<span class="gap" role="columnheader">gap</span>` : nothing}</div>`;
 }
 
-/** Whether the range lies within one day, so that rows need not say which. @param {Model} model */
+/** Whether the range lies within one day, so that the rows can leave out the date. @param {Model} model */
 function isOneDay({ range, ran, state }) {
   const day = (/** @type {number} */ time) => shortTime(time, state.tz).replace(/ [^ ]*$/, "");
   return range.from !== null && day(range.from) === day(range.to ?? ran);
@@ -198,7 +198,7 @@ export function keysOf(name) {
   return (name.match(/\.(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^.]+)/g) ?? []).map((key) => key.slice(1).replace(/^(['"])([^]*)\1$/, "$2").replace(/\\(.)/g, "$1"));
 }
 
-/** @param {unknown} value @param {string[]} keys @returns {unknown[]} as the language has it: arrays on the way are looked into */
+/** The values at a path. As in the query language, an array on the path stands for its elements. @param {unknown} value @param {string[]} keys @returns {unknown[]} */
 function valuesAt(value, keys) {
   if (Array.isArray(value)) return value.flatMap((one) => valuesAt(one, keys));
   if (!keys.length) return value === undefined ? [] : [value];

@@ -23,10 +23,10 @@ export class Live {
     this.status = "";
     this.note = "";
     this.last = "";
-    /** Taken while paused, oldest first. @type {LogEvent[]} */
+    /** Events that wait because the list is paused or is not ready yet, oldest first. @type {LogEvent[]} */
     this.waiting = [];
     this.dropped = 0;
-    /** Arrived a moment ago. @type {LogEvent[]} */
+    /** Events of the last 50 ms, which are shown together. @type {LogEvent[]} */
     this.queued = [];
     this.held = false;
     this.opened = () => {};
@@ -134,7 +134,7 @@ export class Live {
     }
   }
 
-  /** What comes in one piece is shown together. @param {LogEvent} event */
+  /** Collect events for 50 ms, so that the list is drawn once for all of them. @param {LogEvent} event */
   queue(event) {
     this.queued.push(event);
     if (this.queued.length > 1) return;

@@ -49,7 +49,7 @@ export function mainMenu(model, ui, app) {
     ${model.api.key ? html`<button @click=${closing(() => { model.api.key = ""; void model.run(); })}>Forget the key</button>` : nothing}`;
 }
 
-/** A range that ends now becomes two instants, so that whoever gets the link sees the same stretch of time. @param {Model} model */
+/** Replace a range that ends now by two times, so that the link always shows the same range. @param {Model} model */
 function fixRange(model) {
   const text = (/** @type {number|null} */ time) => (time === null ? "" : new Date(time).toISOString());
   model.set({ last: "", from: text(model.range.from), to: text(model.ran), live: false });

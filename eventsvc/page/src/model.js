@@ -46,7 +46,7 @@ export class Model {
     this.source = null;
     this.loading = true;
     this.away = { tries: 0, back: 0 };
-    /** Events there are at all; asked only when nothing matches. @type {number|null} */
+    /** The number of all events; counted only if no event matches. @type {number|null} */
     this.everything = null;
     /** @type {Detail} */
     this.detail = { event: null, problem: null };
@@ -126,7 +126,7 @@ export class Model {
     this.changed();
   }
 
-  /** Run something whose failure is shown on the page; a service that is away is asked again. @param {AbortSignal} signal @param {() => Promise<void>} work */
+  /** Run work, and show its failure on the page. If the service is away, run the query again later. @param {AbortSignal} signal @param {() => Promise<void>} work */
   async guarded(signal, work) {
     try {
       await work();

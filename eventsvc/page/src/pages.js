@@ -70,7 +70,7 @@ export class Pages {
     this.started = true;
   }
 
-  /** See to it that what is on the screen is there, and let go what is far away. @param {number} from @param {number} to */
+  /** Request the missing pages of the visible rows, and drop the events of pages far from them. @param {number} from @param {number} to */
   show(from, to) {
     if (!this.started) return;
     if (to >= this.length - Math.min(this.length, PAGE) / 2 && this.next && !this.loading) void this.more();
@@ -111,7 +111,7 @@ export class Pages {
     }
   }
 
-  /** Take events of the live stream, oldest first; those that the first page has already are left out. @param {LogEvent[]} events @returns {number} */
+  /** Add events of the live stream that the list does not have yet. @param {LogEvent[]} events oldest first @returns {number} how many were added */
   prepend(events) {
     const known = new Set([...(this.held[0]?.events ?? []), ...this.fresh.slice(0, PAGE)].map((event) => event.id));
     const taken = events.filter((event) => !known.has(event.id)).reverse();

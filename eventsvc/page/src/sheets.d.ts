@@ -1,4 +1,4 @@
-// A style sheet that is imported is its text; build.mjs sees to that.
+// The import of a style sheet gives its text; the plugin in build.mjs does this.
 declare module "*.css" {
   const text: string;
   export default text;

@@ -19,7 +19,7 @@ import { LASTS } from "./time.js";
  * @property {string} event the id of the event that is open
  * @property {string} around the id of the event whose neighbours are shown
  * @property {string[]} same what neighbours have in common with it
- * @property {string} asOf a seq: only what the log had up to there; "" for everything
+ * @property {string} asOf only events up to this seq; "" for all events
  * @property {boolean} live
  */
 

@@ -50,7 +50,7 @@ class Style {
   }
 }
 
-/** The text with what was looked for marked. @param {string} text @param {string[]} needles */
+/** Show a text with its colours, and mark the needles in it. @param {string} text @param {string[]} needles */
 export function marked(text, needles) {
   return runs(text).map(({ text: part, style }) => (style ? html`<span class=${style}>${marks(part, needles)}</span>` : marks(part, needles)));
 }
@@ -78,7 +78,7 @@ export function line(text, needles) {
 const FRAME = /^\s*(?:at\s|File "|\.{3} \d+ more|[\w.$/]+\.(?:go|rb|py|js|ts|php|rs):\d+)/;
 const CAUSE = /^\s*(?:Caused by:|[\w.$]+(?:Error|Exception|Panic)\b|Traceback|panic:)/;
 
-/** A text of many lines; the frames of a stack trace step back behind what was thrown. @param {string} text @param {string[]} needles */
+/** Show a text of several lines. The style sheet dims the frames of a stack trace. @param {string} text @param {string[]} needles */
 export function block(text, needles) {
   const lines = text.split("\n");
   const trace = lines.length > 2 && lines.some((one) => FRAME.test(one));
@@ -89,7 +89,7 @@ export function block(text, needles) {
   })}</div>`;
 }
 
-/** Put a text on the clipboard; where that is forbidden, let the user copy it. @param {string} text */
+/** Put a text on the clipboard. @param {string} text @returns {Promise<boolean>} false if the browser forbids this */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
