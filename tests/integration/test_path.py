@@ -22,7 +22,11 @@ from eventsvc.settings import Settings
 PACKAGE = Path(eventsvc.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
 # The conductor stands for the connection, and the indexer has begun to run before the event comes.
-OUTSIDE = {("serve/connection.py", "Connection.data_received"), ("indexer/indexer.py", "Indexer.run")}
+OUTSIDE = {
+    ("serve/parsing.py", "ParsingInParts.data_received"),
+    ("serve/connection.py", "Connection.on_headers_complete"),
+    ("indexer/indexer.py", "Indexer.run"),
+}
 STORE, INDEX, FIND = ("receive", "check", "store"), ("index",), ("ask", "find")
 EVENT = {"email": "diego@chefhero.com", "environment": "test", "component": "orders", "message": "the buyer", "data": 7}
 
