@@ -6,15 +6,18 @@ import hashlib
 import json
 import os
 import re
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Self
 
 _SAMPLE = 256  # bytes at the beginning of a file and before a position; files with the same inode number differ in them
-_ROTATED = re.compile(
-    r"[.-]\d[\dT_.-]*"
-)  # what a rotation adds to the name, such as .1 or -20260131; not .bak or .1.gz
+# What a rotation adds to the name, such as .1 or -20260131; not .bak or .1.gz.
+_ROTATED = re.compile(r"[.-]\d[\dT_.-]*")
+# After a rotation, a program may write to the old file until it opens the new file. So the old file counts as finished
+# only when nothing was written to it for this time.
+_QUIET = 2.0  # seconds
 LONGEST = 1024 * 1024  # bytes of a line; the rest of a longer line counts as another line
 
 
@@ -133,12 +136,18 @@ class FollowedFile:
         if self._file is None:
             return [], self.start
         lines, offset = self._whole_lines(self._file, most, most_bytes)
-        if not lines and offset == self.start.offset and self._inode() not in {0, self.start.inode}:
+        if not lines and offset == self.start.offset and self._is_finished(self._file):
             lines, offset = self._last_line(self._file)
             if not lines:
                 self._start_next(os.fstat(self._file.fileno()).st_mtime_ns)
                 return [], self.start
         return lines, Position(self.start.inode, offset, _digest(self._file, offset))
+
+    def _is_finished(self, file: IO[bytes]) -> bool:
+        """Tell whether the file was rotated, and no program writes to it any more."""
+        if self._inode() in {0, self.start.inode}:
+            return False
+        return not 0 <= time.time() - os.fstat(file.fileno()).st_mtime < _QUIET
 
     def _whole_lines(self, file: IO[bytes], most: int, most_bytes: int) -> tuple[list[bytes], int]:
         file.seek(self.start.offset)

@@ -222,6 +222,28 @@ def test_follow_sends_what_a_rotation_took_away(
     assert _stored(command) == ["one", "two", "three", "without an end", *new]
 
 
+def test_follow_sends_what_a_program_writes_to_the_old_file_after_a_rotation(
+    command: Any, start: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "app.log"
+    file.write_text("before\n")
+    start("log", "--follow", str(file), *WHO)
+    _until(lambda: _stored(command) == ["before"])
+    with file.open("a") as old:
+        file.rename(tmp_path / "app.log.1")
+        file.write_text("first of the new\n")
+        for number in range(4):
+            time.sleep(0.5)
+            old.write(f"late {number}, a half")
+            old.flush()
+            time.sleep(0.1)
+            old.write(" and a half\n")
+            old.flush()
+    late = [f"late {number}, a half and a half" for number in range(4)]
+    _until(lambda: _stored(command)[-1] == "first of the new")
+    assert _stored(command) == ["before", *late, "first of the new"]
+
+
 def test_follow_sends_what_several_rotations_took_away_in_order(command: Any, start: Any, tmp_path: Path) -> None:
     file = tmp_path / "app.log"
     file.write_text("one\n")
