@@ -14,15 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from eventsvc.terminal.options import Data, Key, Url, service
 from eventsvc.terminal.service import Service, ServiceError
-
-if TYPE_CHECKING:
-    from eventsvc.terminal.follow import Position
 
 _BATCH, _BATCH_SECONDS = 1000, 1.0  # lines in one request; seconds that a line waits for other lines
 _BATCH_BYTES = 4 * 1024 * 1024  # of the lines in one request; JSON takes six bytes for a byte at most
@@ -238,7 +235,8 @@ def _show_rejected(rejected: list[dict[str, Any]], batch: list[bytes], before: i
 def _follow(opened: Service, path: Path, lines: _Lines) -> None:
     """Send the lines of a file for ever, from the place where the last run stopped.
 
-    The position is kept after each batch that the service has answered.
+    The position is kept before each batch and after its answer. So a batch that a killed run has sent is sent again
+    with the same key, and is stored once.
     """
     from eventsvc.terminal.follow import FollowedFile
 
@@ -250,7 +248,14 @@ def _follow(opened: Service, path: Path, lines: _Lines) -> None:
             if not batch:
                 time.sleep(_BATCH_SECONDS / 4)
                 continue
-            _show_rejected(_post(opened, lines, batch, _key(file.start, position)), batch)
+            key = file.begin(position)
+            try:
+                _show_rejected(_post(opened, lines, batch, key), batch)
+            except ServiceError as exc:
+                if exc.problem != "key-reused":
+                    raise
+                # A run with other options was killed after it had sent these lines.
+                print(f"eventsvc: {len(batch):,} lines are stored already, with other options", file=sys.stderr)
             file.keep(position)
 
 
@@ -259,9 +264,5 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (PermissionError, IsADirectoryError) as exc:
-        raise typer.BadParameter(f"{path} cannot be read: {exc.strerror}", param_hint="--follow") from exc
-
-
-def _key(start: Position, end: Position) -> str:
-    """Make an idempotency key from the place of a batch in the file: a batch that is sent again is stored once."""
-    return f"{start.inode}-{start.offset}-{end.offset}-{start.digest}"
+        where = exc.filename or path
+        raise typer.BadParameter(f"{where} cannot be read: {exc.strerror}", param_hint="--follow") from exc

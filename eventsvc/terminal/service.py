@@ -22,10 +22,15 @@ _SUCCESS = range(200, 300)
 
 
 class ServiceError(EventsvcError):
-    """The service cannot be reached, or refuses the request. The text may have several lines, for a terminal."""
+    """The service cannot be reached, or refuses the request. The text may have several lines, for a terminal.
 
-    def __init__(self, text: str, *, status: int = 0) -> None:
-        self.status = status
+    Attributes:
+        status: the status of the answer; 0 if there is no answer.
+        problem: the type of the problem, such as "key-reused"; "" if the answer names none.
+    """
+
+    def __init__(self, text: str, *, status: int = 0, problem: str = "") -> None:
+        self.status, self.problem = status, problem
         super().__init__(text)
 
 
@@ -111,7 +116,9 @@ class Service:
                 method, target, body=body, headers={**self._headers, **(headers or {})}, preload_content=not stream
             )
             if answer.status not in _SUCCESS:
-                raise ServiceError(_explain(answer), status=answer.status)
+                problem = _read_problem(answer)
+                kind = str(problem.get("type", "")).rpartition("#")[2].rpartition("/")[2]
+                raise ServiceError(_explain(problem, answer.status), status=answer.status, problem=kind)
         return answer
 
     def lines(self, path: str, parameters: Mapping[str, str], accept: str) -> Iterator[bytes]:
@@ -154,14 +161,20 @@ def _errors(url: str) -> Iterator[None]:
         raise ServiceError(f"the service at {url} does not answer ({type(exc).__name__}): {hint}") from exc
 
 
-def _explain(answer: urllib3.BaseHTTPResponse) -> str:
-    """Write a problem document (RFC 9457) as text: the detail, the place in the query, the hint."""
+def _read_problem(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+    """Read the problem document (RFC 9457) of an answer; {} if the body is none."""
     try:
         problem = json.loads(answer.data)
-        title = str(problem["title"])
-    except (ValueError, KeyError, TypeError):
-        return f"the service answered {answer.status}"
-    lines = [f"{problem.get('detail') or title} ({answer.status})"]
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) and "title" in problem else {}
+
+
+def _explain(problem: dict[str, Any], status: int) -> str:
+    """Write a problem document as text: the detail, the place in the query, the hint."""
+    if not problem:
+        return f"the service answered {status}"
+    lines = [f"{problem.get('detail') or problem['title']} ({status})"]
     if excerpt := problem.get("excerpt"):
         lines += ["", *str(excerpt).splitlines()]
     if hint := problem.get("hint"):

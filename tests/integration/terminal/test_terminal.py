@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -242,6 +243,36 @@ def test_follow_sends_what_a_program_writes_to_the_old_file_after_a_rotation(
     late = [f"late {number}, a half and a half" for number in range(4)]
     _until(lambda: _stored(command)[-1] == "first of the new")
     assert _stored(command) == ["before", *late, "first of the new"]
+
+
+def test_follow_that_is_killed_at_any_moment_stores_each_line_once(command: Any, start: Any, tmp_path: Path) -> None:
+    file, random = tmp_path / "app.log", Random(1)
+    file.touch()
+    written, done = 0, threading.Event()
+
+    def write() -> None:
+        nonlocal written
+        with file.open("a") as growing:
+            while not done.wait(0.002):
+                growing.write(f"line {written}\n")
+                growing.flush()
+                written += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(8):
+            options = (*WHO, "--data", f"run={number % 2}")
+            process = start("log", "--follow", str(file), *options)
+            time.sleep(1.0 + random.random() * 0.4)
+            process.kill()
+            process.wait()
+    finally:
+        done.set()
+        writer.join()
+    start("log", "--follow", str(file), *WHO)
+    _until(lambda: _stored(command)[-1:] == [f"line {written - 1}"])
+    assert _stored(command) == [f"line {i}" for i in range(written)]
 
 
 def test_follow_sends_what_several_rotations_took_away_in_order(command: Any, start: Any, tmp_path: Path) -> None:
