@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 import select
 import socket
@@ -107,7 +108,8 @@ def log(
         Path | None, typer.Option(help="Send the lines of this file, and new lines as they come.")
     ] = None,
     idempotency_key: Annotated[
-        str, typer.Option(help="Events that are sent twice with the same key are stored once.")
+        str,
+        typer.Option(help="Events sent twice with the same key are stored once. Lines are then sent 1,000 at a time."),
     ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Each line is a JSON event; options supply missing fields.")
@@ -155,9 +157,12 @@ def _send_one(opened: Service, event: dict[str, Any], key: str) -> None:
 
 
 def _send_lines(opened: Service, descriptor: int, lines: _Lines, key: str) -> bool:
-    """Send all lines in batches; tell whether the service stored every line."""
+    """Send all lines in batches; tell whether the service stored every line.
+
+    With a key, the batches depend on the lines alone. So a repeated command sends the same batches with the same keys.
+    """
     whole, sent = True, 0
-    for number, batch in enumerate(_batches(descriptor)):
+    for number, batch in enumerate(_batches(descriptor, patience=math.inf if key else _BATCH_SECONDS)):
         rejected = _post(opened, lines, batch, f"{key}-{number}" if key else "")
         _show_rejected(rejected, batch, sent)
         sent, whole = sent + len(batch), whole and not rejected
@@ -165,13 +170,13 @@ def _send_lines(opened: Service, descriptor: int, lines: _Lines, key: str) -> bo
     return whole
 
 
-def _batches(descriptor: int) -> Iterator[list[bytes]]:
-    """Read the lines of a pipe or file in batches. A line waits at most a second for other lines."""
+def _batches(descriptor: int, *, patience: float) -> Iterator[list[bytes]]:
+    """Read the lines of a pipe or file in batches. A line waits at most ``patience`` seconds for other lines."""
     lines: list[bytes] = []
     due, size = 0.0, 0
     for line in _lines(descriptor):
         if line is not None:
-            due = due if lines else time.monotonic() + _BATCH_SECONDS
+            due = due if lines else time.monotonic() + patience
             lines.append(line)
             size += len(line)
         if len(lines) >= _BATCH or size >= _BATCH_BYTES or (lines and time.monotonic() >= due):

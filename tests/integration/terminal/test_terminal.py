@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -243,6 +245,27 @@ def test_follow_sends_what_a_program_writes_to_the_old_file_after_a_rotation(
     late = [f"late {number}, a half and a half" for number in range(4)]
     _until(lambda: _stored(command)[-1] == "first of the new")
     assert _stored(command) == ["before", *late, "first of the new"]
+
+
+def test_lines_of_a_pipe_that_are_sent_again_with_the_same_key_are_stored_once(command: Any, service: Any) -> None:
+    text = [f"line {i}\n" for i in range(1500)]
+    slow = subprocess.Popen(
+        [sys.executable, "-m", "eventsvc", "log", *WHO, "--idempotency-key", "k"],
+        env=os.environ | {"EVENTSVC_URL": service.url},
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    assert slow.stdin is not None
+    for part in (text[:10], text[10:1200]):  # with a pause that is longer than lines usually wait
+        slow.stdin.write("".join(part))
+        slow.stdin.flush()
+        time.sleep(2)
+    _until(lambda: len(_stored(command)) == 1000)
+    slow.kill()
+    slow.communicate()
+    again = command("log", *WHO, "--idempotency-key", "k", text="".join(text))
+    assert (again.returncode, again.stderr) == (0, "1,500 lines sent\n")
+    assert _stored(command) == [line.strip() for line in text]
 
 
 def test_follow_that_is_killed_at_any_moment_stores_each_line_once(command: Any, start: Any, tmp_path: Path) -> None:
