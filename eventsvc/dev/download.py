@@ -18,18 +18,13 @@ _PATIENCE = 30.0  # seconds without a byte
 _TRIES = 4  # attempts in a row without a new byte
 _PAUSE = 1.0  # seconds after the first of these attempts; the pause doubles
 _CHUNK = 256 * 1024
-_ALGORITHMS = ("sha512", "sha1")  # the first algorithm whose checksum the server has is used
 _PLACE = re.compile(r"bytes (\d+)-")
 
 Tell = Callable[[int], None]
 
 
-class _NotThere(SetupError):
-    """The server answers that it does not have the file."""
-
-
-def fetch(url: str, part: Path, tell: Tell) -> None:
-    """Download a file and compare its checksum, which a Maven repository has beside the file.
+def fetch(url: str, part: Path, tell: Tell, *, sha256: str) -> None:
+    """Download a file and compare its checksum.
 
     Proxies and certificates come from the environment (https_proxy, no_proxy, SSL_CERT_FILE).
 
@@ -37,36 +32,21 @@ def fetch(url: str, part: Path, tell: Tell) -> None:
         url: the address of the file.
         part: the path of the file here. A partial file stays after a failure, and the next call continues it.
         tell: receives the number of bytes so far.
+        sha256: the SHA-256 checksum that the file must have, in hexadecimal digits.
 
     Raises:
         SetupError: the download failed, or the checksum is wrong. A file with a wrong checksum is deleted.
     """
-    algorithm, expected = _checksum(url, part)
     begun = part.exists()
     _complete(url, part, tell)
     with part.open("rb") as file:
-        right = hashlib.file_digest(file, algorithm).hexdigest() == expected
+        right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
     if right:
         return
     part.unlink()
     if not begun:
-        raise SetupError(f"{url} was fetched and deleted again: its {algorithm} checksum is wrong")
-    fetch(url, part, tell)  # the partial file was the beginning of another file
-
-
-def _checksum(url: str, part: Path) -> tuple[str, str]:
-    """Download the checksum; give the algorithm and the hexadecimal digits. A file name may follow the digits."""
-    for algorithm in _ALGORITHMS:
-        file = part.with_name(f"{part.name}.{algorithm}")
-        file.unlink(missing_ok=True)
-        try:
-            _complete(f"{url}.{algorithm}", file, lambda _bytes: None)
-        except _NotThere:
-            continue
-        digits = file.read_text(encoding="ascii", errors="replace").split()[:1]
-        file.unlink()
-        return algorithm, "".join(digits).lower()
-    raise SetupError(f"{url} cannot be fetched: no checksum lies beside it")
+        raise SetupError(f"{url} was fetched and deleted again: its SHA-256 checksum is wrong")
+    fetch(url, part, tell, sha256=sha256)  # the partial file was the beginning of another file
 
 
 def _complete(url: str, part: Path, tell: Tell) -> None:
@@ -79,8 +59,7 @@ def _complete(url: str, part: Path, tell: Tell) -> None:
             why = "the connection broke off"
         except urllib.error.HTTPError as exc:
             if exc.code < HTTPStatus.INTERNAL_SERVER_ERROR and exc.code != HTTPStatus.TOO_MANY_REQUESTS:
-                kind = _NotThere if exc.code == HTTPStatus.NOT_FOUND else SetupError
-                raise kind(f"{url} cannot be fetched: the server answers {exc.code} {exc.reason}") from exc
+                raise SetupError(f"{url} cannot be fetched: the server answers {exc.code} {exc.reason}") from exc
             why = f"the server answers {exc.code} {exc.reason}"
         except (urllib.error.URLError, OSError, HTTPException) as exc:
             why = str(getattr(exc, "reason", "") or exc) or type(exc).__name__

@@ -21,6 +21,7 @@ from eventsvc.dev.server import free_port
 from eventsvc.errors import SetupError
 
 CONTENT = random.Random(1).randbytes(3_000_000)
+RIGHT = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Repository(ThreadingHTTPServer):
@@ -40,10 +41,8 @@ class Repository(ThreadingHTTPServer):
         self.knows_ranges = True
         self.asked: list[tuple[str, str]] = []
 
-    def add(self, path: str, content: bytes, algorithm: str = "sha512", digest: str = "") -> str:
+    def add(self, path: str, content: bytes) -> str:
         self.files[path] = content
-        text = f"{digest or hashlib.new(algorithm, content).hexdigest()}  {path.rpartition('/')[2]}\n"
-        self.files[f"{path}.{algorithm}"] = text.encode()
         return self.url + path
 
 
@@ -97,7 +96,7 @@ def test_a_connection_that_breaks_off_is_taken_up_again_where_it_stopped(
     url = repository.add("/file.zip", CONTENT)
     repository.cuts = [1_000_000, 0, 500_000, 0, 0]
     told: list[int] = []
-    download.fetch(url, tmp_path / "part", told.append)
+    download.fetch(url, tmp_path / "part", told.append, sha256=RIGHT)
     assert (tmp_path / "part").read_bytes() == CONTENT
     starts = ["", "bytes=1000000-", "bytes=1000000-", "bytes=1500000-", "bytes=1500000-", "bytes=1500000-"]
     assert _ranges(repository) == starts
@@ -110,19 +109,19 @@ def test_the_beginning_that_an_earlier_call_has_fetched_is_kept(repository: Repo
     url = repository.add("/file.zip", CONTENT)
     repository.cuts = [2_000_000, 0, 0, 0, 0]
     with pytest.raises(SetupError, match=r"file\.zip cannot be fetched: the connection broke off"):
-        download.fetch(url, tmp_path / "part", lambda _: None)
-    download.fetch(url, tmp_path / "part", lambda _: None)
+        download.fetch(url, tmp_path / "part", lambda _: None, sha256=RIGHT)
+    download.fetch(url, tmp_path / "part", lambda _: None, sha256=RIGHT)
     assert (tmp_path / "part").read_bytes() == CONTENT
     assert _ranges(repository)[-1] == "bytes=2000000-"
-    download.fetch(url, tmp_path / "part", lambda _: None)  # all is there: the server has no more
+    download.fetch(url, tmp_path / "part", lambda _: None, sha256=RIGHT)  # all is there: the server has no more
     assert (tmp_path / "part").read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_sends_it_all_again(repository: Repository, tmp_path: Path) -> None:
-    url = repository.add("/file.zip", CONTENT, "sha1")
+    url = repository.add("/file.zip", CONTENT)
     repository.knows_ranges = False
     repository.cuts = [1_000_000]
-    download.fetch(url, tmp_path / "part", lambda _: None)
+    download.fetch(url, tmp_path / "part", lambda _: None, sha256=RIGHT)
     assert (tmp_path / "part").read_bytes() == CONTENT
 
 
@@ -130,27 +129,21 @@ def test_a_server_without_ranges_sends_it_all_again(repository: Repository, tmp_
 def test_a_beginning_of_something_else_is_thrown_away(repository: Repository, tmp_path: Path, length: int) -> None:
     url = repository.add("/file.zip", CONTENT)
     (tmp_path / "part").write_bytes(b"x" * length)
-    download.fetch(url, tmp_path / "part", lambda _: None)
+    download.fetch(url, tmp_path / "part", lambda _: None, sha256=RIGHT)
     assert (tmp_path / "part").read_bytes() == CONTENT
 
 
 def test_what_has_a_wrong_checksum_is_deleted(repository: Repository, tmp_path: Path) -> None:
-    url = repository.add("/file.zip", CONTENT, digest="0" * 128)
-    repository.add("/file.zip", CONTENT, "sha1")  # the weaker one is not asked
-    with pytest.raises(SetupError, match="deleted again: its sha512 checksum is wrong"):
-        download.fetch(url, tmp_path / "part", lambda _: None)
+    url = repository.add("/file.zip", CONTENT)
+    with pytest.raises(SetupError, match="deleted again: its SHA-256 checksum is wrong"):
+        download.fetch(url, tmp_path / "part", lambda _: None, sha256="0" * 64)
     assert list(tmp_path.iterdir()) == []
     assert len(_ranges(repository)) == 1
 
 
-def test_a_file_that_is_not_there_or_has_no_checksum_is_not_waited_for(repository: Repository, tmp_path: Path) -> None:
-    repository.files["/bare.zip"] = CONTENT
-    with pytest.raises(SetupError, match="no checksum lies beside it"):
-        download.fetch(f"{repository.url}/bare.zip", tmp_path / "part", lambda _: None)
-    repository.add("/gone.zip", CONTENT)
-    del repository.files["/gone.zip"]
+def test_a_file_that_is_not_there_is_not_waited_for(repository: Repository, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="the server answers 404"):
-        download.fetch(f"{repository.url}/gone.zip", tmp_path / "part", lambda _: None)
+        download.fetch(f"{repository.url}/gone.zip", tmp_path / "part", lambda _: None, sha256=RIGHT)
     assert [path for path, _ in repository.asked].count("/gone.zip") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -158,7 +151,14 @@ def test_a_file_that_is_not_there_or_has_no_checksum_is_not_waited_for(repositor
 def test_nobody_there_is_said_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_PAUSE", 0.0)
     with pytest.raises(SetupError, match=r"cannot be fetched: .*Connection refused"):
-        download.fetch(f"http://127.0.0.1:{free_port()}/file.zip", tmp_path / "part", lambda _: None)
+        download.fetch(f"http://127.0.0.1:{free_port()}/file.zip", tmp_path / "part", lambda _: None, sha256=RIGHT)
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    content = _distribution()
+    monkeypatch.setitem(distribution._CHECKSUMS, distribution.VERSION, hashlib.sha256(content).hexdigest())
+    return content
 
 
 def _distribution() -> bytes:
@@ -177,6 +177,8 @@ def test_without_maven_or_when_it_fails_the_same_archive_comes_from_the_reposito
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    archive: bytes,
+    *,
     maven: str,
 ) -> None:
     tools = tmp_path / "tools"
@@ -187,7 +189,7 @@ def test_without_maven_or_when_it_fails_the_same_archive_comes_from_the_reposito
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = f"/maven/org/elasticsearch/distribution/integ-test-zip/elasticsearch/{distribution.VERSION}"
-    repository.add(f"{folder}/elasticsearch-{distribution.VERSION}.zip", _distribution())
+    repository.add(f"{folder}/elasticsearch-{distribution.VERSION}.zip", archive)
     repository.cuts = [1_000_000]
     said: list[str] = []
     unpacked = distribution.fetch_distribution(said.append, f"{repository.url}/maven/")
@@ -198,12 +200,12 @@ def test_without_maven_or_when_it_fails_the_same_archive_comes_from_the_reposito
 
 
 def test_what_broke_off_stays_for_the_next_start_and_is_never_unpacked(
-    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = f"/org/elasticsearch/distribution/integ-test-zip/elasticsearch/{distribution.VERSION}"
-    repository.add(f"{folder}/elasticsearch-{distribution.VERSION}.zip", _distribution())
+    repository.add(f"{folder}/elasticsearch-{distribution.VERSION}.zip", archive)
     repository.cuts = [1_000_000, 0, 0, 0, 0]
     with pytest.raises(SetupError, match="the connection broke off"):
         distribution.fetch_distribution(lambda _: None, repository.url)
