@@ -70,6 +70,8 @@ def fetch_distribution(say: Say, repository: str = "", version: str = VERSION) -
     final = cache / f"elasticsearch-{version}"
     with _locked(cache / "lock", say):
         if not final.is_dir():
+            for left in cache.glob("fetching-*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True) as scratch:
                 # The folder gets its final name by a rename, when it is complete.
                 _unpack(_archive(Path(scratch), say, repository, version), Path(scratch), version).rename(final)

@@ -214,5 +214,6 @@ def test_what_broke_off_stays_for_the_next_start_and_is_never_unpacked(
     assert sorted(path.name for path in cache.iterdir()) == [part, "lock"]
     assert (cache / part).stat().st_size == 1_000_000
     assert distribution.find_distribution() is None
+    (cache / "fetching-1" / "elasticsearch").mkdir(parents=True)  # what a killed process leaves behind
     distribution.fetch_distribution(lambda _: None, repository.url)
-    assert not (cache / part).exists()
+    assert sorted(path.name for path in cache.iterdir()) == [f"elasticsearch-{distribution.VERSION}", "lock"]
