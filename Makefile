@@ -97,7 +97,7 @@ bench-query: setup ## searches beside bare Elasticsearch, a wildcard, and Postgr
 	@$(BIN)/python -m tests.bench.query $(COUNTS) --report docs/reading.md
 
 bench-query-large: setup ## the same searches with 1,000,000 and 10,000,000 events (an hour, 40 GB of disk)
-	@$(BIN)/python -m tests.bench.query 1000000 10000000 --name bench-query-large
+	@$(BIN)/python -m tests.bench.query 1000000 10000000 --name bench-query-large --report docs/reading.md
 
 bench-page: setup browser ## what a person waits for at the page: first paint, first events, keystrokes, scrolling
 	@$(BIN)/python -m tests.bench.page --report docs/page.md
