@@ -8,7 +8,7 @@ EventsvcError
 │   ├── UnknownProtocol      a body of a protocol that holds many records in a form of its own
 │   ├── InvalidParameter     a query parameter or header with an impossible value
 │   ├── KeyReused            an Idempotency-Key that came before with another body
-│   └── SeqNotReached        a position that the log has not reached
+│   └── SeqNotReached        a seq that the log has not reached
 ├── KeyRunning               a request with the same Idempotency-Key is still running
 ├── Unauthenticated          the request needs a valid key, and has none
 ├── Forbidden                the key does not allow this
@@ -134,7 +134,7 @@ class KeyReused(InvalidInput):
 
 
 class SeqNotReached(InvalidInput):
-    """A position that the log has not reached."""
+    """A seq that the log has not reached."""
 
     def __init__(self, seq: int, last: int) -> None:
         super().__init__(f"the log ends at seq {last}: it has no state as of seq {seq}")

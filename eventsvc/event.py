@@ -15,7 +15,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One stored event; immutable, like the log it lies in.
 
     Attributes:
-        seq: the event's place in the log.
+        seq: the event's number in the log; a later event has a higher one.
         id: UUID4, canonical lower-case text.
         created_at: milliseconds since 1970-01-01T00:00:00Z, by the database's clock.
         occurred_at: nanoseconds since 1970, by the sender's clock; equal to created_at if the sender gives no time.
@@ -39,7 +39,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return (self.created_at, self.seq)
 
     @property
-    def place(self) -> tuple[int, int]:
+    def occurred_position(self) -> tuple[int, int]:
         """(occurredAt, seq), in ns and as a number: the order of events if the request says orderBy=occurredAt."""
         return (self.occurred_at, self.seq)
 

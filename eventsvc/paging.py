@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eventsvc.event import Event
 
-Position = tuple[int, int]  # (time, seq): see ``Event.position`` and ``Event.place``
+Position = tuple[int, int]  # (time, seq): see ``Event.position`` and ``Event.occurred_position``
 
 PAGE_BYTES = 4 * 1024 * 1024
 LARGE = 50  # events: pages with more are large, and each process reads only a few large pages at the same time
@@ -45,7 +45,7 @@ class PageRequest:
 
     def position(self, event: Event) -> Position:
         """Give an event's position in this order."""
-        return event.position if self.by_creation else event.place
+        return event.position if self.by_creation else event.occurred_position
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Sender:
         self._live, self._reader, self._query = live, reader, query
         self._heartbeat, self._grace, self._root = heartbeat, grace, root
         self._topic = Topic(query.text, _everything if query.node is None else to_predicate(query.node))
-        self._position = live.position if after is None else after
+        self._reached = live.reached if after is None else after
         self._listener: Listener | None = None
         self._cut: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -143,7 +143,7 @@ class Sender:
 
     async def _send(self) -> AsyncGenerator[bytes, None]:
         # Send an id before any event, so that a client whose connection breaks at once loses nothing.
-        yield b"retry: %d\nid: %s\n\n" % (_RETRY, make_token(self._position))
+        yield b"retry: %d\nid: %s\n\n" % (_RETRY, make_token(self._reached))
         try:
             while self._listener is None and not self._live.closing:
                 yield await self._catch_up()
@@ -159,27 +159,27 @@ class Sender:
 
     async def _catch_up(self) -> bytes:
         """Give missed events. Once there are none left, register the listener."""
-        while (listener := self._live.listen(self._topic, self._position)) is None:
-            if not await self._live.reach(self._position, self._heartbeat):
-                return self._beat(self._position)
-            if self._live.position > self._position:
-                return await self._missed(self._live.position)
+        while (listener := self._live.listen(self._topic, self._reached)) is None:
+            if not await self._live.reach(self._reached, self._heartbeat):
+                return self._beat(self._reached)
+            if self._live.reached > self._reached:
+                return await self._missed(self._live.reached)
         self._listener = listener
         listener.on_lost = self._cut_off
         return b": live\n\n"
 
     async def _missed(self, upto: int) -> bytes:
         """Read some of the missed events up to a seq, which must not be beyond the horizon."""
-        span = await self._reader.span(self._query.log, after=self._position, upto=upto, limit=_CATCH_UP, size=_AT_ONCE)
-        self._position = span.reached
-        return b"".join(map(render, span.events)) or self._beat(self._position)
+        span = await self._reader.span(self._query.log, after=self._reached, upto=upto, limit=_CATCH_UP, size=_AT_ONCE)
+        self._reached = span.reached
+        return b"".join(map(render, span.events)) or self._beat(self._reached)
 
     async def _take(self, listener: Listener) -> bytes:
-        return await listener.take(self._heartbeat) or self._beat(listener.position)
+        return await listener.take(self._heartbeat) or self._beat(listener.reached)
 
-    def _beat(self, position: int) -> bytes:
+    def _beat(self, seq: int) -> bytes:
         """Write a heartbeat, which is no event but advances the client's Last-Event-ID."""
-        return b": heartbeat\nid: %s\n\n" % make_token(position)
+        return b": heartbeat\nid: %s\n\n" % make_token(seq)
 
     def _cut_off(self) -> None:
         """End the connection after some time, in which the client may read the last message."""

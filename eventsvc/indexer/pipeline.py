@@ -41,8 +41,8 @@ class Done:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """The place of a batch in the order of the log.
+class Slot:
+    """The slot of a batch in the order of the log.
 
     Attributes:
         done: gets the result.
@@ -67,18 +67,18 @@ class Pipeline:
         self._client, self._version, self._in_flight = client, version, in_flight
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=in_flight, thread_name_prefix="bulk")
-        self._places: deque[Place] = deque()
+        self._slots: deque[Slot] = deque()
 
     @property
     def full(self) -> bool:
         """Whether the next batch has to wait."""
-        under_way = sum(place.here and not place.done.done() for place in self._places)
-        return under_way >= self._in_flight or len(self._places) >= _MOST_AHEAD
+        under_way = sum(slot.here and not slot.done.done() for slot in self._slots)
+        return under_way >= self._in_flight or len(self._slots) >= _MOST_AHEAD
 
     @property
     def idle(self) -> bool:
         """Whether no batch is under way."""
-        return not self._places
+        return not self._slots
 
     def submit(
         self, events: Iterable[Event], reached: int, indexes: Mapping[date, str], *, read_at: float | None = None
@@ -92,15 +92,15 @@ class Pipeline:
             ),
         )
 
-    def reserve(self) -> Place:
-        """Reserve the place of the next batch. The caller sets the result of the place, or calls ``fill``."""
-        self._places.append(Place(here=False))
-        return self._places[-1]
+    def reserve(self) -> Slot:
+        """Reserve the slot of the next batch. The caller sets the result of the slot, or calls ``fill``."""
+        self._slots.append(Slot(here=False))
+        return self._slots[-1]
 
-    def fill(self, place: Place, work: Callable[[], Done]) -> None:
-        """Get the result of a place from work in a thread of this pipeline."""
-        place.here = True
-        self._threads.submit(_run, work, place.done)
+    def fill(self, slot: Slot, work: Callable[[], Done]) -> None:
+        """Get the result of a slot from work in a thread of this pipeline."""
+        slot.here = True
+        self._threads.submit(_run, work, slot.done)
 
     def collect(self) -> list[Done]:
         """Give the results of batches that have arrived, up to the first batch still under way.
@@ -110,13 +110,13 @@ class Pipeline:
             IndexUnavailable: Elasticsearch takes no documents.
         """
         done = []
-        while self._places and self._places[0].done.done():
-            done.append(self._places.popleft().done.result())
+        while self._slots and self._slots[0].done.done():
+            done.append(self._slots.popleft().done.result())
         return done
 
     def wait(self, seconds: float) -> None:
         """Wait until one more batch has arrived or the time is up."""
-        under_way = [place.done for place in self._places if not place.done.done()]
+        under_way = [slot.done for slot in self._slots if not slot.done.done()]
         wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
 
     def close(self) -> None:

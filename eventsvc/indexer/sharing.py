@@ -22,7 +22,7 @@ from elasticsearch import Elasticsearch
 from eventsvc import telemetry
 from eventsvc.errors import EventsvcError, Fenced
 from eventsvc.index.bulk import backoff
-from eventsvc.indexer.pipeline import IN_FLIGHT, Done, Pipeline, Place, send_batch
+from eventsvc.indexer.pipeline import IN_FLIGHT, Done, Pipeline, Slot, send_batch
 from eventsvc.log.connection import Connection, Pool
 from eventsvc.log.months import month_of
 from eventsvc.log.progress import index_months, shares
@@ -71,7 +71,7 @@ def index_share(pool: Pool, client: Elasticsearch, share: Share, stop: threading
 
 
 class Offers:
-    """The leader's side: the shares that it has offered, and their places in its pipeline."""
+    """The leader's side: the shares that it has offered, and their slots in its pipeline."""
 
     def __init__(
         self, settings: Settings, connection: Connection, client: Elasticsearch, pipeline: Pipeline, fence: int
@@ -79,7 +79,7 @@ class Offers:
         self._connection, self._client, self._pipeline, self._fence = connection, client, pipeline, fence
         self._pool = Pool(settings.database_url.get_secret_value(), size=IN_FLIGHT)
         self._stop = threading.Event()
-        self._offered: dict[int, tuple[Share, Place]] = {}
+        self._offered: dict[int, tuple[Share, Slot]] = {}
         self._looked_at = self._counted_at = 0.0
         self._others = 0
         shares.forget(connection, fence)
@@ -108,8 +108,8 @@ class Offers:
                 _logger.warning("an indexer that had taken a share of the work is silent", after=after)
                 self._index_here(after)
             else:
-                share, place = self._offered.pop(after)
-                place.done.set_result(Done(share.upto, 0, result.refusals, frozenset(result.touched)))
+                share, slot = self._offered.pop(after)
+                slot.done.set_result(Done(share.upto, 0, result.refusals, frozenset(result.touched)))
         while self._offered and not self._pipeline.full:
             untaken = shares.take_back(self._connection, self._fence)
             if untaken is None:
@@ -117,8 +117,8 @@ class Offers:
             self._index_here(untaken)
 
     def _index_here(self, after: int) -> None:
-        share, place = self._offered.pop(after)
-        self._pipeline.fill(place, lambda: index_share(self._pool, self._client, share, self._stop))
+        share, slot = self._offered.pop(after)
+        self._pipeline.fill(slot, lambda: index_share(self._pool, self._client, share, self._stop))
 
     def close(self) -> None:
         """Stop the work under way."""

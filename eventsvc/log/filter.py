@@ -13,12 +13,12 @@ class Filter:
     """A boolean expression over the columns of table event, with %s placeholders.
 
     Attributes:
-        place: values by column that every matching event has. On Citus, they tell which worker stores these events.
+        routing: values by column that every matching event has. On Citus, they tell which worker stores these events.
     """
 
     text: str = "true"
     parameters: tuple[Any, ...] = ()
-    place: dict[str, str] = field(default_factory=dict)
+    routing: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_heavy(self) -> bool:
@@ -26,7 +26,9 @@ class Filter:
         return self.text.count("event_fold(") + self.text.count("jsonb_path_query(") > _MOST_TESTS
 
     def __and__(self, other: Filter) -> Filter:
-        return Filter(f"({self.text}) AND ({other.text})", self.parameters + other.parameters, self.place | other.place)
+        return Filter(
+            f"({self.text}) AND ({other.text})", self.parameters + other.parameters, self.routing | other.routing
+        )
 
     def __invert__(self) -> Filter:
         return Filter(f"NOT ({self.text})", self.parameters)

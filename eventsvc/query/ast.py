@@ -174,7 +174,7 @@ Node = Comparison | Not | And | Or
 _PLACE = re.compile("0|[1-9][0-9]*")
 
 
-def is_place(key: str) -> bool:
+def is_array_index(key: str) -> bool:
     """Tell whether a key may also be an index into an array."""
     return _PLACE.fullmatch(key) is not None
 

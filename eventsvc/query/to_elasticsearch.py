@@ -140,7 +140,7 @@ def _either(queries: list[Query]) -> Query:
 
 def _label(keys: tuple[str, ...]) -> str:
     """Give the prefix of the terms at a path. A term holds at most one array index, and only a small index."""
-    places = [key for key in keys if ast.is_place(key)]
+    places = [key for key in keys if ast.is_array_index(key)]
     if len(places) > 1 or any(len(place) > 4 or int(place) >= terms.MOST_PLACES for place in places):  # noqa: PLR2004
         raise _Inexact
     return terms.data_path(keys)

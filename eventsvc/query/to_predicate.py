@@ -53,7 +53,7 @@ class Values:
 
     def elements(self, key: str) -> list[Any]:
         """List the elements that the arrays at this path have at an index, which is given as a key."""
-        if not self._arrays or not ast.is_place(key) or len(key) > _LONGEST_PLACE:
+        if not self._arrays or not ast.is_array_index(key) or len(key) > _LONGEST_PLACE:
             return []
         place = int(key)
         return [array[place] for array in self._arrays if place < len(array)]

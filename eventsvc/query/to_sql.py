@@ -40,7 +40,7 @@ def to_sql(node: ast.Node) -> Sql:
             return _on_subject(node.subject, node)
 
 
-def find_place(node: ast.Node) -> dict[str, str]:
+def find_routing(node: ast.Node) -> dict[str, str]:
     """Give the values by column that every matching event has, for the columns by which a log may be distributed."""
     return {
         FIELDS[one.subject.name].column: one.value.value
@@ -121,7 +121,7 @@ def _values_at(path: ast.Path) -> Sql:
     """Build the FROM item that gives the values at a path, one value a row."""
     if not path.keys:
         return "jsonb_path_query(data, '$.**') AS value", []
-    if len(path.keys) > _MOST_JOINED or any(map(ast.is_place, path.keys)):
+    if len(path.keys) > _MOST_JOINED or any(map(ast.is_array_index, path.keys)):
         return "event_values(data, %s) AS value", [".".join(path.keys)]
     source = "unnest(%s::jsonpath[]) AS path, jsonb_path_query(data, path) AS value"
     return source, [[_json_path(keys) for keys in _joined_keys(path.keys)]]

@@ -95,7 +95,7 @@ class CountRequest:
 def _is_counted(subject: ast.Subject) -> bool:
     if isinstance(subject, ast.Name):
         return subject.name in _COUNTED
-    return not any(map(ast.is_place, subject.keys))
+    return not any(map(ast.is_array_index, subject.keys))
 
 
 def _values(subject: ast.Subject) -> Values:

@@ -50,13 +50,13 @@ class Listener:
     """The queue of chunks for one client.
 
     Attributes:
-        position: the client has taken everything up to this seq.
+        reached: the client has taken everything up to this seq.
         lost: why no more chunks will come; "" while the listener is alive.
         on_lost: called when the listener is lost.
     """
 
-    def __init__(self, topic: Topic, position: int, capacity: int, on_take: Callable[[], object] = bool) -> None:
-        self.topic, self.position, self.lost = topic, position, ""
+    def __init__(self, topic: Topic, seq: int, capacity: int, on_take: Callable[[], object] = bool) -> None:
+        self.topic, self.reached, self.lost = topic, seq, ""
         self.on_lost: Callable[[], object] = bool
         self._capacity, self._size, self._on_take = capacity, 0, on_take
         self._waiting: deque[tuple[int, bytes]] = deque()
@@ -80,7 +80,7 @@ class Listener:
         elif self._waiting:
             self._waiting[-1] = (reached, self._waiting[-1][1])
         else:
-            self.position = reached
+            self.reached = reached
 
     def lose(self, reason: str) -> None:
         """Empty the queue and give the reason why no more chunks will come."""
@@ -101,7 +101,7 @@ class Listener:
                 return b""
         if not self._waiting:
             return b""
-        self.position, chunk = self._waiting.popleft()
+        self.reached, chunk = self._waiting.popleft()
         self._size -= len(chunk)
         self._on_take()
         return chunk
@@ -138,9 +138,9 @@ class Listeners:
     def __iter__(self) -> Iterator[Listener]:
         return (listener for group in self._groups.values() for listener in group.listeners)
 
-    def add(self, topic: Topic, position: int) -> Listener:
-        """Add a listener that has everything up to a position."""
-        listener = Listener(topic, position, self._capacity, self._taken.set)
+    def add(self, topic: Topic, seq: int) -> Listener:
+        """Add a listener that has everything up to a seq."""
+        listener = Listener(topic, seq, self._capacity, self._taken.set)
         self._groups.setdefault(topic.text, _Group(topic)).listeners.add(listener)
         return listener
 

@@ -30,7 +30,7 @@ class Live:
     """Follows the log while at least one client listens.
 
     Attributes:
-        position: the seq up to which the log has been followed.
+        reached: the seq up to which the log has been followed.
         closing: whether the service is stopping.
     """
 
@@ -45,7 +45,7 @@ class Live:
         self._moved = asyncio.Event()
         # When following begins, a transaction that has drawn a lower seq may still be under way.
         self._settled = False
-        self.position = 0
+        self.reached = 0
         self.closing = False
 
     @property
@@ -73,7 +73,7 @@ class Live:
             await self._stop()
 
     async def reach(self, seq: int, patience: float) -> bool:
-        """Wait until ``position`` is at least ``seq`` and no event up to ``position`` is still under way.
+        """Wait until ``reached`` is at least ``seq`` and no event up to ``reached`` is still under way.
 
         Returns:
             False if the time ran out.
@@ -83,16 +83,16 @@ class Live:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while (self.position < seq or not self._settled) and not self.closing:
+                while (self.reached < seq or not self._settled) and not self.closing:
                     if self._started is None:
                         raise EventsvcError(BROKEN)
                     self._moved.clear()
                     await self._moved.wait()
-        return self._settled and self.position >= seq
+        return self._settled and self.reached >= seq
 
-    def listen(self, topic: Topic, position: int) -> Listener | None:
-        """Queue everything after a position for a new listener; None if the reader is not at this position."""
-        return self._listeners.add(topic, position) if position == self.position else None
+    def listen(self, topic: Topic, seq: int) -> Listener | None:
+        """Queue everything after a seq for a new listener; None if the reader is not at this seq."""
+        return self._listeners.add(topic, seq) if seq == self.reached else None
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener."""
@@ -125,7 +125,7 @@ class Live:
     async def _begin(self) -> None:
         follower = Follower(self._dsn)
         try:
-            self.position, self._settled = await follower.find_end(), False
+            self.reached, self._settled = await follower.find_end(), False
         except BaseException:
             await follower.close()
             raise
@@ -158,16 +158,16 @@ class Live:
     async def _step(self, follower: Follower) -> float:
         """Read one batch and hand it out; give the seconds until the next step."""
         try:
-            batch = await follower.read(self.position)
+            batch = await follower.read(self.reached)
         except LogError as exc:
             _log.warning("the live tail waits for PostgreSQL", reason=str(exc))
             return _RETRY
-        if batch.reached < self.position:
+        if batch.reached < self.reached:
             return self._poll
         for events, reached in _portions(batch.events, batch.reached):
             await self._listeners.hand_out(events, reached, follower.work)
-            # No other task has run since the events were queued: nobody begins to listen at the position before them.
-            self.position, self._settled = reached, True
+            # No other task has run since the events were queued: nobody begins to listen at the seq before them.
+            self.reached, self._settled = reached, True
             self._moved.set()
             await self._listeners.wait_for_room()
         full = len(batch.events) >= MOST or batch.size >= MOST_CHARACTERS

@@ -23,7 +23,7 @@ from eventsvc.paging import LARGE, PAGE_BYTES, PageRequest, Position, Positions,
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
-from eventsvc.query.to_sql import find_place, to_sql
+from eventsvc.query.to_sql import find_routing, to_sql
 from eventsvc.search.both_stores import BothStores, Provenance, Source
 from eventsvc.telemetry import SEARCHES
 
@@ -60,7 +60,7 @@ def compile_query(node: ast.Node | None) -> Compiled:
     if node is None:
         return Compiled("", Filter(), {"match_all": {}}, None)
     text, parameters = to_sql(node)
-    return Compiled(render(node), Filter(text, tuple(parameters), find_place(node)), to_elasticsearch(node), node)
+    return Compiled(render(node), Filter(text, tuple(parameters), find_routing(node)), to_elasticsearch(node), node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_a_younger_batch_that_has_arrived_does_not_end_the_wait(
     try:
         pipeline.submit([first], 1, {month: index.name})
         pipeline.submit([second], 2, {month: index.name})
-        waiting(lambda: any(place.done.done() for place in pipeline._places))
+        waiting(lambda: any(slot.done.done() for slot in pipeline._slots))
         assert count(busy, index.name) == 1
         started = time.monotonic()
         pipeline.wait(SECONDS)

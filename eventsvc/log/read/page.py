@@ -27,11 +27,11 @@ _EVENTS = sql.SQL(
     " FROM ({page}) AS page) AS sized WHERE before <= %s OR place <= 2"
 )
 _MATCHING = sql.SQL("SELECT * FROM event WHERE {where} ORDER BY {order} LIMIT %s")
-# PERF: the bounds of created_at let the planner leave out the other months. On Citus, the place leaves out the workers
-# that store none of these events: these workers may be lost.
+# PERF: the bounds of created_at let the planner leave out the other months. On Citus, the routing leaves out the
+# workers that store none of these events: these workers may be lost.
 _MATCHING_AND_FOUND = sql.SQL(
     "SELECT * FROM (({matching}) UNION ALL"
-    " SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s){place}) AS found"
+    " SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s){routing}) AS found"
     " ORDER BY {order} LIMIT %s"
 )
 
@@ -68,13 +68,13 @@ class PageQuestion:
         page = _MATCHING.format(where=sql.SQL(within.text), order=order)
         parameters = [*within.parameters, request.limit]
         if self.found.found:
-            place = sql.SQL("").join(
-                sql.SQL(" AND {} = %s").format(sql.Identifier(column)) for column in matching.place
+            routing = sql.SQL("").join(
+                sql.SQL(" AND {} = %s").format(sql.Identifier(column)) for column in matching.routing
             )
-            page = _MATCHING_AND_FOUND.format(matching=page, order=order, place=place)
+            page = _MATCHING_AND_FOUND.format(matching=page, order=order, routing=routing)
             seqs = [seq for _, seq in self.found.found]
             parameters += [_timestamp(self.found.first), _timestamp(self.found.last), seqs]
-            parameters += [*matching.place.values(), request.limit]
+            parameters += [*matching.routing.values(), request.limit]
         events = _EVENTS.format(columns=COLUMNS, order=order, page=page)
         return [*parts, (events, [*parameters, request.size])]
 

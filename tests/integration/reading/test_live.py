@@ -155,21 +155,21 @@ def test_writers_that_commit_late_or_never_hold_nothing_back_for_good(world: Any
         for writer in writers:
             writer.start()
         seen: list[str] = []
-        position = faithful._sender._position
+        reached = faithful._sender._reached
         end = time.monotonic() + 4
         while time.monotonic() < end:
-            restless = Client(world, live, after=position)
+            restless = Client(world, live, after=reached)
             await restless.open()
             await restless.read(lambda c: len(c.messages) > 50)
             await restless.close()
             seen += restless.messages
-            position = restless.ids[-1]
+            reached = restless.ids[-1]
         stop.set()
         for writer in writers:
             await in_thread(writer.join)
         expected = sorted(committed)
         await faithful.read(lambda c: len(c.messages) >= len(expected))
-        last = Client(world, live, after=position)
+        last = Client(world, live, after=reached)
         await last.open()
         await last.read(lambda c: len(seen) + len(c.messages) >= len(expected))
         for client in (faithful, last):
@@ -308,10 +308,10 @@ def test_topics_of_equal_text_share_a_group(world: Any) -> None:
         live = live_of(world)
         await live.follow()
         topic = Topic("x", lambda _: True)
-        first, second = live.listen(topic, live.position), live.listen(topic, live.position)
+        first, second = live.listen(topic, live.reached), live.listen(topic, live.reached)
         assert first is not None
         assert second is not None
-        assert live.listen(topic, live.position + 1) is None
+        assert live.listen(topic, live.reached + 1) is None
         live.leave(first)
         assert live.listeners == 1
         live.leave(second)
@@ -387,7 +387,7 @@ def test_a_query_that_takes_too_much_work_is_ended_and_the_others_go_on(world: A
         client = Client(world, live)
         await client.open()
         await client.read(lambda _: live.listeners == 1)
-        hard = live.listen(Topic("hard", toil), live.position)
+        hard = live.listen(Topic("hard", toil), live.reached)
         assert hard is not None
         await in_thread(world.store, *(f"m{number}" for number in range(20)))
         await client.read(lambda c: len(c.messages) == 20)
@@ -403,7 +403,7 @@ def test_what_waits_for_a_client_is_bounded_in_bytes_however_much_comes_at_once(
     async def scenario() -> None:
         live = live_of(world, capacity=300_000)
         await live.follow()
-        reading, stuck = (live.listen(Topic("", lambda _: True), live.position) for _ in range(2))
+        reading, stuck = (live.listen(Topic("", lambda _: True), live.reached) for _ in range(2))
         assert reading is not None
         assert stuck is not None
         await in_thread(world.store, *("m" for _ in range(60)), data=f'{{"x": "{"y" * 60_000}"}}')

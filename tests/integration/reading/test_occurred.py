@@ -103,7 +103,7 @@ def test_an_eventual_answer_of_several_pages_is_in_order(world: Any) -> None:
     store_some(world, random.Random(2), 200, "m")
     world.index_all()
     answer = world.find(world.search(), strong=False, time="occurredAt")
-    places = [event.place for event in answer.events]
+    places = [event.occurred_position for event in answer.events]
     assert len(places) == 200
     assert places == sorted(places, reverse=True)
 

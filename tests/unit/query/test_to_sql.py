@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventsvc.query.parse import parse
-from eventsvc.query.to_sql import find_place, to_sql
+from eventsvc.query.to_sql import find_routing, to_sql
 
 
 def test_no_value_and_no_key_is_in_the_text() -> None:
@@ -64,7 +64,7 @@ def test_keys_are_quoted_in_the_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "place"),
+    ("query", "routing"),
     [
         ("component eq 'a'", {"component": "a"}),
         ("component eq 'a' AND message ct 'x' AND email eq 'b@c.d'", {"component": "a", "email": "b@c.d"}),
@@ -73,5 +73,5 @@ def test_keys_are_quoted_in_the_path() -> None:
         ("component sw 'a' AND environment eq 'b' AND data.component eq 'c'", {}),
     ],
 )
-def test_the_place_of_the_events_is_what_each_of_them_has(query: str, place: dict[str, str]) -> None:
-    assert find_place(parse(query, now=0)) == place
+def test_the_routing_of_the_events_is_what_each_of_them_has(query: str, routing: dict[str, str]) -> None:
+    assert find_routing(parse(query, now=0)) == routing
