@@ -22,8 +22,8 @@ _FAULTS_PER_EVENT = 5
 _REPORTED_WHEN_PARTIAL = 10_000  # lines, so that the answer fits into memory
 
 
-class Refusals:
-    """The refused events of one request, with their faults."""
+class InvalidLines:
+    """The invalid events of one request, with their faults."""
 
     def __init__(self, *, partial: bool) -> None:
         self._reported = _REPORTED_WHEN_PARTIAL if partial else limits.FAULTS
@@ -64,7 +64,7 @@ class BulkEvents:
         self._body, self._parse, self._partial, self._variant = body, parser.parse, options.partial, options.variant
         self._items = _split(body, settings.body_bytes, form)
         self._most, self._seconds = settings.bulk_events, settings.bulk_seconds
-        self.refusals = Refusals(partial=options.partial)
+        self.invalid = InvalidLines(partial=options.partial)
 
     def __iter__(self) -> Iterator[NewEvent]:
         """Give the good events. After the first bad event give none, unless the request is partial.
@@ -87,11 +87,11 @@ class BulkEvents:
             except (Forbidden, InvalidBody, InvalidEvents) as exc:
                 if isinstance(exc, Forbidden) and not self._partial:
                     raise
-                self.refusals.add(number, exc)
-                if not self._partial and self.refusals.count == limits.FAULTS:
+                self.invalid.add(number, exc)
+                if not self._partial and self.invalid.count == limits.FAULTS:
                     return
             else:
-                if self._partial or not self.refusals.count:
+                if self._partial or not self.invalid.count:
                     yield new
 
     def finish(self) -> None:
@@ -100,8 +100,8 @@ class BulkEvents:
         Raises:
             InvalidEvents: some events are bad, and the request is not partial.
         """
-        if self.refusals.count and not self._partial:
-            raise InvalidEvents(tuple(self.refusals.faults), total=self.refusals.count)
+        if self.invalid.count and not self._partial:
+            raise InvalidEvents(tuple(self.invalid.faults), total=self.invalid.count)
 
     def fingerprint(self) -> bytes:
         """Hash the body and the options that decide what is stored."""

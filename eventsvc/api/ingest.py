@@ -15,7 +15,7 @@ import orjson
 
 from eventsvc.access.gate import Gate
 from eventsvc.api import media
-from eventsvc.api.bulk import BulkEvents, BulkLayout, Refusals
+from eventsvc.api.bulk import BulkEvents, BulkLayout, InvalidLines
 from eventsvc.api.store_options import StoreOptions, read_options
 from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents
 from eventsvc.event import Event, format_time
@@ -107,7 +107,7 @@ class Ingest:
     async def _take_one(self, raw: bytes, options: StoreOptions, resp: Response) -> bool:
         """Store one event. If several events follow one another, store nothing and return False."""
         parser = self._choose_parser(options)
-        refusals = Refusals(partial=options.partial)
+        invalid = InvalidLines(partial=options.partial)
         try:
             new = await self._parse(parser, raw)
         except (Forbidden, InvalidBody, InvalidEvents) as exc:
@@ -115,9 +115,9 @@ class Ingest:
                 return False
             if not options.partial:
                 raise
-            refusals.add(1, exc)
+            invalid.add(1, exc)
             new = None
-        report = _report(refusals, parser, options)
+        report = _report(invalid, parser, options)
         if options.dry_run:
             resp.data = orjson.dumps({"dryRun": True, "count": int(new is not None)} | report)
         elif new is None:
@@ -163,12 +163,12 @@ class Ingest:
         events = BulkEvents(unpacked, parser, self._settings, options, kind)
         if options.dry_run:
             count = await self._bulk_writer.check(events, small=body.small)
-            resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.refusals, parser, options))
+            resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.invalid, parser, options))
             return
         stored = await self._bulk_writer.store(events, options.key, small=body.small)
         if stored.replayed:
             resp.set_header("Idempotency-Replayed", "true")
-        await self._answer_many(resp, stored, options, _report(events.refusals, parser, options))
+        await self._answer_many(resp, stored, options, _report(events.invalid, parser, options))
 
     async def _answer_many(self, resp: Response, stored: Stored, options: StoreOptions, report: dict[str, Any]) -> None:
         resp.context.audit = {"events": stored.count}
@@ -256,10 +256,10 @@ def _summarize(stored: Stored | Event | None) -> dict[str, Any]:
     return {"count": count, "firstId": first, "lastId": last, "createdAt": time}
 
 
-def _report(refusals: Refusals, parser: Parser, options: StoreOptions) -> dict[str, Any]:
+def _report(invalid: InvalidLines, parser: Parser, options: StoreOptions) -> dict[str, Any]:
     sanitizer = parser.parser if isinstance(parser, Shaper) else parser
     changed = {"sanitized": sanitizer.changed} if isinstance(sanitizer, Sanitizer) else {}
-    return changed | (refusals.report() if options.partial else {})
+    return changed | (invalid.report() if options.partial else {})
 
 
 async def _represent(batches: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:

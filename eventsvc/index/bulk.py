@@ -65,7 +65,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedItem:
     """An item that Elasticsearch will never take."""
 
     item: Item
@@ -122,7 +122,7 @@ def backoff(attempt: int) -> float:
 
 def send(
     client: Elasticsearch, items: Sequence[Item], stop: threading.Event, *, read_at: float | None = None
-) -> list[Refused]:
+) -> list[RefusedItem]:
     """Send until every item is stored or refused; keep trying while Elasticsearch is busy or away.
 
     Args:
@@ -168,9 +168,9 @@ class _Sending:
     def __init__(self, client: Elasticsearch, items: Sequence[Item]) -> None:
         self._client = client
         self.waiting = list(_cut(items, MOST_BYTES))[::-1]
-        self._refused: list[Refused] = []
+        self._refused: list[RefusedItem] = []
         # Single items whose request was refused as a whole.
-        self._suspects: list[Refused] = []
+        self._suspects: list[RefusedItem] = []
         self._answered = False
 
     def send_next(self) -> bool:
@@ -208,7 +208,7 @@ class _Sending:
         if len(part) > 1:
             self._halve(part)
             return
-        found = Refused(part[0], f"the request was answered {exc.status_code}")
+        found = RefusedItem(part[0], f"the request was answered {exc.status_code}")
         if exc.status_code == 413:  # noqa: PLR2004
             self._refused.append(found)
             return
@@ -221,7 +221,7 @@ class _Sending:
         if self._suspects and not self._answered:
             raise IndexUnavailable(f"Elasticsearch refuses every bulk request: {self._suspects[0].reason}")
 
-    def all_refused(self) -> list[Refused]:
+    def all_refused(self) -> list[RefusedItem]:
         """List the items that Elasticsearch will never take."""
         self._check_suspects()
         return self._refused + self._suspects
@@ -240,7 +240,7 @@ def _cut(items: Sequence[Item], most_bytes: int) -> Iterator[list[Item]]:
         yield part
 
 
-def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused]) -> list[Item]:
+def _send_once(client: Elasticsearch, items: list[Item], refused: list[RefusedItem]) -> list[Item]:
     """Send one request; return the items that must be sent again."""
     answer = client.bulk(
         operations=b"".join(item.lines for item in items),  # type: ignore[arg-type]  # bytes go through as they are
@@ -259,7 +259,7 @@ def _send_once(client: Elasticsearch, items: list[Item], refused: list[Refused])
         if error["type"] == "index_not_found_exception":
             raise IndexVanished(item.index)
         if error["type"] in _OF_DOCUMENT:
-            refused.append(Refused(item, _describe(error)))
+            refused.append(RefusedItem(item, _describe(error)))
         elif result["status"] in _BUSY or error["type"] == "cluster_block_exception":
             again.append(item)
             reasons.add(_describe(error))

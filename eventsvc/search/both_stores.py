@@ -183,7 +183,7 @@ class Attempt:
         Raises:
             IndexUnavailable: too many single documents would have to be excluded.
         """
-        excluded = (*self.base.erased, *self.base.failed)
+        excluded = (*self.base.erased, *self.base.refused)
         if len(excluded) > MOST_EXCLUDED:
             raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
         return Scope(self.base.indexes, self.base.watermark, excluded)

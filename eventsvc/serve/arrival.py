@@ -20,7 +20,7 @@ _FRAMING, _FRAMING_RATIO = 1024 * 1024, 16  # bytes, and bytes for each byte of 
 _HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=:\[\]]*")
 
 
-class Refusal(NamedTuple):
+class Rejection(NamedTuple):
     """The reason why a request is refused.
 
     Attributes:
@@ -72,26 +72,26 @@ class Arrival:
         self._silence = 0
         self._carried += size
 
-    def check_size(self) -> Refusal | None:
+    def check_size(self) -> Rejection | None:
         """Refuse a field whose end the parser does not find, and a body that is mostly chunk headers."""
         if self._silence > _LARGEST_SILENCE:
-            return Refusal(431, f"The header fields are larger than {_LARGEST_HEAD:,} bytes.")
+            return Rejection(431, f"The header fields are larger than {_LARGEST_HEAD:,} bytes.")
         if self.part == "body" and self._received > _FRAMING + _FRAMING_RATIO * self._carried:
-            return Refusal(400, "The chunks of the body are smaller than their headers.")
+            return Rejection(400, "The chunks of the body are smaller than their headers.")
         return None
 
-    def wait(self, seconds: float) -> Refusal | None:
+    def wait(self, seconds: float) -> Rejection | None:
         """Add to the time that the client has taken to send this part, and refuse a part that takes too long."""
         bounds = self._bounds
         self.waited += seconds
         if self.part == "head" and self.waited > bounds.head_seconds:
-            return Refusal(408, f"The head of the request did not come within {bounds.head_seconds:g} s.")
+            return Rejection(408, f"The head of the request did not come within {bounds.head_seconds:g} s.")
         if self.part == "body" and self.waited > bounds.body_seconds + self._received / bounds.body_rate:
             first, rate = bounds.body_seconds, bounds.body_rate
-            return Refusal(408, f"The body did not come within {first:g} s and one more for each {rate:,} bytes.")
+            return Rejection(408, f"The body did not come within {first:g} s and one more for each {rate:,} bytes.")
         return None
 
-    def count_field(self, name: bytes, value: bytes, fields: int) -> Refusal | None:
+    def count_field(self, name: bytes, value: bytes, fields: int) -> Rejection | None:
         """Count a header or trailer field, and refuse too many or too large fields.
 
         Args:
@@ -101,29 +101,31 @@ class Arrival:
         """
         self._head_size += len(name) + len(value)
         if self._head_size > _LARGEST_HEAD or fields >= _MOST_FIELDS:
-            return Refusal(431, f"A request may have {_MOST_FIELDS} header fields with {_LARGEST_HEAD:,} bytes in all.")
+            return Rejection(
+                431, f"A request may have {_MOST_FIELDS} header fields with {_LARGEST_HEAD:,} bytes in all."
+            )
         return None
 
 
-def check_line(method: bytes, target: bytes) -> Refusal | None:
+def check_line(method: bytes, target: bytes) -> Rejection | None:
     """Refuse a request line that is too long; the target may be incomplete."""
     if len(method) + len(target) + len("  HTTP/1.1") > _LONGEST_LINE:
-        return Refusal(414, f"A request line may have {_LONGEST_LINE:,} bytes.")
+        return Rejection(414, f"A request line may have {_LONGEST_LINE:,} bytes.")
     return None
 
 
-def check_head(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+def check_head(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Rejection | None:
     """Refuse a head that breaks a rule of RFC 9112 (sections 2.3, 3.2 and 6.1) which the parser does not check."""
     hosts = [value for name, value in headers if name == b"host"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings and (codings[1:] or codings[0].strip().lower() != b"chunked"):
-        return Refusal(501, "Transfer-Encoding may be chunked alone.")
+        return Rejection(501, "Transfer-Encoding may be chunked alone.")
     if version not in {"1.0", "1.1"}:
-        return Refusal(505, "This service speaks HTTP/1.1 and HTTP/1.0.")
+        return Rejection(505, "This service speaks HTTP/1.1 and HTTP/1.0.")
     if codings and version != "1.1":
-        return Refusal(400, "Transfer-Encoding needs HTTP/1.1.")
+        return Rejection(400, "Transfer-Encoding needs HTTP/1.1.")
     if len(hosts) != 1 and (hosts or version == "1.1"):
-        return Refusal(400, "A request has one Host header.")
+        return Rejection(400, "A request has one Host header.")
     if hosts and not _HOST.fullmatch(hosts[0].strip()):
-        return Refusal(400, "Host is not the name of a host.")
+        return Rejection(400, "Host is not the name of a host.")
     return None

@@ -13,7 +13,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from eventsvc.serve.answers import begin_without_body, render_problem, send_without_chunks
-from eventsvc.serve.arrival import Arrival, Refusal, check_head, check_line
+from eventsvc.serve.arrival import Arrival, Rejection, check_head, check_line
 from eventsvc.serve.bounds import Bounds
 from eventsvc.serve.parsing import ParsingInParts
 from eventsvc.serve.sockets import is_turned_away, let_in
@@ -30,7 +30,7 @@ _MOST_TURNED_AWAY = 32
 
 
 class _RefusedError(Exception):
-    """Ends parsing. A callback of the parser raises it after it has put the refusal into ``_reason``."""
+    """Ends parsing. A callback of the parser raises it after it has put the rejection into ``_reason``."""
 
 
 class Connection(ParsingInParts):
@@ -43,7 +43,7 @@ class Connection(ParsingInParts):
         self._running: asyncio.Task[Any] | None = None
         self._answering: RequestResponseCycle | None = None  # the request under way; self.cycle is the latest request
         self._arrival = Arrival(bounds)
-        self._reason: Refusal | None = None
+        self._reason: Rejection | None = None
         self._refused = False
         self._heard = 0.0
         self._untaken = 0  # bytes of answers that the client had not taken when we last looked
@@ -63,7 +63,7 @@ class Connection(ParsingInParts):
         self._heard = self.loop.time()
         excess = len(self.connections) - self._bounds.connections
         if excess > 0 and not self._bounds.make_place(cast("set[Connection]", self.connections)):
-            self._refuse(Refusal(503, f"This process serves {self._bounds.connections:,} connections at a time."))
+            self._refuse(Rejection(503, f"This process serves {self._bounds.connections:,} connections at a time."))
             if excess > _MOST_TURNED_AWAY:  # they need descriptors too
                 self.transport.close()
         else:
@@ -107,8 +107,8 @@ class Connection(ParsingInParts):
             self.cycle.transport = Lingering(self)  # type: ignore[assignment]
         elif self.timeout_keep_alive_task is None and self.is_idle:  # a line break between requests is no request
             self._await_next()
-        if refusal := self._arrival.check_size():
-            self._refuse(refusal)
+        if rejection := self._arrival.check_size():
+            self._refuse(rejection)
 
     @property
     def unread(self) -> int:
@@ -125,8 +125,8 @@ class Connection(ParsingInParts):
         self._watch_answer(seconds)
         if not self._arrival.part or self._refused or self.flow.read_paused:
             return
-        if refusal := self._arrival.wait(seconds):
-            self._refuse(refusal)
+        if rejection := self._arrival.wait(seconds):
+            self._refuse(rejection)
 
     def _watch_answer(self, seconds: float) -> None:
         if not self.flow.write_paused:
@@ -178,13 +178,13 @@ class Connection(ParsingInParts):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
         super().on_url(url)
-        if refusal := check_line(self.parser.get_method(), self.url):
-            raise self._because(refusal)
+        if rejection := check_line(self.parser.get_method(), self.url):
+            raise self._because(rejection)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field; trailer fields are ignored."""
-        if refusal := self._arrival.count_field(name, value, len(self.headers)):
-            raise self._because(refusal)
+        if rejection := self._arrival.count_field(name, value, len(self.headers)):
+            raise self._because(rejection)
         if self._arrival.part == "head":
             super().on_header(name, value)
 
@@ -193,9 +193,9 @@ class Connection(ParsingInParts):
         if self.check_offer():
             return
         if len(self.pipeline) >= _MOST_AHEAD:
-            raise self._because(Refusal(503, f"At most {_MOST_AHEAD} requests may be sent ahead."))
-        if refusal := check_head(self.parser.get_http_version(), self.headers):
-            raise self._because(refusal)
+            raise self._because(Rejection(503, f"At most {_MOST_AHEAD} requests may be sent ahead."))
+        if rejection := check_head(self.parser.get_http_version(), self.headers):
+            raise self._because(rejection)
         super().on_headers_complete()  # raises if the target is no URL
         self._arrival.begin_body()
         if self.parser.get_http_version() == "1.0":
@@ -251,17 +251,17 @@ class Connection(ParsingInParts):
             if self._answering is cycle:  # the next request may have begun
                 self._running = None
 
-    def _because(self, refusal: Refusal) -> Exception:
-        self._reason = refusal
+    def _because(self, rejection: Rejection) -> Exception:
+        self._reason = rejection
         return _RefusedError()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser could not read."""
-        self._refuse(self._reason or Refusal(400, msg))
+        self._refuse(self._reason or Rejection(400, msg))
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, rejection: Rejection) -> None:
         """Answer with a problem if no other answer is under way, and close."""
-        REFUSED.labels(str(refusal.status)).inc()
+        REFUSED.labels(str(rejection.status)).inc()
         self._refused = True
         if self._arrival.part == "body" and self.pipeline:  # the refused request has not begun
             self.pipeline.popleft()
@@ -281,7 +281,7 @@ class Connection(ParsingInParts):
         elif self._arrival.part == "body":  # the request has been answered already
             self.transport.close()
             return
-        self.transport.write(render_problem(refusal.status, refusal.detail))
+        self.transport.write(render_problem(rejection.status, rejection.detail))
         self.linger()
 
     def linger(self) -> None:

@@ -58,7 +58,7 @@ def count(elasticsearch: Elasticsearch, index: str) -> int:
     return int(elasticsearch.count(index=index)["count"])
 
 
-def send_through(client: Any, items: list[Item]) -> list[bulk.Refused]:
+def send_through(client: Any, items: list[Item]) -> list[bulk.RefusedItem]:
     return send(client, items, threading.Event())
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eventsvc.log.read.state import LogState
 from eventsvc.search.cache import Cache
 
-MOMENT = LogState(watermark=1, fence=1, epoch=0, erased=(), failed=(), indexes=(), drawn=1, layout="")
+MOMENT = LogState(watermark=1, fence=1, epoch=0, erased=(), refused=(), indexes=(), drawn=1, layout="")
 
 
 @dataclass(frozen=True)

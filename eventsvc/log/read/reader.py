@@ -99,8 +99,8 @@ class Reader:
             LogTimeout: PostgreSQL took too long.
         """
         past = Filter("seq > %s", (base.watermark,))
-        if base.failed:
-            past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.failed)))
+        if base.refused:
+            past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.refused)))
         if not matching.is_heavy:
             async with self._large if large else nullcontext():
                 return await self._pool.run(lambda connection: self._read(connection, past & matching, question))

@@ -22,11 +22,11 @@ class LogState(msgspec.Struct, frozen=True):
     """The state of the log that an answer depends on, as one statement saw it.
 
     Attributes:
-        watermark: every event up to this seq is in the index, except those in ``failed``.
+        watermark: every event up to this seq is in the index, except those in ``refused``.
         fence: the current fence. A new fence may mean that documents were lost or written anew.
         epoch: the erasure epoch.
         erased: the seqs of events that are erased from the log, but perhaps not yet from the index.
-        failed: the seqs of events that the index has refused.
+        refused: the seqs of events that the index has refused.
         indexes: the names of the current indexes, by month.
         drawn: the highest seq drawn, whether its event is committed, under way or rolled back.
         layout: a text that changes when a month is made or dropped, and when PostgreSQL starts. After a restore or a
@@ -37,7 +37,7 @@ class LogState(msgspec.Struct, frozen=True):
     fence: int
     epoch: int
     erased: tuple[int, ...]
-    failed: tuple[int, ...]
+    refused: tuple[int, ...]
     indexes: tuple[str, ...]
     drawn: int
     layout: str
@@ -65,7 +65,7 @@ class LogState(msgspec.Struct, frozen=True):
 
 
 def _refused(state: LogState, watermark: int) -> frozenset[int]:
-    return frozenset(seq for seq in state.failed if seq <= watermark)
+    return frozenset(seq for seq in state.refused if seq <= watermark)
 
 
 ContentT = TypeVar("ContentT")
@@ -107,7 +107,7 @@ HEADER = sql.SQL(
     "'watermark', (SELECT seq FROM watermark), 'fence', (SELECT fence FROM watermark),"
     " 'epoch', (SELECT epoch FROM erasure_epoch),"
     " 'erased', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM erased),"
-    " 'failed', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM index_failure),"
+    " 'refused', (SELECT coalesce(jsonb_agg(seq ORDER BY seq), '[]') FROM index_failure),"
     " 'indexes', (SELECT coalesce(jsonb_agg(index_name ORDER BY month), '[]') FROM index_month),"
     " 'drawn', ({}), 'layout', (SELECT concat_ws('.', count(*), sum(inhrelid::bigint),"
     " extract(epoch FROM pg_postmaster_start_time())) FROM pg_inherits WHERE inhparent = 'event'::regclass))"

@@ -119,7 +119,7 @@ def test_the_moment_holds_all_that_a_merge_must_know(world: Any) -> None:
     world.execute("UPDATE watermark SET fence = 9")
     moment = world.run(world.reader().state())
     assert (9, 7, (seqs[0],), (), ("a", "b"), seqs[2]) == (
-        moment.fence, moment.epoch, moment.erased, moment.failed, moment.indexes, moment.drawn,
+        moment.fence, moment.epoch, moment.erased, moment.refused, moment.indexes, moment.drawn,
     )  # fmt: skip
 
 
