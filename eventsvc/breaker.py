@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 # A quick failure costs nothing, and trying again notices at once that the server is back.
 _QUICK = 0.1  # seconds
@@ -46,7 +46,7 @@ class Breaker:
             began: when the request began (``time.monotonic``).
         """
         if self._probing is None and time.monotonic() - began >= _QUICK:
-            _log.warning("it does not answer: doing without it until it does", what=self._name)
+            _logger.warning("it does not answer: doing without it until it does", what=self._name)
             self._probing = asyncio.create_task(self._probe_until_back())
 
     async def _probe_until_back(self) -> None:
@@ -56,10 +56,10 @@ class Breaker:
             try:
                 await self._probe()
             except Exception as exc:  # noqa: BLE001  (whatever it is, it is not back)
-                _log.debug("still away", what=self._name, reason=str(exc))
+                _logger.debug("still away", what=self._name, reason=str(exc))
                 pause = min(pause * 2, self._longest)
             else:
-                _log.info("it answers again", what=self._name)
+                _logger.info("it answers again", what=self._name)
                 self._probing = None
                 return
 

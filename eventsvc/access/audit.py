@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eventsvc.access.rights import Grant
     from eventsvc.log.write.writer import Writer
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 Mode = Literal["on", "values", "off"]
 
@@ -129,7 +129,7 @@ class Audit:
 
     def _keep(self, deed: _Deed, tally: _Tally, failure: BaseException) -> None:
         """Keep a deed that was not written for the next time. A deed that may have been written is dropped."""
-        _log.warning("the audit was not written", reason=str(failure))
+        _logger.warning("the audit was not written", reason=str(failure))
         if isinstance(failure, CommitUnknown) or not isinstance(failure, EventsvcError):
             AUDIT_DROPPED.inc(tally.requests)
             return

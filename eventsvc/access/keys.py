@@ -18,7 +18,7 @@ from eventsvc.access.rights import EVERYTHING, Grant
 from eventsvc.errors import LogError, LogUnavailable, Unauthenticated
 from eventsvc.log.connection import Pool
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _REFRESH = 2.0  # seconds
 _MEMORY = 3600.0  # seconds that keys stay known while PostgreSQL is away
@@ -116,10 +116,10 @@ class Keys:
             any_key, grants = await self._pool.run(store.load_grants)
             await self._note_use()
         except LogError as exc:
-            _log.warning("the keys are not looked up", reason=str(exc))
+            _logger.warning("the keys are not looked up", reason=str(exc))
             return
-        except Exception:  # noqa: BLE001  (for instance a missing migration; nothing may end the task)
-            _log.exception("the keys could not be looked up")
+        except Exception:
+            _logger.exception("the keys could not be looked up")
             return
         self._any, self._grants = any_key, grants
         self._known_until = time.monotonic() + _MEMORY

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eventsvc.paging import PageRequest, Position
     from eventsvc.search.search import Page, Search
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 PAGE = 1000
 PAGE_BYTES = 1024 * 1024  # bytes read and sent at a time
@@ -116,7 +116,7 @@ async def _chunks(
                 options.query, _following(options, end, upto, most, count), strong=options.strong, keep=False
             )
     except EventsvcError as exc:
-        _log.warning("a stream broke off", reason=str(exc))
+        _logger.warning("a stream broke off", reason=str(exc))
         yield form.break_off(describe_error(exc, options.root))
         return
     if options.trailer:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
     from prometheus_client import Counter, Histogram
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _Hook = Callable[[], Awaitable[None]]
 
@@ -36,8 +36,8 @@ class Lifespan:
         for _, stop in reversed(self._hooks):
             try:
                 await stop()
-            except Exception:  # noqa: BLE001  (logged, and the others still run)
-                _log.exception("a part of the service did not stop cleanly")
+            except Exception:
+                _logger.exception("a part of the service did not stop cleanly")
 
 
 class Measure:

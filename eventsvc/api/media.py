@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from falcon.asgi import Request
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ class Spool:
                 await _copy_body(req, limit, take)
                 file.seek(0)
             except OSError as exc:
-                _log.warning("a body cannot be kept in a temporary file", reason=exc.strerror)
+                _logger.warning("a body cannot be kept in a temporary file", reason=exc.strerror)
                 raise WriteQueueFull("there is no room on the disk for the bodies under way") from exc
             yield file
         finally:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eventsvc.index.hits import Hits
     from eventsvc.log.connection import Connection, Pool
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _PATIENCE = 3.0  # seconds; a load balancer soon asks again
 
@@ -67,7 +67,7 @@ class Readyz:
         """Log an error, but not twice in a row; return its public text."""
         if self._logged != str(exc):
             self._logged = str(exc)
-            _log.warning("not ready", reason=self._logged)
+            _logger.warning("not ready", reason=self._logged)
         return exc.public
 
 

@@ -19,7 +19,7 @@ from eventsvc.query.mistakes import render_excerpt
 if TYPE_CHECKING:
     from falcon.asgi import App, Request, Response
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 MEDIA_TYPE = "application/problem+json"
@@ -57,7 +57,7 @@ async def _handle_ours(req: Request, resp: Response, exc: errors.EventsvcError, 
     extensions = _extensions(exc)
     if problem.status >= 500:  # noqa: PLR2004
         extensions["requestId"] = _identify(req, resp)
-        _log.warning(
+        _logger.warning(
             "a request could not be served",
             problem=problem.slug,
             reason=str(exc),
@@ -93,7 +93,7 @@ def _unlisted(exc: falcon.HTTPError) -> Problem:
 
 async def _handle_unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
     request_id = _identify(req, resp)
-    _log.error("unexpected error", method=req.method, route=req.uri_template, request_id=request_id, exc_info=exc)
+    _logger.error("unexpected error", method=req.method, route=req.uri_template, request_id=request_id, exc_info=exc)
     _answer(req, resp, INTERNAL, "The cause is in the service's log.", {"requestId": request_id})
 
 

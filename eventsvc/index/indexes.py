@@ -15,7 +15,7 @@ from eventsvc.errors import IndexUnavailable
 from eventsvc.index.client import translate_errors
 from eventsvc.index.mapping import MAPPING_VERSION, index_body
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _SETTLED = timedelta(days=1)  # after the end of a month, hardly any event of the month arrives
 
@@ -182,10 +182,10 @@ def merge_newest(client: Elasticsearch, names: Mapping[date, str]) -> str | None
     try:
         for month in sorted(names, reverse=True):
             if month < current and merge(client, names[month]):
-                _log.info("a month is over; its index is merged", index=names[month])
+                _logger.info("a month is over; its index is merged", index=names[month])
                 return names[month]
     except IndexUnavailable as exc:
-        _log.warning("no index could be merged, will be tried again", error=str(exc))
+        _logger.warning("no index could be merged, will be tried again", error=str(exc))
     return None
 
 

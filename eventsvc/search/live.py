@@ -17,7 +17,7 @@ from eventsvc.event import Event
 from eventsvc.log.read.follower import MOST, MOST_CHARACTERS, Follower
 from eventsvc.search.listeners import CAPACITY, Listener, Listeners, Topic
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _POLL = 0.06  # seconds between reads of the horizon, while anybody listens
 _RETRY = 1.0  # seconds until the next try when PostgreSQL is away
@@ -143,8 +143,8 @@ class Live:
             while True:
                 pause = await self._step(follower)
                 await asyncio.sleep(pause)
-        except Exception:  # noqa: BLE001  (logged, and said to every client)
-            _log.exception("the live tail broke off")
+        except Exception:
+            _logger.exception("the live tail broke off")
             self._break_off()
         finally:
             await follower.close()
@@ -160,7 +160,7 @@ class Live:
         try:
             batch = await follower.read(self.reached)
         except LogError as exc:
-            _log.warning("the live tail waits for PostgreSQL", reason=str(exc))
+            _logger.warning("the live tail waits for PostgreSQL", reason=str(exc))
             return _RETRY
         if batch.reached < self.reached:
             return self._poll

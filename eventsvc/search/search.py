@@ -27,7 +27,7 @@ from eventsvc.query.to_sql import find_routing, to_sql
 from eventsvc.search.both_stores import BothStores, Provenance, Source
 from eventsvc.telemetry import SEARCHES
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ class Search:
             try:
                 return await (self._merged(query, request, keep=keep) if strong else self._eventual(query, request))
             except IndexUnavailable as exc:
-                _log.warning("a search goes to PostgreSQL", reason=str(exc))
+                _logger.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "index away"
             except Inexact as exc:
-                _log.warning("a search goes to PostgreSQL", reason=str(exc))
+                _logger.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "events are erased" if isinstance(exc, Unsteady) else "not expressible"
         answer = await self._reader.whole(query.log, PageQuestion(request), strong=strong)
         provenance = Provenance(Source.SQL, reason, answer.state, answer.settled)

@@ -31,7 +31,7 @@ from eventsvc.search.counts import (
 from eventsvc.search.search import Compiled
 from eventsvc.text.terms import data_path, term_of, value_of
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _DATA = FIELDS["data"].exact
 _MOST_TERMS = 9_999  # terms listed of one path; Elasticsearch gives no more at once
@@ -67,7 +67,7 @@ class Stats:
             except Inexact:
                 reason = "too many values"
             except IndexUnavailable as exc:
-                _log.warning("counts come from PostgreSQL", reason=str(exc))
+                _logger.warning("counts come from PostgreSQL", reason=str(exc))
                 reason = "index away"
         most = Most(request.top, MOST_BUCKETS + 1, MOST_CELLS + 1)
         answer = await self._reader.whole(query.log, request.grouping(most), strong=strong)

@@ -16,7 +16,7 @@ from eventsvc.log.connection import Connection, Pool, fetch
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ class _Replica:
         """Log when the replica stops and when it begins to serve reads, but not every read in between."""
         if self._serves == bool(obstacle):
             self._serves = not obstacle
-            _log.info("a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle)
+            _logger.info(
+                "a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle
+            )
 
     async def run(self, work: Callable[[Connection], T], needed: Needed) -> T:
         """Run ``work(connection)`` if the replica has reached the needed state.

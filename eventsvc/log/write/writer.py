@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eventsvc.event import NewEvent
     from eventsvc.log.write.idempotency import IdempotencyKey
 
-_log = structlog.get_logger(__name__)
+_logger = structlog.get_logger(__name__)
 
 _GROUP = 500  # events in one transaction at most
 _SOON = 1.0  # seconds in which a worker that is not lost stores its events
@@ -106,8 +106,8 @@ class Writer:
     async def _guard(self, group: list[_Waiting], writing: Coroutine[Any, Any, None]) -> None:
         try:
             await writing
-        except Exception:  # noqa: BLE001  (the writer outlives whatever happens to a group)
-            _log.exception("a group of events could not be written")
+        except Exception:
+            _logger.exception("a group of events could not be written")
             self._fail(group, LogError("the event could not be written"))
 
     async def _write(self, group: list[_Waiting]) -> None:
@@ -173,7 +173,7 @@ class Writer:
                 middle = len(group) // 2
                 halves = [await self._write_by(store, half) for half in (group[:middle], group[middle:])]
                 return [*halves[0][0], *halves[1][0]], halves[0][1] or halves[1][1]
-            _log.exception("PostgreSQL refused an event", sqlstate=exc.pgcode)
+            _logger.exception("PostgreSQL refused an event", sqlstate=exc.pgcode)
             self._fail(group, LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})"))
         return [], None
 
