@@ -29,7 +29,7 @@ from eventsvc.api.stats import StatsResource
 from eventsvc.api.stream import Stream, render
 from eventsvc.api.views import ViewsResource
 from eventsvc.index import client
-from eventsvc.index.hits import Hits
+from eventsvc.index.reader import IndexReader
 from eventsvc.log.connection import Pool
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.replica import Replicas
@@ -64,10 +64,12 @@ class _Service:
         self.writer = Writer(dsn, queue_size=settings.write_queue)
         self.bulk_writer = BulkWriter(dsn, concurrency=settings.bulk_concurrency)
         self.index = client.connect_async(settings) if settings.elasticsearch_url else None
-        self.hits = Hits(self.index, settings.elasticsearch_timeout) if self.index else None
+        self.index_reader = IndexReader(self.index, settings.elasticsearch_timeout) if self.index else None
         self.reader = Reader(self.pool, self.replicas, whole=self.whole)
         cache_size = settings.search_cache * 2**20
-        self.both_stores = BothStores(self.hits, self.reader, alias=settings.index_prefix, cache_size=cache_size)
+        self.both_stores = BothStores(
+            self.index_reader, self.reader, alias=settings.index_prefix, cache_size=cache_size
+        )
         self.search = Search(self.reader, self.both_stores, page_bytes=settings.page_bytes)
         self.live = Live(dsn, render)
         self.query_thread = QueryThread()
@@ -154,6 +156,6 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/view/{name}", saved, suffix="one")
     app.add_route("/query", Query(service.query_thread, service.search))
     app.add_route("/healthz", monitoring.Healthz())
-    app.add_route("/readyz", monitoring.Readyz(service.probe, service.hits, alias=settings.index_prefix))
+    app.add_route("/readyz", monitoring.Readyz(service.probe, service.index_reader, alias=settings.index_prefix))
     app.add_route("/metrics", monitoring.Metrics())
     return app

@@ -17,7 +17,7 @@ from eventsvc.telemetry import render_metrics
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-    from eventsvc.index.hits import Hits
+    from eventsvc.index.reader import IndexReader
     from eventsvc.log.connection import Connection, Pool
 
 _logger = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class Healthz:
 class Readyz:
     """The resource of /readyz: events can be stored. The index is reported only, because searches work without it."""
 
-    def __init__(self, pool: Pool, index: Hits | None, *, alias: str) -> None:
+    def __init__(self, pool: Pool, index: IndexReader | None, *, alias: str) -> None:
         self._pool, self._index, self._alias = pool, index, alias
         self._logged = ""
 

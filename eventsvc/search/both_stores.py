@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from eventsvc.breaker import Breaker
 from eventsvc.errors import IndexUnavailable, LogTimeout
-from eventsvc.index.hits import MOST_EXCLUDED, Hits, Scope
+from eventsvc.index.reader import MOST_EXCLUDED, IndexReader, Scope
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import LogState
 from eventsvc.search.cache import Cache, CacheKey, Weighty
@@ -67,8 +67,8 @@ class Provenance:
 class BothStores:
     """The index and the log. Holds what outlives a request: breaker, cache, and the last state of the log seen."""
 
-    def __init__(self, hits: Hits | None, reader: Reader, *, alias: str, cache_size: int) -> None:
-        self._hits, self._reader, self._alias = hits, reader, alias
+    def __init__(self, index: IndexReader | None, reader: Reader, *, alias: str, cache_size: int) -> None:
+        self._index, self._reader, self._alias = index, reader, alias
         self.cache = Cache(cache_size)
         self._breaker = Breaker(self._probe, name="the index")
         self._seen: tuple[float, LogState] | None = None
@@ -76,7 +76,7 @@ class BothStores:
     @property
     def obstacle(self) -> str:
         """Why the index is not asked at all; "" if it is asked."""
-        if self._hits is None:
+        if self._index is None:
             return "no index"
         return "" if self._breaker.closed else "index away"
 
@@ -94,17 +94,17 @@ class BothStores:
             now = attempt.now
 
     @contextmanager
-    def index(self) -> Iterator[Hits]:
+    def index(self) -> Iterator[IndexReader]:
         """Give the index, to be asked. If it is away, later searches do without it until it is back.
 
         Raises:
             IndexUnavailable: there is no index.
         """
-        if self._hits is None:
+        if self._index is None:
             raise IndexUnavailable("there is no index")
         began = time.monotonic()
         try:
-            yield self._hits
+            yield self._index
         except IndexUnavailable:
             self._breaker.failed(began)
             raise
@@ -127,8 +127,8 @@ class BothStores:
         return state
 
     async def _probe(self) -> None:
-        if self._hits is not None:
-            await self._hits.probe(self._alias)
+        if self._index is not None:
+            await self._index.probe(self._alias)
 
     async def close(self) -> None:
         """Stop the breaker's probes."""

@@ -14,7 +14,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.hits import Inexact, Unsteady
+from eventsvc.index.reader import Inexact, Unsteady
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
@@ -146,8 +146,8 @@ class Search:
             async with attempt:
                 found: Positions | None = attempt.cached
                 if found is None:
-                    with self._stores.index() as hits:
-                        found = await hits.positions(attempt.scope, query.index or {}, request)
+                    with self._stores.index() as index:
+                        found = await index.positions(attempt.scope, query.index or {}, request)
                 question, large = PageQuestion(request, found), request.limit > LARGE
                 answer = await self._reader.tail(query.log, question, attempt.base, large=large)
                 rows = answer.content
@@ -161,13 +161,13 @@ class Search:
         """Find the page in the index alone."""
         part = replace(request, limit=min(request.limit, _AT_ONCE))
         scope = self._stores.scope_of_all
-        with self._stores.index() as hits:
-            found, total = await hits.events(scope, query.index or {}, part)
+        with self._stores.index() as index:
+            found, total = await index.events(scope, query.index or {}, part)
             events = [*found]
             # The size of documents is unknown before they arrive, so a large page is fetched in several requests.
             while len(found) == part.limit and len(events) < request.limit and fit(events, request.size) == (*events,):
                 following = replace(part, after=request.position(events[-1]), count=False)
-                found, _ = await hits.events(scope, query.index or {}, following)
+                found, _ = await index.events(scope, query.index or {}, following)
                 events += found
         return _page(events[: request.limit], request, total, Provenance(Source.INDEX))
 

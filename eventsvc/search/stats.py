@@ -11,7 +11,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.fields import FIELDS
-from eventsvc.index.hits import Aggregated, Hits, Inexact, Scope, Unsteady
+from eventsvc.index.reader import Aggregated, IndexReader, Inexact, Scope, Unsteady
 from eventsvc.log.read.counts import Combination, LogCounts, Most
 from eventsvc.log.read.reader import Reader
 from eventsvc.query import ast
@@ -79,9 +79,9 @@ class Stats:
             # Without a watermark, values that arrive while values are listed would be in some counts and not in others.
             raise Inexact("values in data are counted up to a watermark")
         scope = self._stores.scope_of_all
-        with self._stores.index() as hits:
-            counts = (await _ask_counts(hits, scope, query, request)).summed(Provenance(Source.INDEX))
-            cells = await _ask_cells(hits, scope, query, request, counts.top(request.top))
+        with self._stores.index() as index:
+            counts = (await _ask_counts(index, scope, query, request)).summed(Provenance(Source.INDEX))
+            cells = await _ask_cells(index, scope, query, request, counts.top(request.top))
         # The index may have grown between the two requests: the later counts win.
         values = {**counts.values, **{key: sum(cell.values()) for key, cell in cells.items()}}
         return replace(counts, values=values, valued=sum(values.values()), cells=cells)
@@ -90,22 +90,22 @@ class Stats:
         """Count in the index up to a watermark, and in the log past this watermark."""
         for attempt in self._stores.attempts(("stats", query.text, replace(request, top=0))):
             async with attempt:
-                index: StoreCounts | None = attempt.cached
-                if index is None:
-                    with self._stores.index() as hits:
-                        index = await _ask_counts(hits, attempt.scope, query, request)
+                counted: StoreCounts | None = attempt.cached
+                if counted is None:
+                    with self._stores.index() as index:
+                        counted = await _ask_counts(index, attempt.scope, query, request)
                 answer = await self._reader.tail(query.log, request.grouping(_TAIL), attempt.base)
-                if attempt.holds(index, answer.state):
+                if attempt.holds(counted, answer.state):
                     break
         else:
             raise Unsteady("the state of the log does not stand still")
         tail = answer.content
         _check_room(tail)
         provenance = Provenance(attempt.source, "", answer.state, answer.settled)
-        counts = (index + StoreCounts.of_log(tail)).summed(provenance)
+        counts = (counted + StoreCounts.of_log(tail)).summed(provenance)
         if request.interval and request.by:
             top = counts.top(request.top)
-            known = {key: index.values[key] for key in top if index.values.get(key)}
+            known = {key: counted.values[key] for key in top if counted.values.get(key)}
             found = await self._index_cells(query, request, attempt.scope, known)
             cells = {key: Counter(found.get(key, {})) + Counter(tail.cells.get(key, {})) for key in top}
             counts = replace(counts, cells=cells)
@@ -119,8 +119,8 @@ class Stats:
         Raises:
             Inexact: documents of erased events left the index meanwhile, so the counts no longer agree.
         """
-        with self._stores.index() as hits:
-            found = await _ask_cells(hits, scope, query, request, list(known))
+        with self._stores.index() as index:
+            found = await _ask_cells(index, scope, query, request, list(known))
         if any(sum(found[key].values()) != count for key, count in known.items()):
             raise Inexact("events were erased while they were counted")
         return found
@@ -137,7 +137,7 @@ _Codes = Mapping[ast.Path, Sequence[str]]
 """The coded values of each path in data, perhaps with values of deleted documents."""
 
 
-async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _Codes:
+async def _list_values(index: IndexReader, scope: Scope, paths: Sequence[ast.Path]) -> _Codes:
     """List the values from the index's dictionary of terms; the time grows with the number of different values.
 
     Raises:
@@ -145,7 +145,7 @@ async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _
     """
     found: dict[ast.Path, Sequence[str]] = {}
     for path in paths:
-        listed = await hits.terms(scope, _DATA, data_path(path.keys), _MOST_TERMS)
+        listed = await index.terms(scope, _DATA, data_path(path.keys), _MOST_TERMS)
         try:
             found[path] = [code for code in map(value_of, listed) if code is not None]
         except ValueError as exc:
@@ -155,8 +155,8 @@ async def _list_values(hits: Hits, scope: Scope, paths: Sequence[ast.Path]) -> _
     return found
 
 
-async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountRequest) -> StoreCounts:
-    codes = await _list_values(hits, scope, request.paths)
+async def _ask_counts(index: IndexReader, scope: Scope, query: Compiled, request: CountRequest) -> StoreCounts:
+    codes = await _list_values(index, scope, request.paths)
     asked: dict[str, Any] = _over_time(request) if request.interval else {}
     # Paths in data come first: filters are fast as the outermost aggregation.
     order = sorted(range(len(request.by)), key=lambda place: isinstance(request.by[place], ast.Name))
@@ -166,7 +166,7 @@ async def _ask_counts(hits: Hits, scope: Scope, query: Compiled, request: CountR
     for place, subject in enumerate(request.distinct):
         if isinstance(subject, ast.Name) or codes[subject]:
             asked[f"distinct{place}"] = _by_values([subject], codes)["values"]
-    found = await hits.aggregate(scope, query.index or {}, asked)
+    found = await index.aggregate(scope, query.index or {}, asked)
     read = _read_values(found.found, by, codes) if by else []
     distinct = [
         frozenset(
@@ -200,13 +200,13 @@ def _count_missing(found: Aggregated, by: Sequence[ast.Subject]) -> int:
 
 
 async def _ask_cells(
-    hits: Hits, scope: Scope, query: Compiled, request: CountRequest, keys: Sequence[Combination]
+    index: IndexReader, scope: Scope, query: Compiled, request: CountRequest, keys: Sequence[Combination]
 ) -> dict[Combination, Mapping[int, int]]:
     if not (keys and request.interval):
         return {}
     filters = [{"bool": {"filter": list(map(_has, request.by, key))}} for key in keys]
     asked = {"cells": {"filters": {"filters": filters}, "aggs": _over_time(request)}}
-    buckets = (await hits.aggregate(scope, query.index or {}, asked)).buckets("cells")
+    buckets = (await index.aggregate(scope, query.index or {}, asked)).buckets("cells")
     return {
         key: {each["key"]: each["doc_count"] for each in bucket["buckets"]["buckets"]}
         for key, bucket in zip(keys, buckets, strict=False)

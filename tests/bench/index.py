@@ -34,7 +34,7 @@ from eventsvc.event import Event
 from eventsvc.index import client as index_client
 from eventsvc.index import indexes, mapping
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits
+from eventsvc.index.reader import IndexReader
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection, Pool, connect
@@ -239,7 +239,7 @@ def _measure_lag(settings: Settings, seconds: int) -> list[tuple[str, str, str]]
 async def _lags(settings: Settings, seconds: int) -> list[float]:
     client, pool = connect_async(settings), Pool(settings.database_url.get_secret_value(), size=2)
     reader = Reader(pool)
-    search = Search(reader, BothStores(Hits(client), reader, alias=settings.index_prefix, cache_size=0))
+    search = Search(reader, BothStores(IndexReader(client), reader, alias=settings.index_prefix, cache_size=0))
     over = threading.Event()
     with ThreadPoolExecutor(max_workers=4) as writers:
         for _ in range(4):

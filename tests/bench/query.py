@@ -31,7 +31,7 @@ from eventsvc.dev.find import find_elasticsearch, find_postgres
 from eventsvc.dev.server import wait_until_ready
 from eventsvc.errors import LogTimeout
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Scope
+from eventsvc.index.reader import Scope
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log import schema, trigram_index
 from eventsvc.log.connection import Connection, Pool, connect

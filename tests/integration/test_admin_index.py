@@ -24,8 +24,8 @@ from eventsvc.admin.verify import list_months, repair, retry_refused, verify
 from eventsvc.errors import IndexUnavailable, LogError
 from eventsvc.index import indexes
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits
 from eventsvc.index.indexes import write_alias
+from eventsvc.index.reader import IndexReader
 from eventsvc.log.connection import Pool, connect
 from eventsvc.log.progress import index_months, rebuilds
 from eventsvc.log.read.reader import Reader
@@ -273,7 +273,7 @@ class Watcher(threading.Thread):
         client = connect_async(self.settings)
         pool = Pool(self.settings.database_url.get_secret_value(), size=2)
         reader = Reader(pool)
-        both = BothStores(Hits(client, 10.0), reader, alias=self.settings.index_prefix, cache_size=2**20)
+        both = BothStores(IndexReader(client, 10.0), reader, alias=self.settings.index_prefix, cache_size=2**20)
         search = Search(reader, both)
         try:
             while not self.over.is_set():

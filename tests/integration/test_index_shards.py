@@ -16,7 +16,7 @@ from eventsvc.admin.stores import Stores, open_stores
 from eventsvc.admin.verify import list_months, repair, verify
 from eventsvc.index import indexes
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits, Scope
+from eventsvc.index.reader import IndexReader, Scope
 from eventsvc.paging import PageRequest
 from eventsvc.settings import Settings
 
@@ -49,10 +49,10 @@ def read_pages(settings: Settings, scope: Scope, *, newest_first: bool) -> list[
 
     async def read() -> list[int]:
         async with connect_async(settings) as client:
-            hits, found = Hits(client), list[tuple[int, int]]()
+            reader, found = IndexReader(client), list[tuple[int, int]]()
             while True:
                 wanted = PageRequest(7, after=found[-1] if found else None, newest_first=newest_first)
-                page = await hits.positions(scope, EVERYTHING, wanted)
+                page = await reader.positions(scope, EVERYTHING, wanted)
                 if not page.found:
                     return [seq for _, seq in found]
                 found += page.found

@@ -16,7 +16,7 @@ from eventsvc.admin.verify import list_months, verify
 from eventsvc.errors import EventGone, KeyRunning, SetupError
 from eventsvc.event import Event, NewEvent
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits
+from eventsvc.index.reader import IndexReader
 from eventsvc.log import citus, months, trigram_index
 from eventsvc.log.connection import Pool, connect, transaction
 from eventsvc.log.filter import Filter
@@ -221,7 +221,7 @@ def find(stores: Stores, database: str, text: str) -> int:
     async def ask() -> int:
         pool = Pool(database, size=2)
         async with connect_async(stores.settings) as client:
-            both = BothStores(Hits(client), Reader(pool), alias=stores.settings.index_prefix, cache_size=0)
+            both = BothStores(IndexReader(client), Reader(pool), alias=stores.settings.index_prefix, cache_size=0)
             search = Search(Reader(pool), both)
             answer = await search.find(compile_query(parse(text, now=0, tz="UTC")), PageRequest(1000))
             await both.close()

@@ -19,7 +19,7 @@ from psycopg2.extras import execute_values
 
 from eventsvc.app import create_app
 from eventsvc.index.client import connect_async
-from eventsvc.index.hits import Hits
+from eventsvc.index.reader import IndexReader
 from eventsvc.indexer.indexer import Indexer
 from eventsvc.log.connection import Connection, Pool, connect
 from eventsvc.log.read.reader import Reader
@@ -97,8 +97,8 @@ class World:
             settings = settings.model_copy(update={"elasticsearch_url": elasticsearch})
         client = connect_async(settings)
         self.opened.append(client.close)
-        hits = Hits(client, timeout) if index else None
-        stores = BothStores(hits, reader or self.reader(), alias=self.settings.index_prefix, cache_size=cache)
+        index_reader = IndexReader(client, timeout) if index else None
+        stores = BothStores(index_reader, reader or self.reader(), alias=self.settings.index_prefix, cache_size=cache)
         self.opened.append(stores.close)
         return stores
 

@@ -12,7 +12,7 @@ import pytest
 from eventsvc.admin import rebuild
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, repair, retry_refused, verify
-from eventsvc.index.hits import Scope
+from eventsvc.index.reader import Scope
 from eventsvc.log.progress import index_months
 from eventsvc.paging import PageRequest
 from eventsvc.search import both_stores
@@ -52,17 +52,17 @@ class Log:
 
 
 class Index:
-    """Hits that let something happen before the index is asked, when the moment it is asked about is known."""
+    """An index reader that lets something happen before it asks the index, when the moment is known."""
 
-    def __init__(self, hits: Any, between: Between) -> None:
-        self._hits, self._between = hits, between
+    def __init__(self, index: Any, between: Between) -> None:
+        self._index, self._between = index, between
 
     async def positions(self, scope: Scope, query: Any, wanted: PageRequest) -> Any:
         await self._between.turn("index")
-        return await self._hits.positions(scope, query, wanted)
+        return await self._index.positions(scope, query, wanted)
 
     async def probe(self, alias: str) -> None:
-        await self._hits.probe(alias)
+        await self._index.probe(alias)
 
 
 def move_on(world: Any) -> None:
@@ -133,7 +133,7 @@ def test_what_happens_between_the_two_sides_makes_no_answer_wrong(
         refuse(world)
     between = Between(side)
     both = world.both_stores(cache=cache)
-    both._hits = Index(both._hits, between)
+    both._index = Index(both._index, between)
     search = Search(Log(world.reader(), between), both)  # type: ignore[arg-type]
     assert messages(world, search) == MESSAGES[::-1]
     between.action = lambda: action(world)

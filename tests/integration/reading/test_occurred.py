@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from eventsvc.index.hits import Hits
+from eventsvc.index.reader import IndexReader
 from eventsvc.log.read.page import PageQuestion
 from eventsvc.paging import PageRequest
 from tests.integration.reading.test_pages import relation
@@ -84,17 +84,17 @@ def test_all_ways_to_an_answer_have_the_same_order(world: Any, *, count: bool) -
 def test_a_page_is_whole_though_events_go_while_it_is_looked_for(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seqs = [world.store("m", occurred=(START + number) * SECOND)[0] for number in range(20)]
     world.index_all()
-    look = Hits._reach
+    look = IndexReader._reach
 
-    async def look_and_lose(hits: Hits, scope: Any, query: Any, wanted: Any) -> Any:
-        found = await look(hits, scope, query, wanted)
+    async def look_and_lose(reader: IndexReader, scope: Any, query: Any, wanted: Any) -> Any:
+        found = await look(reader, scope, query, wanted)
         for index in scope.indexes:
-            lost = await hits.client.search(index=index, query={"terms": {"seq": seqs[-3:]}}, source=False)
+            lost = await reader.client.search(index=index, query={"terms": {"seq": seqs[-3:]}}, source=False)
             deletes = [{"delete": {"_index": index, "_id": hit["_id"]}} for hit in lost["hits"]["hits"]]
-            await hits.client.bulk(operations=deletes, refresh=True)
+            await reader.client.bulk(operations=deletes, refresh=True)
         return found
 
-    monkeypatch.setattr(Hits, "_reach", look_and_lose)
+    monkeypatch.setattr(IndexReader, "_reach", look_and_lose)
     answer = world.find(world.search(), limit=5, time="occurredAt")
     assert [event.seq for event in answer.events] == seqs[16:11:-1]
 

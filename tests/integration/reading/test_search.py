@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
-from eventsvc.index.hits import Scope
+from eventsvc.index.reader import Scope
 from eventsvc.log.connection import connect
 from eventsvc.log.read.page import PageQuestion
 from eventsvc.paging import PageRequest
@@ -294,11 +294,11 @@ def test_hundreds_of_months_fit_into_one_request(world: Any) -> None:
     name = index_of(world)
     wanted = PageRequest(10)
     everything: dict[str, Any] = {"match_all": {}}
-    positions = world.run(stores._hits.positions(Scope((name,) * 400, 10), everything, wanted))
+    positions = world.run(stores._index.positions(Scope((name,) * 400, 10), everything, wanted))
     assert len(positions.found) == 1
     missing = tuple(f"{name}-{number}" for number in range(400))
     with pytest.raises(IndexUnavailable, match="404"):
-        world.run(stores._hits.positions(Scope((name, *missing), 10), everything, wanted))
+        world.run(stores._index.positions(Scope((name, *missing), 10), everything, wanted))
 
 
 class Spy:

@@ -77,7 +77,7 @@ class Aggregated:
 
 
 @dataclass(frozen=True, slots=True)
-class Hits:
+class IndexReader:
     """Sends searches to Elasticsearch. A search that gets no answer in time is not repeated.
 
     A request with many wildcards may take Elasticsearch several seconds. So each process sends one such request at a
