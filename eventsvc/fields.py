@@ -28,7 +28,7 @@ class Field:
         column: the column of PostgreSQL, or an expression over columns.
         exact: the index field that holds the value itself, for ``eq``, ``in`` and ranges. For a path in data, ``ct``
             and ``sw`` use this field too.
-        folded: the index field for ``ct`` and ``sw``: folded text for a short field, triples of characters for the
+        folded: the index field for ``ct`` and ``sw``: folded text for a short field, trigrams of characters for the
             message and for all of data; "" if the field has neither operator.
         operators: the operators that a query may use with the field.
     """

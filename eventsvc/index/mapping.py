@@ -24,7 +24,7 @@ _LONGEST_VALUE = 8_191
 _DEEPEST = 100  # levels, more than an event's data may have
 
 _KEYWORD = {"type": "keyword"}
-_TRIPLES = {"type": "text", "analyzer": "whitespace", "norms": False}
+_TRIGRAMS = {"type": "text", "analyzer": "whitespace", "norms": False}
 _ALIASES = {
     "@timestamp": "createdAt",
     "user.email": "email",
@@ -88,9 +88,9 @@ def _mapping() -> dict[str, Any]:
                     "email": _KEYWORD,
                     "environment": _KEYWORD,
                     "component": _KEYWORD,
-                    "message": _TRIPLES,
+                    "message": _TRIGRAMS,
                     "data": {"type": "keyword", "doc_values": False},
-                    "values": _TRIPLES,
+                    "values": _TRIGRAMS,
                 }
             },
             **_alias_properties(),
@@ -130,9 +130,9 @@ def to_document(event: Event) -> dict[str, Any]:
             "email": _fold(event.email),
             "environment": _fold(event.environment),
             "component": _fold(event.component),
-            "message": terms.triples([fold(event.message)]),
+            "message": terms.trigrams([fold(event.message)]),
             "data": coded.terms,
-            "values": terms.triples(coded.texts),
+            "values": terms.trigrams(coded.texts),
         },
     }
     if coded.spelled:

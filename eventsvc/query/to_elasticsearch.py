@@ -193,7 +193,7 @@ def _folded_fields(subject: ast.Subject) -> list[str]:
 
 def _folded(field: str, needle: str, *, at_start: bool) -> Query:
     if field in (_VALUES, _MESSAGE):
-        return _triples(field, needle, at_start=at_start)
+        return _trigrams(field, needle, at_start=at_start)
     return _prefix(field, "", needle) if at_start else _wildcard(field, f"*{_escape(fold(needle))}*")
 
 
@@ -214,8 +214,8 @@ def _prefix(field: str, start: str, needle: str) -> Query:
     return {"prefix": {field: {"value": start + folded}}}
 
 
-def _triples(field: str, needle: str, *, at_start: bool) -> Query:
-    whole, text = terms.needle_triples(needle, at_start=at_start)
+def _trigrams(field: str, needle: str, *, at_start: bool) -> Query:
+    whole, text = terms.needle_trigrams(needle, at_start=at_start)
     return {"match_phrase": {field: text}} if whole else {"prefix": {field: {"value": text}}}
 
 

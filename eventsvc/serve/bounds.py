@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from eventsvc.settings import Settings
 
 if TYPE_CHECKING:
-    from eventsvc.serve.connection import Connection
+    from eventsvc.serve.http_connection import HttpConnection
 
 _SPARE_DESCRIPTORS = 128  # for PostgreSQL, Elasticsearch, temporary files and the listening sockets
 _PAUSE = 1.0  # seconds: a client that pauses for longer may lose its place
@@ -48,8 +48,8 @@ class Bounds:
         answers = settings.answer_seconds, settings.unread_bytes
         return cls(most, settings.head_seconds, settings.body_seconds, settings.body_rate, *answers)
 
-    def make_place(self, connections: Iterable[Connection]) -> bool:
-        """Close the connection whose client has paused longest (see ``Connection.pause``), for a new connection.
+    def make_place(self, connections: Iterable[HttpConnection]) -> bool:
+        """Close the connection whose client has paused longest (see ``HttpConnection.pause``), for a new connection.
 
         Returns:
             Whether a client has paused for long enough.
@@ -64,7 +64,7 @@ class Bounds:
         longest.give_place()
         return True
 
-    def make_room(self, connections: Iterable[Connection]) -> None:
+    def make_room(self, connections: Iterable[HttpConnection]) -> None:
         """If too many bytes wait for clients, cut off connections: first the one that has taken nothing for longest."""
         waiting = [connection for connection in connections if connection.unread]
         excess = sum(connection.unread for connection in waiting) - self.unread_bytes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import FlowControl
 
 if TYPE_CHECKING:
-    from eventsvc.serve.connection import Connection
+    from eventsvc.serve.http_connection import HttpConnection
 
 _MOST_GATHERED = 64 * 1024  # bytes
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
@@ -71,7 +71,7 @@ class GatheringTransport:
 class Flow(FlowControl):
     """Pauses reading while pipelined requests wait for their turn, and while received bytes wait to be parsed."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: HttpConnection) -> None:
         super().__init__(connection.transport)
         self._connection = connection
 
@@ -85,7 +85,7 @@ class Flow(FlowControl):
 class Lingering:
     """The transport of a request whose body is not complete. Closing it waits for the rest, for a while."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: HttpConnection) -> None:
         self._connection, self._transport = connection, connection.transport
         self.write, self.is_closing = self._transport.write, self._transport.is_closing
 
@@ -94,7 +94,7 @@ class Lingering:
         self._connection.linger()
 
 
-def count_unsent(transport: asyncio.Transport) -> int:
+def count_unacknowledged(transport: asyncio.Transport) -> int:
     """Count the bytes in the kernel's send buffer, which the client has not acknowledged (TIOCOUTQ, tcp(7))."""
     try:
         counted = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))

@@ -23,7 +23,7 @@ from uvicorn.server import Server as _Server
 from uvicorn_worker import UvicornWorker
 
 from eventsvc.serve.bounds import Bounds
-from eventsvc.serve.connection import Connection
+from eventsvc.serve.http_connection import HttpConnection
 from eventsvc.serve.memory import Trimmer
 from eventsvc.serve.sockets import bound_unsent, is_turned_away, is_waiting, turn_away
 
@@ -107,8 +107,8 @@ class Server(_Server):
             await asyncio.sleep(_LAST_CALL / 10)
         await super().shutdown(sockets)
 
-    def _connections(self) -> list[Connection]:
-        return cast("list[Connection]", list(self.server_state.connections))
+    def _connections(self) -> list[HttpConnection]:
+        return cast("list[HttpConnection]", list(self.server_state.connections))
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
@@ -130,7 +130,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # a class of gunicorn's
         # uvicorn's warnings are about faulty requests of clients, which metrics count.
         logger.propagate, logger.level = True, logging.ERROR
         self._bounds = Bounds.of(self.app.settings)
-        self.config.http = partial(Connection, bounds=self._bounds)
+        self.config.http = partial(HttpConnection, bounds=self._bounds)
 
     async def _serve(self) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)

@@ -3,8 +3,8 @@
 Each coding is exact: a look-up of a coded needle among coded terms gives the same result as a substring, prefix,
 equality or range test of the values themselves.
 
-- ``triples`` codes texts as overlapping triples of characters. A substring of three characters or more is a phrase of
-  triples; a shorter substring is the beginning of some triple. An edge stands before each text, and two edges stand
+- ``trigrams`` codes texts as overlapping trigrams of characters. A substring of three characters or more is a phrase of
+  trigrams; a shorter substring is the beginning of some trigram. An edge stands before each text, and two edges stand
   after the last text. No text contains an edge. So a needle that begins with an edge matches the start of a text only,
   and no needle matches across two texts.
 - ``code_data`` codes a JSON value as a few terms for each leaf: path, NUL, type, value. A path is its keys joined by
@@ -24,7 +24,7 @@ from typing import Any
 from eventsvc.text import numbers
 from eventsvc.text.fold import fold
 
-_TRIPLE = 3
+_TRIGRAM = 3
 # No folded text contains an upper-case ASCII letter; and JSON need not escape letters, unlike control characters.
 _EDGE, _SPACE, _ESCAPE = "E", "S", "X"
 
@@ -38,8 +38,8 @@ _CODES = {" ": _SPACE} | {char: _ESCAPE + chr(ord("A") + place) for place, char 
 _ESCAPED = re.compile(f"[{_SPACES}]")
 
 
-def triples(texts: Iterable[str]) -> str:
-    """Code folded texts for the index fields of triples."""
+def trigrams(texts: Iterable[str]) -> str:
+    """Code folded texts for the index fields of trigrams."""
     text = f"{_EDGE}{(_EDGE + _EDGE).join(texts)}{_EDGE}{_EDGE}"
     # PERF: isprintable is twice as fast as a search for white space.
     plain = text.isascii() and text.isprintable()
@@ -55,14 +55,14 @@ def triples(texts: Iterable[str]) -> str:
     return coded[:-1].decode()
 
 
-def needle_triples(needle: str, *, at_start: bool = False) -> tuple[bool, str]:
-    """Code the needle of a search in a field of triples.
+def needle_trigrams(needle: str, *, at_start: bool = False) -> tuple[bool, str]:
+    """Code the needle of a search in a field of trigrams.
 
     Returns:
-        (True, a phrase of whole triples); for a needle too short for a triple, (False, the beginning of a triple).
+        (True, a phrase of whole trigrams); for a needle too short for a trigram, (False, the beginning of a trigram).
     """
     codes = [_CODES.get(char, char) for char in (_EDGE if at_start else "") + fold(needle)]
-    return (False, "".join(codes)) if len(codes) < _TRIPLE else (True, _join(codes))
+    return (False, "".join(codes)) if len(codes) < _TRIGRAM else (True, _join(codes))
 
 
 def _join(codes: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ PAGE = PACKAGE.parent / "docs" / "architecture.md"
 # The conductor stands for the connection, and the indexer has begun to run before the event comes.
 OUTSIDE = {
     ("serve/parsing.py", "ParsingInParts.data_received"),
-    ("serve/connection.py", "Connection.on_headers_complete"),
+    ("serve/http_connection.py", "HttpConnection.on_headers_complete"),
     ("indexer/indexer.py", "Indexer.run"),
 }
 STORE, INDEX, FIND = ("receive", "check", "store"), ("index",), ("ask", "find")

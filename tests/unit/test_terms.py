@@ -30,11 +30,11 @@ _NUMBERS = _FLOATS | st.integers(-(2**70), 2**70) | st.decimals(-10, 10, places=
 
 def _index(*texts: str) -> list[str]:
     """Cut as Elasticsearch's whitespace tokenizer does."""
-    return _JAVA_SPACE.split(terms.triples(fold(text) for text in texts))
+    return _JAVA_SPACE.split(terms.trigrams(fold(text) for text in texts))
 
 
 def _finds(needle: str, tokens: list[str], *, at_start: bool) -> bool:
-    whole, text = terms.needle_triples(needle, at_start=at_start)
+    whole, text = terms.needle_trigrams(needle, at_start=at_start)
     if not whole:
         return any(token.startswith(text) for token in tokens)
     phrase = _JAVA_SPACE.split(text)
@@ -42,7 +42,7 @@ def _finds(needle: str, tokens: list[str], *, at_start: bool) -> bool:
 
 
 @given(st.lists(_TEXT, min_size=1, max_size=3), st.data())
-def test_triples_find_each_substring_and_nothing_else(texts: list[str], data: st.DataObject) -> None:
+def test_trigrams_find_each_substring_and_nothing_else(texts: list[str], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(texts[0]) - 1))
     piece = st.integers(1, 8).map(lambda length: texts[0][start : start + length].swapcase()).filter(fold)
     needle = data.draw(piece | _TEXT)
@@ -53,7 +53,7 @@ def test_triples_find_each_substring_and_nothing_else(texts: list[str], data: st
 
 @given(_TEXT)
 def test_tokens_survive_the_tokenizer(message: str) -> None:
-    assert _index(message) == terms.triples([fold(message)]).split(" ")
+    assert _index(message) == terms.trigrams([fold(message)]).split(" ")
     assert len(_index(message)) == len(fold(message)) + 1
 
 

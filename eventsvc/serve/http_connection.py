@@ -17,7 +17,7 @@ from eventsvc.serve.arrival import Arrival, Rejection, check_head, check_line
 from eventsvc.serve.bounds import Bounds
 from eventsvc.serve.parsing import ParsingInParts
 from eventsvc.serve.sockets import is_turned_away, let_in
-from eventsvc.serve.transports import Flow, GatheringTransport, Lingering, count_unsent
+from eventsvc.serve.transports import Flow, GatheringTransport, Lingering, count_unacknowledged
 from eventsvc.telemetry import CONNECTIONS, REFUSED
 
 # A connection that is closed while the client still sends is reset, and the client never sees the answer. So we wait.
@@ -26,14 +26,14 @@ _LINGER = 3.0  # seconds
 _AFTER_HANGUP = 3.0  # seconds
 _MOST_AHEAD = 32  # requests that wait for the answers to earlier requests of their connection
 # So many connections beyond the bound get an answer (503) and time to read it; others are closed after the answer.
-_MOST_TURNED_AWAY = 32
+_MOST_ANSWERED_EXCESS = 32
 
 
 class _RefusedError(Exception):
     """Ends parsing. A callback of the parser raises it after it has put the rejection into ``_reason``."""
 
 
-class Connection(ParsingInParts):
+class HttpConnection(ParsingInParts):
     """One connection of a client."""
 
     def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ class Connection(ParsingInParts):
         self._reason: Rejection | None = None
         self._refused = False
         self._heard = 0.0
-        self._untaken = 0  # bytes of answers that the client had not taken when we last looked
+        self._unacknowledged = 0  # bytes of answers that the client had not taken when we last looked
         self.stalled = 0.0  # seconds since the client last took bytes of an answer; 0 while the client keeps up
         self.has_ended = False  # the client has closed its sending side
 
@@ -62,9 +62,9 @@ class Connection(ParsingInParts):
         self.flow = Flow(self)
         self._heard = self.loop.time()
         excess = len(self.connections) - self._bounds.connections
-        if excess > 0 and not self._bounds.make_place(cast("set[Connection]", self.connections)):
+        if excess > 0 and not self._bounds.make_place(cast("set[HttpConnection]", self.connections)):
             self._refuse(Rejection(503, f"This process serves {self._bounds.connections:,} connections at a time."))
-            if excess > _MOST_TURNED_AWAY:  # they need descriptors too
+            if excess > _MOST_ANSWERED_EXCESS:  # they need descriptors too
                 self.transport.close()
         else:
             self._await_next()
@@ -134,9 +134,9 @@ class Connection(ParsingInParts):
             return
         # The kernel takes further bytes from us only in large steps. So the bytes that the kernel holds count, too,
         # until the client has acknowledged them.
-        untaken = self.unread + count_unsent(self.transport)
-        self.stalled = 0.0 if untaken < self._untaken else self.stalled + seconds
-        self._untaken = untaken
+        unacknowledged = self.unread + count_unacknowledged(self.transport)
+        self.stalled = 0.0 if unacknowledged < self._unacknowledged else self.stalled + seconds
+        self._unacknowledged = unacknowledged
         if self.stalled > self._bounds.answer_seconds:
             self.cut_off()
 
