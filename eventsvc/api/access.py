@@ -2,7 +2,7 @@
 
 ROUTES declares the right of each route; a route without an entry needs the right admin. The middleware ``Access`` finds
 the request's key. Every search of this package compiles its query with ``visible``, which adds the restriction of the
-key. An erasure adds the restriction with ``within``.
+key. An erasure adds the restriction with ``restricted``.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def visible(req: Request, node: ast.Node | None = None) -> Compiled:
 
     The "now" of the restriction is the clock's, never a time that the client sends.
     """
-    return compile_query(within(req, node))
+    return compile_query(restricted(req, node))
 
 
 async def compile_text(req: Request, text: str, *, now: int, tz: str) -> Compiled:
@@ -219,7 +219,7 @@ async def compile_text(req: Request, text: str, *, now: int, tz: str) -> Compile
     return await query_thread.run(text, lambda: visible(req, query_thread.parse(text, now=now, tz=tz)))
 
 
-def within(req: Request, node: ast.Node | None) -> ast.Node | None:
+def restricted(req: Request, node: ast.Node | None) -> ast.Node | None:
     """Add the restriction of the request's key to a tree, for an operation that is not a search."""
     restriction = req.context.grant.restriction.node(round(time.time() * 1000))
     parts = [part for part in (node, restriction) if part is not None]

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from eventsvc.api import media
-from eventsvc.api.access import within
+from eventsvc.api.access import restricted
 from eventsvc.erasure import erase
 from eventsvc.errors import ErasureNotFound, InvalidParameter
 from eventsvc.event import format_time
@@ -50,7 +50,9 @@ class Erasures:
         """Erase the matching events, or count them if dryRun. Answers 200 if it is done, 202 if it continues."""
         asked = await _read(req)
         query_thread, now = req.context.query_thread, round(time.time() * 1000)
-        node = await query_thread.run(asked.q, lambda: within(req, query_thread.parse(asked.q, now=now, tz=asked.tz)))
+        node = await query_thread.run(
+            asked.q, lambda: restricted(req, query_thread.parse(asked.q, now=now, tz=asked.tz))
+        )
         if asked.dry_run:
             found = await self._pool.run(lambda connection: erase.preview(connection, node))
             _answer(resp, _render_preview(found))

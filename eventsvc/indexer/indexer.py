@@ -23,7 +23,7 @@ from eventsvc.index import client as index_client
 from eventsvc.index.bulk import IndexVanished, backoff
 from eventsvc.indexer.leader import Term
 from eventsvc.indexer.sharing import SILENCE, Helper
-from eventsvc.indexer.upkeep import erase, keep_up
+from eventsvc.indexer.upkeep import continue_erasures, keep_up
 from eventsvc.log import connection as log_connection
 from eventsvc.log import schema
 from eventsvc.log.connection import Connection
@@ -151,7 +151,7 @@ def run(settings: Settings) -> None:
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
     work = [
         threading.Thread(target=target, args=(settings, stop), name=target.__name__, daemon=True)
-        for target in (keep_up, erase)
+        for target in (keep_up, continue_erasures)
     ]
     if settings.elasticsearch_url:
         work.append(threading.Thread(target=Indexer(settings, stop).run, name="indexer", daemon=True))

@@ -184,13 +184,13 @@ class Term:
     def _erase_if_due(self) -> None:
         if self._erasing:
             if self._pipeline.idle:
-                self._erase(self._erasing)
+                self._remove_documents(self._erasing)
                 self._erasing = []
         elif time.monotonic() - self._erased_at >= _ERASE_EVERY:
             self._erased_at = time.monotonic()
             self._erasing = list_erased(self._connection, _ERASE_AT_ONCE)
 
-    def _erase(self, gone: list[Erased]) -> None:
+    def _remove_documents(self, gone: list[Erased]) -> None:
         items = [bulk.erase_item(self._indexes[one.month].name, one.seq) for one in gone if one.month in self._indexes]
         bulk.erase(self._client, items, self._stop)
         indexes.refresh(self._client, {item.index for item in items})

@@ -1,7 +1,8 @@
 """Upkeep of the log, in two threads of the indexer.
 
-``keep_up`` makes months ahead, deletes old idempotency keys, and ends the sessions of frozen writers. ``erase``
-continues large erasures, and applies the retention rules once an hour. Several processes may do this at the same time.
+``keep_up`` makes months ahead, deletes old idempotency keys, and ends the sessions of frozen writers.
+``continue_erasures`` continues large erasures, and applies the retention rules once an hour. Several processes may do
+this at the same time.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def do_once(connection: Connection) -> None:
     idempotency.prune(connection)
 
 
-def erase(settings: Settings, stop: threading.Event) -> None:
+def continue_erasures(settings: Settings, stop: threading.Event) -> None:
     """Continue erasures, and apply the retention rules, until told to stop."""
     applied_at = float("-inf")
     while not stop.is_set():

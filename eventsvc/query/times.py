@@ -224,7 +224,7 @@ def _why_not(text: str) -> str:
 _LAST_NANOSECOND = 2**63 - 1
 
 
-def within(nanoseconds: int) -> int:
+def clamp_nanoseconds(nanoseconds: int) -> int:
     """Limit a time in ns since 1970 to the times that both stores can hold: 0 to 2**63 - 1.
 
     No event has a time before 0, and none has the last time, so a comparison keeps its meaning.

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 from eventsvc.event import format_nanoseconds
 from eventsvc.fields import ANY, FIELDS, TEXTS
 from eventsvc.query import ast
-from eventsvc.query.times import within
+from eventsvc.query.times import clamp_nanoseconds
 from eventsvc.text import numbers, terms
 from eventsvc.text.fold import fold
 
@@ -109,7 +109,11 @@ def _comparison(node: ast.Comparison) -> Query:  # noqa: PLR0911  (one for each 
             return {"range": {FIELDS["createdAt"].exact: given | {"format": "epoch_millis"}}}
         case ast.Occurred(start, end):
             bounds = {"gte": start, "lt": end}
-            moments = {name: format_nanoseconds(within(bound)) for name, bound in bounds.items() if bound is not None}
+            moments = {
+                name: format_nanoseconds(clamp_nanoseconds(bound))
+                for name, bound in bounds.items()
+                if bound is not None
+            }
             return {"range": {FIELDS["occurredAt"].exact: moments | {"format": "strict_date_optional_time_nanos"}}}
         case ast.Equal() | ast.In():
             return _either([_terms(field, found) for field, found in _exact_terms(node).items()])

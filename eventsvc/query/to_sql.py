@@ -13,7 +13,7 @@ from eventsvc.event import format_time
 from eventsvc.fields import ANY, FIELDS, TEXTS, Kind
 from eventsvc.limits import DATA_DEPTH
 from eventsvc.query import ast
-from eventsvc.query.times import within
+from eventsvc.query.times import clamp_nanoseconds
 from eventsvc.text.fold import fold
 
 Sql = tuple[str, list[Any]]
@@ -70,7 +70,7 @@ def _created(start: int | None, end: int | None) -> Sql:
 
 
 def _occurred(start: int | None, end: int | None) -> Sql:
-    given = [(sign, within(bound)) for sign, bound in ((">=", start), ("<", end)) if bound is not None]
+    given = [(sign, clamp_nanoseconds(bound)) for sign, bound in ((">=", start), ("<", end)) if bound is not None]
     return " AND ".join(f"{FIELDS['occurredAt'].column} {sign} %s" for sign, _ in given), [bound for _, bound in given]
 
 

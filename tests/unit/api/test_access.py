@@ -26,7 +26,7 @@ def test_every_route_of_the_app_declares_the_right_it_needs() -> None:
 
 
 def test_no_resource_compiles_a_query_by_itself() -> None:
-    """``visible`` and ``within`` in access.py add what the key may see; whatever else makes a query would forget it."""
+    """``visible`` and ``restricted`` in access.py add what the key may see; other makers of a query would forget it."""
     makers = r"\b(compile_query|EVERYTHING|Compiled\(|Filter\()"
     files = [path for path in Path(next(iter(eventsvc.api.__path__))).glob("*.py") if path.name != "access.py"]
 
