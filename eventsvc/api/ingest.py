@@ -20,7 +20,7 @@ from eventsvc.api.store_options import StoreOptions, read_options
 from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents
 from eventsvc.event import Event, format_time
 from eventsvc.incoming.parser import EventParser
-from eventsvc.incoming.sanitize import Sanitizer
+from eventsvc.incoming.sanitizer import Sanitizer
 from eventsvc.incoming.shapes import Shaper, is_envelope
 from eventsvc.incoming.split import BOM, ENVELOPE, split_json
 from eventsvc.incoming.unpack import Unpacked
@@ -258,8 +258,8 @@ def _summarize(stored: Stored | Event | None) -> dict[str, Any]:
 
 def _report(invalid: InvalidLines, parser: Parser, options: StoreOptions) -> dict[str, Any]:
     sanitizer = parser.parser if isinstance(parser, Shaper) else parser
-    changed = {"sanitized": sanitizer.changed} if isinstance(sanitizer, Sanitizer) else {}
-    return changed | (invalid.report() if options.partial else {})
+    sanitized = {"sanitized": sanitizer.sanitized} if isinstance(sanitizer, Sanitizer) else {}
+    return sanitized | (invalid.report() if options.partial else {})
 
 
 async def _represent(batches: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:

@@ -20,7 +20,7 @@ import msgspec
 
 from eventsvc import limits
 from eventsvc.client.delivery import Delivery, Endpoint
-from eventsvc.text.clean import clean_message, clean_text, clean_value, cut_middle
+from eventsvc.text.sanitize import cut_middle, sanitize_message, sanitize_text, sanitize_value
 
 # The attributes of every LogRecord; other attributes were given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -120,10 +120,10 @@ class EventHandler(logging.Handler):
         return {
             "occurredAt": _format_time(record.created),
             "email": self._email,
-            "environment": clean_text(self._environment, limits.NAME),
-            "component": clean_text(self._component or record.name, limits.NAME),
-            "message": clean_message(self._make_message(record), limits.MESSAGE),
-            "data": clean_value(self._make_data(record), limits.DATA_BYTES),
+            "environment": sanitize_text(self._environment, limits.NAME),
+            "component": sanitize_text(self._component or record.name, limits.NAME),
+            "message": sanitize_message(self._make_message(record), limits.MESSAGE),
+            "data": sanitize_value(self._make_data(record), limits.DATA_BYTES),
         }
 
     def _make_message(self, record: logging.LogRecord) -> str:

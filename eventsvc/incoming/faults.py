@@ -19,7 +19,7 @@ from eventsvc.errors import Fault, InvalidEvents
 from eventsvc.incoming.lenient_json import Pairs, Wrong, load
 from eventsvc.incoming.names import OTHERS
 from eventsvc.incoming.occurred import read_occurred
-from eventsvc.text.clean import clean_characters
+from eventsvc.text.sanitize import sanitize_characters
 
 EmailFault = Callable[[str], "str | None"]
 
@@ -191,7 +191,7 @@ def _unknown(name: str, *, near: bool) -> Fault:
 
 
 def _escape(key: str) -> str:
-    return clean_characters(key).replace("~", "~0").replace("/", "~1")
+    return sanitize_characters(key).replace("~", "~0").replace("/", "~1")
 
 
 def _cut(pointer: str) -> str:

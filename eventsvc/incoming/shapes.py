@@ -20,9 +20,9 @@ from eventsvc.incoming.encoded import quote, read_bytes, read_fields
 from eventsvc.incoming.members import Member, read_members
 from eventsvc.incoming.names import CALL, FIELDS, JOURNAL, LOGURU, MESSAGES, NO_OTLP, OTLP, TIMES
 from eventsvc.incoming.occurred import read_number, read_object, read_time
-from eventsvc.incoming.sanitize import Sanitizer
+from eventsvc.incoming.sanitizer import Sanitizer
 from eventsvc.incoming.split import ENVELOPE, STRING
-from eventsvc.text.clean import cut_middle
+from eventsvc.text.sanitize import cut_middle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ class Shaper:
                 lenient_json.decode(raw)
             except InvalidBody as exc:
                 if isinstance(self.parser, Sanitizer):
-                    return self.parser.change(event, exc)
+                    return self.parser.sanitize(event, exc)
                 raise
         return self.parser.parse(event)
 

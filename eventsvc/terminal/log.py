@@ -82,7 +82,7 @@ class _Lines:
 def _shorten(event: dict[str, Any]) -> dict[str, Any]:
     """Cut out the middle of the message, and mark the event, as the service does with a shorter message."""
     from eventsvc import limits
-    from eventsvc.text.clean import cut_middle
+    from eventsvc.text.sanitize import cut_middle
 
     text = event["message"]
     detail = f"has {len(text):,} characters; at most {limits.MESSAGE:,} are allowed"

@@ -14,7 +14,7 @@ import pytest
 from eventsvc.errors import EventsvcError
 from eventsvc.incoming import faults
 from eventsvc.incoming.parser import EventParser
-from eventsvc.incoming.sanitize import Sanitizer
+from eventsvc.incoming.sanitizer import Sanitizer
 from eventsvc.incoming.shapes import Shaper
 from eventsvc.incoming.split import split_json, split_lines
 from eventsvc.query.parse import LONGEST, parse

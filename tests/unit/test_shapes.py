@@ -17,7 +17,7 @@ from eventsvc.incoming.members import read_members
 from eventsvc.incoming.names import FIELDS, MESSAGES, TIMES
 from eventsvc.incoming.occurred import read_number, read_time
 from eventsvc.incoming.parser import EventParser
-from eventsvc.incoming.sanitize import Sanitizer
+from eventsvc.incoming.sanitizer import Sanitizer
 from eventsvc.incoming.shapes import Shaper, is_envelope
 
 DEFAULTS = {"email": "ops@example.com", "environment": "production", "component": "shop"}

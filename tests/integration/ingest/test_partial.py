@@ -141,5 +141,5 @@ def test_what_was_changed_keeps_what_matters(service: Any) -> None:
     "bad", [GOOD | {"mesage": "a\0"}, GOOD | {"email": "a\0"}, {"message": ""}, b'{"a":1,"a":2}', b"["]
 )
 def test_mistakes_stay_errors(service: Any, bad: Any) -> None:
-    """Only characters, lengths and numbers are mended: a wrong field or address is a mistake that must be seen."""
+    """Only characters, lengths and numbers are sanitized: a wrong field or address is a mistake that must be seen."""
     assert service.post(bad, "?sanitize=true").status in {400, 422}

@@ -1,4 +1,4 @@
-"""Change events that would be refused for their characters, lengths or numbers, mark them, and store them."""
+"""Sanitize events that would be refused for their characters, lengths or numbers, and mark them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, InvalidInput
 from eventsvc.incoming import lenient_json
-from eventsvc.text.clean import clean_characters, clean_message, clean_text, clean_value, cut_middle
+from eventsvc.text.sanitize import cut_middle, sanitize_characters, sanitize_message, sanitize_text, sanitize_value
 
 if TYPE_CHECKING:
     from eventsvc.event import NewEvent
@@ -24,15 +24,15 @@ _LONGEST_NUMBER = 400  # characters of a number that becomes text
 
 
 class Sanitizer:
-    """Parses events with another parser. An event that this parser refuses is changed and parsed again.
+    """Parses events with another parser. An event that this parser refuses is sanitized and parsed again.
 
     Attributes:
-        changed: the number of events that were changed.
+        sanitized: the number of events that were sanitized.
     """
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
-        self.changed = 0
+        self.sanitized = 0
 
     def parse(self, raw: bytes) -> NewEvent:
         """Parse one JSON object. The member "sanitized" of its data lists the faults that were removed.
@@ -44,36 +44,36 @@ class Sanitizer:
         try:
             return self._parser.parse(raw)
         except (InvalidBody, InvalidEvents) as exc:
-            return self.change(raw, exc)
+            return self.sanitize(raw, exc)
 
-    def change(self, raw: bytes, refusal: InvalidBody | InvalidEvents) -> NewEvent:
+    def sanitize(self, raw: bytes, refusal: InvalidBody | InvalidEvents) -> NewEvent:
         """Parse one JSON object that is refused as it is. Its data lists the faults of the refusal."""
-        new = self._parser.parse(_change(raw, refusal))
-        self.changed += 1
+        new = self._parser.parse(_sanitize_event(raw, refusal))
+        self.sanitized += 1
         return new
 
 
-def _change(raw: bytes, refusal: InvalidInput) -> bytes:
-    """Write a changed event with a mark; raise the refusal if a change of the text cannot help."""
+def _sanitize_event(raw: bytes, refusal: InvalidInput) -> bytes:
+    """Write a sanitized event with a mark; raise the refusal if a change of the text cannot help."""
     event = lenient_json.load(raw.decode(errors="replace").encode())
     if not isinstance(event, lenient_json.Pairs) or event.twice:
         raise refusal
-    changed: dict[str, Any] = {clean_characters(name): _clean(value, 0) for name, value in event.items()}
+    sanitized: dict[str, Any] = {sanitize_characters(name): _sanitize(value, 0) for name, value in event.items()}
     for name in ("environment", "component"):
-        if isinstance(changed.get(name), str):
-            changed[name] = clean_text(changed[name], limits.NAME)
-    if isinstance(changed.get("message"), str):
-        changed["message"] = clean_message(changed["message"], limits.MESSAGE)
+        if isinstance(sanitized.get(name), str):
+            sanitized[name] = sanitize_text(sanitized[name], limits.NAME)
+    if isinstance(sanitized.get("message"), str):
+        sanitized["message"] = sanitize_message(sanitized["message"], limits.MESSAGE)
     found = refusal.faults if isinstance(refusal, InvalidEvents) else (Fault("", str(refusal)),)
     if any(one.pointer == "/occurredAt" for one in found):
-        del changed["occurredAt"]
-    changed["data"] = _mark(changed.get("data"), found)
-    return _encode(changed)
+        del sanitized["occurredAt"]
+    sanitized["data"] = _mark(sanitized.get("data"), found)
+    return _encode(sanitized)
 
 
 def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
     """Add the list of faults to data, in the words of a refusal. Data that is no object becomes the member "value"."""
-    members: dict[str, Any] = data if isinstance(data, dict) else {} if data is None else {"value": _clean(data, 1)}
+    members: dict[str, Any] = data if isinstance(data, dict) else {} if data is None else {"value": _sanitize(data, 1)}
     name = _MARK
     while name in members:
         name = f"_{name}"
@@ -84,22 +84,22 @@ def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
     if list(members) == ["value"]:
         text = members["value"] if isinstance(members["value"], str) else _encode(members["value"]).decode()
         return {"value": cut_middle(text, room // 7)} | mark  # JSON writes some characters as six
-    return clean_value(members, room) | mark
+    return sanitize_value(members, room) | mark
 
 
-def _clean(value: Any, depth: int) -> Any:
+def _sanitize(value: Any, depth: int) -> Any:
     """Replace halves of surrogates and NUL; write impossible numbers as text, and deep values as JSON text."""
     if isinstance(value, str):
-        return clean_characters(value)
+        return sanitize_characters(value)
     if isinstance(value, lenient_json.Wrong):
         return cut_middle(value.text, _LONGEST_NUMBER)
     if not isinstance(value, dict | list):
         return value
     if depth == limits.DATA_DEPTH:
-        return clean_characters(json.dumps(value, ensure_ascii=False, default=_write_number))
+        return sanitize_characters(json.dumps(value, ensure_ascii=False, default=_write_number))
     if isinstance(value, list):
-        return [_clean(item, depth + 1) for item in value]
-    return {clean_characters(key): _clean(item, depth + 1) for key, item in value.items()}
+        return [_sanitize(item, depth + 1) for item in value]
+    return {sanitize_characters(key): _sanitize(item, depth + 1) for key, item in value.items()}
 
 
 def _write_number(number: Decimal | lenient_json.Wrong) -> float | str:
