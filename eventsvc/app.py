@@ -13,20 +13,20 @@ from eventsvc.access.keys import Keys
 from eventsvc.access.limiter import Limiter
 from eventsvc.access.without_keys import may_be_open
 from eventsvc.api import monitoring, problems
-from eventsvc.api.access import Access, Ticket
+from eventsvc.api.access import Access, TicketResource
 from eventsvc.api.context import ContextResource
 from eventsvc.api.edge import Edge, answer_head
-from eventsvc.api.erasure import Erasures
-from eventsvc.api.events import Events, OneEvent
+from eventsvc.api.erasure import ErasuresResource
+from eventsvc.api.events import EventResource, EventsResource
 from eventsvc.api.fields import FieldsResource
 from eventsvc.api.ingest import Ingest
 from eventsvc.api.keys import KeysResource
 from eventsvc.api.lifecycle import Lifespan, Measure
-from eventsvc.api.openapi import OpenApi
+from eventsvc.api.openapi import OpenApiResource
 from eventsvc.api.page_files import PageFiles
-from eventsvc.api.query import Query
+from eventsvc.api.query import QueryResource
 from eventsvc.api.stats import StatsResource
-from eventsvc.api.stream import Stream, render
+from eventsvc.api.stream import StreamResource, render
 from eventsvc.api.views import ViewsResource
 from eventsvc.index import client
 from eventsvc.index.reader import IndexReader
@@ -133,20 +133,20 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     PageFiles().install(app)
-    described = OpenApi()
+    described = OpenApiResource()
     app.add_route("/openapi.json", described)
     app.add_route("/docs", described, suffix="docs")
-    app.add_route("/event", Events(Ingest(service.writer, service.bulk_writer, settings), service.search))
-    app.add_route("/event/{event_id}", OneEvent(service.search))
+    app.add_route("/event", EventsResource(Ingest(service.writer, service.bulk_writer, settings), service.search))
+    app.add_route("/event/{event_id}", EventResource(service.search))
     neighbours = Neighbours(service.reader, service.search)
     app.add_route("/event/{event_id}/context", ContextResource(service.search, neighbours))
     app.add_route("/event/fields", FieldsResource(service.search))
     app.add_route("/event/stats", StatsResource(Stats(service.reader, service.both_stores)))
-    app.add_route("/event/stream", Stream(service.live, service.reader))
-    erasures = Erasures(service.erasing)
+    app.add_route("/event/stream", StreamResource(service.live, service.reader))
+    erasures = ErasuresResource(service.erasing)
     app.add_route("/erasure", erasures)
     app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
-    app.add_route("/ticket", Ticket())
+    app.add_route("/ticket", TicketResource())
     keys = KeysResource(service.pool)
     app.add_route("/key", keys)
     app.add_route("/key/{key_id}", keys, suffix="one")
@@ -154,8 +154,10 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     saved = ViewsResource(service.pool)
     app.add_route("/view", saved)
     app.add_route("/view/{name}", saved, suffix="one")
-    app.add_route("/query", Query(service.query_thread, service.search))
-    app.add_route("/healthz", monitoring.Healthz())
-    app.add_route("/readyz", monitoring.Readyz(service.probe, service.index_reader, alias=settings.index_prefix))
-    app.add_route("/metrics", monitoring.Metrics())
+    app.add_route("/query", QueryResource(service.query_thread, service.search))
+    app.add_route("/healthz", monitoring.HealthzResource())
+    app.add_route(
+        "/readyz", monitoring.ReadyzResource(service.probe, service.index_reader, alias=settings.index_prefix)
+    )
+    app.add_route("/metrics", monitoring.MetricsResource())
     return app

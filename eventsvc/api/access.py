@@ -179,7 +179,7 @@ class Access:
             raise TooManyRequests(f"{who} {rate.requests:,} requests in {rate.seconds} s")
 
 
-class Ticket:
+class TicketResource:
     """POST /ticket: a short-lived ticket that opens /event/stream, for clients that cannot send a header."""
 
     async def on_post(self, req: Request, resp: Response) -> None:

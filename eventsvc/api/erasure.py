@@ -40,7 +40,7 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     until_now: bool = False
 
 
-class Erasures:
+class ErasuresResource:
     """The collection of erasures."""
 
     def __init__(self, pool: Pool) -> None:

@@ -35,7 +35,7 @@ _TYPES = {media.JSON: "json", media.NDJSON[0]: "ndjson", media.CSV: "csv"}
 _QUERY_LIMIT = 64 * 1024  # bytes; the language's own limit is below this
 
 
-class Events:
+class EventsResource:
     """The resource of /event."""
 
     types = tuple(_TYPES)
@@ -103,7 +103,7 @@ class Events:
         resp.stream = export.Export(self._search, options, first, most, form)
 
 
-class OneEvent:
+class EventResource:
     """The resource of /event/{id}."""
 
     types = (media.JSON,)

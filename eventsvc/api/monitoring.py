@@ -25,7 +25,7 @@ _logger = structlog.get_logger(__name__)
 _PATIENCE = 3.0  # seconds; a load balancer soon asks again
 
 
-class Healthz:
+class HealthzResource:
     """The resource of /healthz. It checks nothing but the process: a dead database is no reason to restart workers."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
@@ -33,7 +33,7 @@ class Healthz:
         resp.media = {"status": "ok"}
 
 
-class Readyz:
+class ReadyzResource:
     """The resource of /readyz: events can be stored. The index is reported only, because searches work without it."""
 
     def __init__(self, pool: Pool, index: IndexReader | None, *, alias: str) -> None:
@@ -71,7 +71,7 @@ class Readyz:
         return exc.public
 
 
-class Metrics:
+class MetricsResource:
     """The resource of /metrics: counters and gauges of all workers."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:

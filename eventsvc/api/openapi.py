@@ -246,7 +246,7 @@ def _problem() -> Json:
     }
 
 
-class OpenApi:
+class OpenApiResource:
     """The resources of /openapi.json and /docs. The description is built at the first request."""
 
     @cached_property

@@ -23,7 +23,7 @@ from eventsvc.search.search import Search
 PARAMETERS = ("q", "tz", "paths")
 
 
-class Query:
+class QueryResource:
     """The resource of /query."""
 
     types = (falcon.MEDIA_JSON,)

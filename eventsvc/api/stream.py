@@ -72,7 +72,7 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=_DIGEST, person=b"eventsvc stream").digest()
 
 
-class Stream:
+class StreamResource:
     """The resource of /event/stream."""
 
     types = (MEDIA_TYPE,)

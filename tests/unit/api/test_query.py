@@ -10,7 +10,7 @@ from falcon import testing
 from falcon.asgi import App
 
 from eventsvc.api import problems
-from eventsvc.api.query import Query, tree
+from eventsvc.api.query import QueryResource, tree
 from eventsvc.query import ast
 from eventsvc.search.query_thread import QueryThread
 
@@ -19,7 +19,7 @@ from eventsvc.search.query_thread import QueryThread
 def client() -> testing.TestClient:
     app: Any = App()
     problems.install(app)
-    app.add_route("/query", Query(QueryThread(), None))  # type: ignore[arg-type]  # without paths=true it asks no store
+    app.add_route("/query", QueryResource(QueryThread(), None))  # type: ignore[arg-type]  # without paths=true it asks no store
     return testing.TestClient(app)
 
 
