@@ -30,14 +30,14 @@ _logger = structlog.get_logger(__name__)
 Mode = Literal["on", "values", "off"]
 
 _PERIOD = 5.0  # seconds
-MOST = 1000  # different deeds that may wait to be written, in one process
+MOST = 1000  # different records that may wait to be written, in one process
 EMAIL, ENVIRONMENT = "audit@eventsvc.invalid", "eventsvc"
 _LONGEST_VALUE = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class _Deed:
-    """A kind of request: who did what. Equal deeds are counted together.
+class _AuditRecord:
+    """A kind of request: who did what. Equal records are counted together.
 
     Attributes:
         key: id and name of the API key; empty without a key.
@@ -68,7 +68,7 @@ class Audit:
 
     def __init__(self, writer: Writer, mode: Mode, *, period: float = _PERIOD) -> None:
         self._writer, self._mode, self._period = writer, mode, period
-        self._waiting: dict[_Deed, _Tally] = {}
+        self._waiting: dict[_AuditRecord, _Tally] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -77,7 +77,7 @@ class Audit:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Write the waiting deeds, and stop."""
+        """Write the waiting records, and stop."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -101,15 +101,15 @@ class Audit:
             more = {**{name: value[:_LONGEST_VALUE] for name, value in sorted(values.items())}, **more}
         key = ("", "") if grant is None else (grant.id, grant.name)
         details = tuple((name, value) for name, value in more.items() if name != "events")
-        self._count(_Deed(key, what, status, details), 1, more.get("events", 0))
+        self._count(_AuditRecord(key, what, status, details), 1, more.get("events", 0))
 
-    def _count(self, deed: _Deed, requests: int, events: int) -> None:
-        tally = self._waiting.get(deed)
+    def _count(self, record: _AuditRecord, requests: int, events: int) -> None:
+        tally = self._waiting.get(record)
         if tally is None:
             if len(self._waiting) >= MOST:
                 AUDIT_DROPPED.inc(requests)
                 return
-            tally = self._waiting[deed] = _Tally()
+            tally = self._waiting[record] = _Tally()
         tally.requests += requests
         tally.events += events
 
@@ -121,35 +121,35 @@ class Audit:
     async def _write(self) -> None:
         waiting, self._waiting = self._waiting, {}
         written = await asyncio.gather(
-            *(self._writer.append(_render(deed, tally)) for deed, tally in waiting.items()), return_exceptions=True
+            *(self._writer.append(_render(record, tally)) for record, tally in waiting.items()), return_exceptions=True
         )
-        for (deed, tally), outcome in zip(waiting.items(), written, strict=True):
+        for (record, tally), outcome in zip(waiting.items(), written, strict=True):
             if isinstance(outcome, BaseException):
-                self._keep(deed, tally, outcome)
+                self._keep(record, tally, outcome)
 
-    def _keep(self, deed: _Deed, tally: _Tally, failure: BaseException) -> None:
-        """Keep a deed that was not written for the next time. A deed that may have been written is dropped."""
+    def _keep(self, record: _AuditRecord, tally: _Tally, failure: BaseException) -> None:
+        """Keep a record that was not written for the next time. A record that may have been written is dropped."""
         _logger.warning("the audit was not written", reason=str(failure))
         if isinstance(failure, CommitUnknown) or not isinstance(failure, EventsvcError):
             AUDIT_DROPPED.inc(tally.requests)
             return
-        self._count(deed, tally.requests, tally.events)
+        self._count(record, tally.requests, tally.events)
         with suppress(KeyError):
-            self._waiting[deed].began = min(tally.began, self._waiting[deed].began)
+            self._waiting[record].began = min(tally.began, self._waiting[record].began)
 
 
-def _render(deed: _Deed, tally: _Tally) -> NewEvent:
-    method, route = deed.what
-    identity, name = deed.key
+def _render(record: _AuditRecord, tally: _Tally) -> NewEvent:
+    method, route = record.what
+    identity, name = record.key
     often = f", {tally.requests} times" if tally.requests > 1 else ""
     data = {
         "key": {"id": identity, "name": name} if identity else None,
         "method": method,
         "route": route,
-        "status": deed.status,
+        "status": record.status,
         "requests": tally.requests,
         "events": tally.events,
-        **dict(deed.details),
+        **dict(record.details),
     }
-    message = f"{name or 'nobody'}: {method} {route} {deed.status}{often}"
+    message = f"{name or 'nobody'}: {method} {route} {record.status}{often}"
     return NewEvent(EMAIL, ENVIRONMENT, AUDIT_COMPONENT, message, msgspec.json.encode(data), round(tally.began * 1e9))

@@ -120,7 +120,7 @@ def begin(connection: Connection, request: ErasureRequest) -> Erasure:
     return _read(connection, erasure_id)
 
 
-def _go_on(connection: Connection, erasure: Erasure) -> Iterator[int]:
+def _continue(connection: Connection, erasure: Erasure) -> Iterator[int]:
     """Continue a large erasure, batch by batch; yields the number of events in each batch.
 
     An erasure without ``upto`` reads the log twice: the second pass erases events that arrived during the first.
@@ -195,7 +195,7 @@ def run_all(connection: Connection) -> Generator[int, None, None]:
         if not alone:
             return
         for erasure in erasures.list_running(connection):
-            yield from _go_on(connection, erasure)
+            yield from _continue(connection, erasure)
 
 
 def condition(node: ast.Node | None) -> Filter:

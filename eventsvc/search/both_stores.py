@@ -74,22 +74,22 @@ class BothStores:
         self._seen: tuple[float, LogState] | None = None
 
     @property
-    def obstacle(self) -> str:
+    def unavailable_because(self) -> str:
         """Why the index is not asked at all; "" if it is asked."""
         if self._index is None:
             return "no index"
         return "" if self._breaker.closed else "index away"
 
-    def attempts(self, key: CacheKey | None, *, survives: bool = False) -> Iterator[Attempt]:
+    def attempts(self, key: CacheKey | None, *, despite_erasures: bool = False) -> Iterator[Attempt]:
         """Give a few attempts, one after the other: each begins with the newest state that the last attempt saw.
 
         Args:
             key: identifies the question; equal keys have equal answers about equal states. None: do not cache.
-            survives: an index answer may be exact although events were erased after it was given.
+            despite_erasures: an index answer may be exact although events were erased after it was given.
         """
         now: LogState | None = None
         for _ in range(_ATTEMPTS):
-            attempt = Attempt(self, key, now, survives=survives)
+            attempt = Attempt(self, key, now, despite_erasures=despite_erasures)
             yield attempt
             now = attempt.now
 
@@ -150,8 +150,10 @@ class Attempt:
 
     base: LogState
 
-    def __init__(self, stores: BothStores, key: CacheKey | None, now: LogState | None, *, survives: bool) -> None:
-        self._stores, self._key, self._survives = stores, key, survives
+    def __init__(
+        self, stores: BothStores, key: CacheKey | None, now: LogState | None, *, despite_erasures: bool
+    ) -> None:
+        self._stores, self._key, self._despite_erasures = stores, key, despite_erasures
         self.now = now
         self.cached: Any = None
         self.source = Source.INDEX_AND_TAIL
@@ -161,7 +163,7 @@ class Attempt:
         self.now = self.base = now
         # Check the cached answer before the log is read: its tail might be very long.
         kept = self._stores.cache.get(self._key) if self._key is not None else None
-        if kept is not None and now.extends(kept[0], most=_LONGEST_KEPT, erased=self._survives):
+        if kept is not None and now.extends(kept[0], most=_LONGEST_KEPT, despite_erasures=self._despite_erasures):
             self.base, self.cached = kept
             self.source = Source.CACHE_AND_TAIL
         elif kept is not None:
@@ -188,16 +190,16 @@ class Attempt:
             raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
         return Scope(self.base.indexes, self.base.watermark, excluded)
 
-    def holds(self, found: Weighty, state: LogState, *, survives: bool = False) -> bool:
+    def holds(self, found: Weighty, state: LogState, *, despite_erasures: bool = False) -> bool:
         """Tell whether the index answer and the log answer make one exact answer, and cache the index answer if so.
 
         Args:
             found: the index answer.
             state: the state of the log that the log answer is about.
-            survives: the index answer is exact even if events were erased after it was given.
+            despite_erasures: the index answer is exact even if events were erased after it was given.
         """
         self.now = self._stores.see(state)
-        if not state.extends(self.base, most=_LONGEST_TAIL, erased=survives):
+        if not state.extends(self.base, most=_LONGEST_TAIL, despite_erasures=despite_erasures):
             self._drop()
             return False
         if self.cached is None and self._key is not None:

@@ -31,7 +31,7 @@ _NEAR = 3  # similar paths that are suggested
 _DATA = "data."  # the prefix of every path
 
 Keys = tuple[str, ...]
-Compile = Callable[[ast.Node | None], Compiled]
+Compiler = Callable[[ast.Node | None], Compiled]
 
 
 class TooManyPaths(InvalidInput):
@@ -184,7 +184,7 @@ def _paths(node: ast.Node | None) -> Iterator[ast.Path]:
             yield node.subject
 
 
-async def look_up(search: Search, node: ast.Node, compile_node: Compile) -> list[Named]:
+async def look_up(search: Search, node: ast.Node, compile_node: Compiler) -> list[Named]:
     """Look up the first paths of a query in all events that the request's key may see.
 
     Raises:
@@ -198,7 +198,7 @@ async def look_up(search: Search, node: ast.Node, compile_node: Compile) -> list
     return [await _look_up(search, path, known, compile_node) for path in places]
 
 
-async def _look_up(search: Search, path: ast.Path, known: list[str], compile_node: Compile) -> Named:
+async def _look_up(search: Search, path: ast.Path, known: list[str], compile_node: Compiler) -> Named:
     name = _path_name(path.keys)
     if name in known:
         return Named(name, exists=True)

@@ -125,7 +125,7 @@ class Search:
         return answer
 
     async def _find(self, query: Compiled, request: PageRequest, *, strong: bool, keep: bool) -> Page:
-        reason = self._stores.obstacle or ("" if query.index is not None else "not expressible")
+        reason = self._stores.unavailable_because or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
                 return await (self._merged(query, request, keep=keep) if strong else self._eventual(query, request))
@@ -142,7 +142,7 @@ class Search:
     async def _merged(self, query: Compiled, request: PageRequest, *, keep: bool) -> Page:
         """Find the page in the index up to a watermark, and in the log past this watermark."""
         key = ("page", query.text, request) if keep else None
-        for attempt in self._stores.attempts(key, survives=True):
+        for attempt in self._stores.attempts(key, despite_erasures=True):
             async with attempt:
                 found: Positions | None = attempt.cached
                 if found is None:
@@ -151,7 +151,7 @@ class Search:
                 question, large = PageQuestion(request, found), request.limit > LARGE
                 answer = await self._reader.tail(query.log, question, attempt.base, large=large)
                 rows = answer.content
-                if attempt.holds(found, answer.state, survives=_survives(request, found, rows)):
+                if attempt.holds(found, answer.state, despite_erasures=_holds_despite_erasures(request, found, rows)):
                     provenance = Provenance(attempt.source, "", answer.state, answer.settled)
                     total = None if found.total is None or rows.total is None else found.total + rows.total
                     return _page(rows.events, request, total, provenance, found.found)
@@ -175,7 +175,7 @@ class Search:
 _AT_ONCE = 128  # documents
 
 
-def _survives(request: PageRequest, found: Positions, rows: LogPage) -> bool:
+def _holds_despite_erasures(request: PageRequest, found: Positions, rows: LogPage) -> bool:
     """Tell whether a page is exact although events may have been erased after the index was asked.
 
     The page is exact if the index has found all matching events, or if the log still has every event that the index has

@@ -58,7 +58,7 @@ class Stats:
         if query.as_of is not None:
             await self._reader.settle(query.as_of)
         expressible = query.index is not None and request.in_index
-        reason = self._stores.obstacle or ("" if expressible else "not expressible")
+        reason = self._stores.unavailable_because or ("" if expressible else "not expressible")
         if not reason:
             try:
                 return await (self._merged(query, request) if strong else self._eventual(query, request))

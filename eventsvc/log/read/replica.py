@@ -85,13 +85,11 @@ class _Replica:
         self._breaker = Breaker(self._probe, name="a replica")
         self._serves = True
 
-    def note(self, obstacle: str) -> None:
+    def note(self, reason: str) -> None:
         """Log when the replica stops and when it begins to serve reads, but not every read in between."""
-        if self._serves == bool(obstacle):
-            self._serves = not obstacle
-            _logger.info(
-                "a replica serves reads again" if not obstacle else "a replica is passed over", reason=obstacle
-            )
+        if self._serves == bool(reason):
+            self._serves = not reason
+            _logger.info("a replica serves reads again" if not reason else "a replica is passed over", reason=reason)
 
     async def run(self, work: Callable[[Connection], T], needed: Needed) -> T:
         """Run ``work(connection)`` if the replica has reached the needed state.

@@ -47,17 +47,17 @@ class LogState(msgspec.Struct, frozen=True):
         """How many seqs the index is behind the log."""
         return max(0, self.drawn - self.watermark)
 
-    def extends(self, base: LogState, *, most: int, erased: bool = False) -> bool:
+    def extends(self, base: LogState, *, most: int, despite_erasures: bool = False) -> bool:
         """Tell whether an index answer about ``base`` is still exact when joined with the tail past base's watermark.
 
         Args:
             base: an earlier state.
             most: how far apart the two watermarks may be. With a longer tail it is better to ask the index again.
-            erased: the answer is exact even if events were erased since.
+            despite_erasures: the answer is exact even if events were erased since.
         """
         return (
             self.fence == base.fence
-            and (self.epoch == base.epoch or (erased and self.epoch > base.epoch))
+            and (self.epoch == base.epoch or (despite_erasures and self.epoch > base.epoch))
             and 0 <= self.watermark - base.watermark <= most
             and set(base.indexes) <= set(self.indexes)
             and _refused(base, base.watermark) == _refused(self, base.watermark)

@@ -147,7 +147,7 @@ def test_what_happens_between_the_two_sides_makes_no_answer_wrong(
     assert [message for message in found if message != "new"] == [m for m in MESSAGES[::-1] if m not in erased]
     assert found.count("new") == (2 if action is store else 0)
     # And what was kept of it does no harm later on.
-    world.wait_until(lambda: world.run(asyncio.sleep(0.01, not both.obstacle)))
+    world.wait_until(lambda: world.run(asyncio.sleep(0.01, not both.unavailable_because)))
     expected = [*world.execute("SELECT message FROM event ORDER BY created_at DESC, seq DESC")]
     again = world.run(search.find(query, wanted))
     assert [event.message for event in again.events] == [message for (message,) in expected]

@@ -95,7 +95,7 @@ def test_more_values_than_the_index_can_count_exactly_are_counted_by_postgresql(
         answer.provenance.source, answer.provenance.reason, answer.total,
     ) == (Source.SQL, "too many values", 20_000)  # fmt: skip
     assert {2} == set(list(answer.values.values())[:3])
-    assert stores.obstacle == ""  # the index is well: other searches still go there
+    assert stores.unavailable_because == ""  # the index is well: other searches still go there
 
 
 def test_without_postgresql_eventual_counts_are_given(world: Any) -> None:
