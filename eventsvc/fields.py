@@ -67,3 +67,9 @@ SUBJECTS: dict[str, Field] = {**FIELDS, ANY.name: ANY}
 
 TEXTS = tuple(name for name, field in FIELDS.items() if field.kind is Kind.TEXT)
 """The fields that ``any`` looks into, beside data."""
+
+SHORT = tuple(name for name in TEXTS if name != "message")
+"""The short texts: keys and requests can give defaults for them, and the index counts their values."""
+
+SENT = (*TEXTS, "data", "occurredAt")
+"""The fields that a client sends."""

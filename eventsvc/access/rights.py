@@ -15,7 +15,6 @@ from eventsvc.query.parse import parse
 from eventsvc.query.to_predicate import Predicate, to_predicate
 
 AUDIT_COMPONENT = "eventsvc.audit"  # the component of the events that record who did what
-DEFAULTS = ("email", "environment", "component")  # the fields for which a key can have a default
 
 
 class Right(StrEnum):

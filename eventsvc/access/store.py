@@ -13,8 +13,9 @@ from psycopg2 import sql
 from psycopg2.extras import Json
 
 from eventsvc.access.key_text import digest, is_whole, key_id, make_key
-from eventsvc.access.rights import DEFAULTS, Grant, Restriction, Right, read_rate
+from eventsvc.access.rights import Grant, Restriction, Right, read_rate
 from eventsvc.errors import InvalidInput, InvalidParameter, KeyNotFound, SetupError
+from eventsvc.fields import SHORT
 from eventsvc.incoming.parser import EventParser
 from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.settings import Settings
@@ -264,9 +265,9 @@ def _check(wanted: Wanted) -> None:
 
 
 def _check_defaults(defaults: Mapping[str, str]) -> None:
-    unknown = sorted(set(defaults) - set(DEFAULTS))
+    unknown = sorted(set(defaults) - set(SHORT))
     if unknown:
-        raise InvalidParameter("--default", f"{unknown[0]} cannot have one; {', '.join(DEFAULTS)} can")
+        raise InvalidParameter("--default", f"{unknown[0]} cannot have one; {', '.join(SHORT)} can")
     event = {"email": "a@b.invalid", "environment": "e", "component": "c", "message": "m"} | dict(defaults)
     try:
         EventParser().parse(msgspec.json.encode(event))

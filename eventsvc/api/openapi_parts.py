@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from eventsvc import limits
-from eventsvc.access.rights import DEFAULTS, Right
+from eventsvc.access.rights import Right
 from eventsvc.api import context, find_options, stats, views
 from eventsvc.event import Event
-from eventsvc.fields import FIELDS, Kind
+from eventsvc.fields import FIELDS, SHORT, Kind
 from eventsvc.search.counts import STEPS, UNITS
 
 Json = dict[str, Any]
@@ -27,7 +27,6 @@ _FLAG: Json = {"type": "boolean", "default": False}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TIME: Json = {"type": "string", "format": "date-time"}
 _UUID: Json = {"type": "string", "format": "uuid"}
-_LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
 
 
 def number(least: int, most: int, default: int) -> Json:
@@ -91,8 +90,11 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
         {"type": "string", "enum": ["any"]},
     ),
     **{
-        name: (f"with shape=any, the {name} of records that lack one", {"type": "string", "maxLength": _LONGEST[name]})
-        for name in DEFAULTS
+        name: (
+            f"with shape=any, the {name} of records that lack one",
+            {"type": "string", "maxLength": limits.LONGEST[name]},
+        )
+        for name in SHORT
     },
 }
 _OWN = {"stats": {"limit": ("another name of top", number(1, 1000, 10))}}
@@ -147,7 +149,7 @@ def _field(name: str) -> Json:
             return _TIME
         case Kind.JSON:
             return {"description": f"any JSON: {limits.DATA_BYTES:,} bytes, {limits.DATA_DEPTH} levels"}
-    return {"type": "string", "minLength": 1, "maxLength": _LONGEST.get(name, limits.MESSAGE)} | (
+    return {"type": "string", "minLength": 1, "maxLength": limits.LONGEST.get(name, limits.MESSAGE)} | (
         {"format": "email"} if name == "email" else {}
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from eventsvc.api.access import compile_text
 from eventsvc.errors import InvalidParameter, QueryError
-from eventsvc.fields import FIELDS, Kind
+from eventsvc.fields import FIELDS, TEXTS
 from eventsvc.query import ast
 from eventsvc.query.parse import parse
 from eventsvc.query.times import zone
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _LONGEST_SEQ = 18  # digits
 # Names of fields and paths, separated by commas: email,data.level,data.'user id'
 _NAMES = re.compile(r"""(?:[^,'"]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
-_TEXTS = tuple(field.name for field in FIELDS.values() if field.kind is Kind.TEXT)
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -147,6 +146,6 @@ def _read_subject(name: str, parameter: str) -> ast.Subject:
     subject = node.subject
     if isinstance(subject, ast.Path) and not subject.keys:
         raise InvalidParameter(parameter, "data needs a path, for example data.level")
-    if isinstance(subject, ast.Name) and subject.name not in _TEXTS:
-        raise InvalidParameter(parameter, f"{name} is not among them; there are {', '.join(_TEXTS)} and data.path")
+    if isinstance(subject, ast.Name) and subject.name not in TEXTS:
+        raise InvalidParameter(parameter, f"{name} is not among them; there are {', '.join(TEXTS)} and data.path")
     return subject

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eventsvc.access.rights import DEFAULTS
 from eventsvc.api.parameters import choice, yes_or_no
 from eventsvc.errors import InvalidParameter
+from eventsvc.fields import SHORT
 from eventsvc.incoming.faults import email_fault, text_fault
 from eventsvc.log.write.idempotency import key_hash
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from eventsvc.access.gate import Gate
 
-PARAMETERS = ("partial", "sanitize", "dryRun", "shape", *DEFAULTS)
+PARAMETERS = ("partial", "sanitize", "dryRun", "shape", *SHORT)
 
 _LONGEST_KEY = 255
 
@@ -92,7 +92,7 @@ def read_options(req: Request) -> StoreOptions:
 def _read_defaults(req: Request) -> dict[str, str] | None:
     """Read shape, and the values of fields for events that lack them; None without shape."""
     given: dict[str, str] = {}
-    for name in ("shape", *DEFAULTS):
+    for name in ("shape", *SHORT):
         value = req.params.get(name)
         if isinstance(value, list):
             raise InvalidParameter(name, "it is given more than once")
@@ -103,12 +103,12 @@ def _read_defaults(req: Request) -> dict[str, str] | None:
             raise InvalidParameter(name, "it goes with shape=any, for events that lack the field")
         return None
     choice(given, "shape", ("any",))
-    found = {name: given[name] for name in DEFAULTS if name in given}
+    found = {name: given[name] for name in SHORT if name in given}
     for name, value in found.items():
         if fault := text_fault(name, value, email_fault):
             plus = "; in a URL, + is written as %2B" if " " in value else ""
             raise InvalidParameter(name, f"{fault}{plus}")
-    missing = [name for name in DEFAULTS if name not in found and name not in req.context.grant.defaults]
+    missing = [name for name in SHORT if name not in found and name not in req.context.grant.defaults]
     if missing:
         raise InvalidParameter(missing[0], _missing(missing))
     return found

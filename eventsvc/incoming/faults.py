@@ -11,29 +11,27 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 from email_validator import EmailNotValidError, validate_email
 
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidEvents
+from eventsvc.fields import SENT
 from eventsvc.incoming.lenient_json import Pairs, Wrong, load
 from eventsvc.incoming.names import OTHERS
 from eventsvc.incoming.occurred import read_occurred
+from eventsvc.text import numbers
 from eventsvc.text.sanitize import sanitize_characters
 
 EmailFault = Callable[[str], "str | None"]
 
-_FIELDS = ("email", "environment", "component", "message", "data", "occurredAt")
 _GIVEN = {
     "id": "is given by the service; leave it out",
     "createdAt": "is given by the service, when it stores the event; say in occurredAt when it happened",
 }
 _OWN = "anything of your own goes into data, where shape=any in the URL of POST /event puts it"
 _OTHERS = "shape=any in the URL of POST /event takes the records of other loggers"
-_LONGEST = {"email": limits.EMAIL, "environment": limits.NAME, "component": limits.NAME, "message": limits.MESSAGE}
 _INTERNAL = frozenset({"localhost", "local", "test", "invalid", "onion", "arpa"})
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def explain(raw: bytes, email_fault: EmailFault) -> Any:
@@ -78,7 +76,7 @@ def email_fault(text: str) -> str | None:
 
 def text_fault(name: str, value: object, email_fault: EmailFault) -> str | None:
     """Say what is wrong with the value of email, environment or component; None if nothing is."""
-    found = next(_check_text("", value, _LONGEST[name]), None)
+    found = next(_check_text("", value, limits.LONGEST[name]), None)
     if found is not None:
         return found.detail
     return email_fault(str(value)) if name == "email" else None
@@ -94,7 +92,7 @@ def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
         yield Fault("", f"must be a JSON object, not {_type_name(event)}")
         return
     yield from _check_twice(event, "")
-    for name, longest in _LONGEST.items():
+    for name, longest in limits.LONGEST.items():
         if name not in event:
             yield Fault(f"/{name}", "is required")
         else:
@@ -105,7 +103,7 @@ def _check_event(event: Any, email_fault: EmailFault) -> Iterator[Fault]:
             yield Fault("/email", reason)
     if event.get("occurredAt") is not None:
         yield from _check_occurred(event["occurredAt"])
-    unknown = [name for name in event if name not in _FIELDS]
+    unknown = [name for name in event if name not in SENT]
     # PERF: the search for near names is slow, so it is made only for faults that can be in the answer.
     yield from (_unknown(name, near=number < limits.FAULTS) for number, name in enumerate(unknown))
     if "data" in event:
@@ -145,7 +143,7 @@ def _check_data(data: Any) -> Iterator[Fault]:
         clean = False
         yield fault
     if clean:
-        size = len(_encode(data))
+        size = len(numbers.encode(data))
         if size > limits.DATA_BYTES:
             yield Fault("/data", _data_too_large(size))
 
@@ -185,7 +183,7 @@ def _unknown(name: str, *, near: bool) -> Fault:
         return Fault(pointer, _GIVEN[name])
     if name in OTHERS:
         return Fault(pointer, f"is not a field of an event; {_OTHERS}")
-    close = difflib.get_close_matches(name[:50], _FIELDS, n=1) if near else []
+    close = difflib.get_close_matches(name[:50], SENT, n=1) if near else []
     hint = f"did you mean {close[0]}?" if close else _OWN
     return Fault(pointer, f"is not a field of an event; {hint}")
 

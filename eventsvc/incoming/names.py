@@ -35,8 +35,6 @@ TIMES = {
     "_SOURCE_REALTIME_TIMESTAMP": "the systemd journal: the time of the sender",
     "__REALTIME_TIMESTAMP": "the systemd journal",
 }
-# A member of this name becomes the field of the event, if its value is valid for this field.
-FIELDS = ("email", "environment", "component")
 # Names of arrays, and the loggers that send them. If a body is an object whose only member is such an array, each
 # element of the array is a record.
 ARRAYS = {

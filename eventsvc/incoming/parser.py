@@ -12,6 +12,7 @@ import msgspec
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents
 from eventsvc.event import NewEvent
+from eventsvc.fields import SENT
 from eventsvc.incoming import faults
 from eventsvc.incoming.occurred import read_occurred
 from eventsvc.text import numbers
@@ -50,7 +51,7 @@ class EventParser:
             InvalidEvents: the event breaks rules. The error names all faults.
         """
         sent = self._read(raw)
-        data = encode(sent.data)
+        data = numbers.encode(sent.data)
         if self._is_suspicious(raw, sent, data):
             faults.explain(raw, self.email_fault)
         if b"E+" in data and _HAS_EXPONENT.search(data):
@@ -61,7 +62,7 @@ class EventParser:
     def _read(self, raw: bytes) -> _Sent:
         if len(raw) > _LONG and _has_many_exponents(raw):
             event = faults.explain(raw, self.email_fault)
-            return _Sent(*map(event.get, _SENT))
+            return _Sent(*map(event.get, SENT))
         try:
             return _decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -92,9 +93,7 @@ class EventParser:
         )
 
 
-_SENT = ("email", "environment", "component", "message", "data", "occurredAt")
 _decode = msgspec.json.Decoder(_Sent, float_hook=numbers.read_float).decode
-encode = msgspec.json.Encoder(decimal_format="number").encode
 _LARGE_INTEGER_DIGITS = 308  # one digit less than float64's largest number
 # Of 309 bytes in a row, at least 9 are in a sample of every 32nd byte.
 _LARGE_INTEGER, _SAMPLED_INTEGER, _SAMPLE = re.compile(rb"[0-9]{309}"), re.compile(rb"[0-9]{9}"), 32
@@ -150,7 +149,7 @@ def _spell_out(data: Any) -> bytes:
         room -= number.adjusted()
         if room < 0:
             break
-    encoded = encode(_spell(data)) if room >= 0 else b""
+    encoded = numbers.encode(_spell(data)) if room >= 0 else b""
     if room < 0 or len(encoded) > limits.DATA_BYTES:
         detail = f"is more than {limits.DATA_BYTES:,} bytes of compact JSON when its large numbers are written out"
         raise InvalidEvents((Fault("/data", detail),))

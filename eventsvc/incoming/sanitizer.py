@@ -6,18 +6,16 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from eventsvc import limits
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, InvalidInput
 from eventsvc.incoming import lenient_json
+from eventsvc.text.numbers import encode
 from eventsvc.text.sanitize import cut_middle, sanitize_characters, sanitize_message, sanitize_text, sanitize_value
 
 if TYPE_CHECKING:
     from eventsvc.event import NewEvent
     from eventsvc.incoming.parser import Parser
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 _MARK = "sanitized"  # the member of data that lists the faults
 _MARKS = 5  # faults in the list
 _LONGEST_NUMBER = 400  # characters of a number that becomes text
@@ -68,7 +66,7 @@ def _sanitize_event(raw: bytes, refusal: InvalidInput) -> bytes:
     if any(one.pointer == "/occurredAt" for one in found):
         del sanitized["occurredAt"]
     sanitized["data"] = _mark(sanitized.get("data"), found)
-    return _encode(sanitized)
+    return encode(sanitized)
 
 
 def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
@@ -78,11 +76,11 @@ def _mark(data: Any, found: tuple[Fault, ...]) -> dict[str, Any]:
     while name in members:
         name = f"_{name}"
     mark = {name: [{"pointer": one.pointer, "detail": one.detail} for one in found[:_MARKS]]}
-    if len(_encode(members | mark)) <= limits.DATA_BYTES:
+    if len(encode(members | mark)) <= limits.DATA_BYTES:
         return members | mark
-    room = limits.DATA_BYTES - len(_encode(mark))
+    room = limits.DATA_BYTES - len(encode(mark))
     if list(members) == ["value"]:
-        text = members["value"] if isinstance(members["value"], str) else _encode(members["value"]).decode()
+        text = members["value"] if isinstance(members["value"], str) else encode(members["value"]).decode()
         return {"value": cut_middle(text, room // 7)} | mark  # JSON writes some characters as six
     return sanitize_value(members, room) | mark
 

@@ -15,10 +15,11 @@ import msgspec
 from eventsvc import limits
 from eventsvc.errors import InvalidBody, UnknownProtocol
 from eventsvc.event import format_nanoseconds
+from eventsvc.fields import SHORT
 from eventsvc.incoming import faults, lenient_json
 from eventsvc.incoming.encoded import quote, read_bytes, read_fields
 from eventsvc.incoming.members import Member, read_members
-from eventsvc.incoming.names import CALL, FIELDS, JOURNAL, LOGURU, MESSAGES, NO_OTLP, OTLP, TIMES
+from eventsvc.incoming.names import CALL, JOURNAL, LOGURU, MESSAGES, NO_OTLP, OTLP, TIMES
 from eventsvc.incoming.occurred import read_number, read_object, read_time
 from eventsvc.incoming.sanitizer import Sanitizer
 from eventsvc.incoming.split import ENVELOPE, STRING
@@ -110,7 +111,7 @@ class Shaper:
         return text if _WHOLE_STRING.fullmatch(text) else quote(text)
 
     def _write(self, record: _Record) -> bytes:
-        event = [(key, value) for key in _FIELDS if (value := self._take_field(record, key))]
+        event = [(key, value) for key in _SHORT if (value := self._take_field(record, key))]
         event.append((_MESSAGE, _take_message(record)))
         if time := _take_time(record):
             event.append((b'"occurredAt"', time))
@@ -284,7 +285,6 @@ def _key(name: str) -> bytes:
     return f'"{name}"'.encode()
 
 
-_MESSAGES, _TIMES, _FIELDS, _CALL, _LOGURU = (
-    tuple(map(_key, names)) for names in (MESSAGES, TIMES, FIELDS, CALL, LOGURU)
-)
+_MESSAGES, _TIMES, _CALL, _LOGURU = (tuple(map(_key, names)) for names in (MESSAGES, TIMES, CALL, LOGURU))
+_SHORT = tuple(map(_key, SHORT))  # a member of this name becomes the field of the event, if its value is valid there
 _MESSAGE, _DATA, _JOURNAL, _OTLP = _key("message"), _key("data"), _key(JOURNAL), _key(OTLP)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from eventsvc.fields import FIELDS
+from eventsvc.fields import FIELDS, SHORT
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.counts import (
     Calendar,
@@ -34,9 +34,6 @@ _WEIGHT = 150  # bytes of one count in a dict
 MINUTE = 60_000
 STEPS = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": 60 * MINUTE}
 UNITS = {"1d": "day", "1w": "week"}
-
-# The text columns whose values the index can count.
-_COUNTED = frozenset({"email", "environment", "component"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class CountRequest:
 
 def _is_counted(subject: ast.Subject) -> bool:
     if isinstance(subject, ast.Name):
-        return subject.name in _COUNTED
+        return subject.name in SHORT
     return not any(map(ast.is_array_index, subject.keys))
 
 

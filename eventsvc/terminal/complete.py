@@ -16,14 +16,13 @@ from typing import Any
 
 import typer
 
-from eventsvc.fields import ANY, FIELDS, SUBJECTS, Kind
+from eventsvc.fields import ANY, FIELDS, SHORT, SUBJECTS, Kind
 from eventsvc.terminal.service import Service, ServiceError, find_target
 
 _PATIENCE = 1.0  # seconds
 _EXAMINED = "2000"  # how many of the newest events are searched for paths in data
 _MOST = "50"  # how many values are offered
 _TIMES = ("now-15m", "now-1h", "now-1d", "now-7d")
-_GROUPS = ("component", "email", "environment")
 # SECURITY: clients write the values, and a shell may execute parts of its command line, such as $(…).
 _HARMLESS = re.compile(r"[\w .,:@/+=#%-]+")
 _TOKEN = re.compile(
@@ -45,7 +44,7 @@ def fields(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def groups(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the next field of a list of the fields that events are counted by."""
-    return _next_name(ctx, incomplete, _GROUPS)
+    return _next_name(ctx, incomplete, sorted(SHORT))
 
 
 def _next_name(ctx: typer.Context, incomplete: str, names: Iterable[str]) -> list[str]:

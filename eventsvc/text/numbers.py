@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
+import msgspec
+
 Number = int | Decimal
 
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -20,6 +22,10 @@ _SHORT = 300  # characters
 _ZERO_EXPONENT = 500_000
 _POSITIVE = tuple(f"n:1{_ZERO_EXPONENT + size}" for size in range(24))
 _NINES = str.maketrans("0123456789", "9876543210")
+
+
+encode = msgspec.json.Encoder(decimal_format="number").encode
+"""Write a value as JSON; a Decimal becomes a number, to its last digit."""
 
 
 class OutOfRange(ValueError):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from eventsvc.errors import InvalidBody, InvalidEvents
 from eventsvc.event import NewEvent
+from eventsvc.fields import SHORT
 from eventsvc.incoming.members import read_members
-from eventsvc.incoming.names import FIELDS, MESSAGES, TIMES
+from eventsvc.incoming.names import MESSAGES, TIMES
 from eventsvc.incoming.occurred import read_number, read_time
 from eventsvc.incoming.parser import EventParser
 from eventsvc.incoming.sanitizer import Sanitizer
@@ -44,7 +45,7 @@ _values = st.recursive(
 _times = st.sampled_from(
     [NOON, NOON * 1000, NOON * 10**6, NOON * 10**9, "2025-11-25T09:00:00.5+01:00", "2025-11-25", 12, -1, 1e30, True, ""]
 )
-_names = st.sampled_from([*MESSAGES, *TIMES, *FIELDS, "data", "extra", "level", "host", "events", "method", "params"])
+_names = st.sampled_from([*MESSAGES, *TIMES, *SHORT, "data", "extra", "level", "host", "events", "method", "params"])
 _records = st.dictionaries(_names | _text, _values | _times, max_size=8)
 
 
@@ -52,7 +53,7 @@ def is_kept(name: str, value: Any, new: NewEvent, members: dict[str, Any]) -> bo
     """Tell whether a member is in the event: as a field, as the time, or in data under its own name."""
     if name in MESSAGES and (value == new.message or (value == "" and new.message == "(empty)")):
         return True
-    if name in FIELDS and value == getattr(new, name):
+    if name in SHORT and value == getattr(new, name):
         return True
     if name in TIMES and new.occurred_at is not None and read_any(value) == new.occurred_at:
         return True
@@ -168,7 +169,7 @@ def test_an_event_that_is_right_is_taken_as_it_is() -> None:
 def test_a_field_that_is_not_right_stays_in_data_and_the_default_counts(changes: dict[str, Any]) -> None:
     new = shape({"msg": "m"} | changes)
     assert data_of(new) == changes
-    assert {name: getattr(new, name) for name in FIELDS} == DEFAULTS
+    assert {name: getattr(new, name) for name in SHORT} == DEFAULTS
 
 
 def test_a_name_that_is_taken_goes_into_extra() -> None:
