@@ -7,14 +7,13 @@ each answer of the server, the thread would take the interpreter's lock from an 
 from __future__ import annotations
 
 import asyncio
-import select
 from contextlib import suppress
 from typing import Any, Self
 
 import psycopg2
 from psycopg2 import extensions
 
-from eventsvc.log.connection import KEEP_VALUES_OUT, PATIENCE, session_options
+from eventsvc.log.connection import KEEP_VALUES_OUT, PATIENCE, is_readable, session_options
 
 Rows = list[tuple[Any, ...]]
 
@@ -90,11 +89,7 @@ class AsyncConnection:
     @property
     def ended(self) -> bool:
         """Whether the connection broke, or the server has sent something after a statement, as when it shuts down."""
-        if self.broken:
-            return True
-        looking = select.poll()
-        looking.register(self._connection.fileno(), select.POLLIN)
-        return bool(looking.poll(0))
+        return self.broken or is_readable(self._connection)
 
     @property
     def in_transaction(self) -> bool:

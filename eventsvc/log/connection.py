@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import select
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
+from psycopg2.errors import LockNotAvailable
 
 from eventsvc.errors import LogError, LogTimeout, LogUnavailable, WorkerUnavailable
 from eventsvc.log.job import Job
@@ -43,6 +45,8 @@ _CITUS_PATIENCE = "-c citus.node_connection_timeout=5000"  # milliseconds
 
 # A server that hangs, or a coordinator that waits for a worker that hangs, does not keep its own statement_timeout.
 _OVERTIME = 5.0  # seconds that a caller of a pool waits after its statement_timeout
+
+LOCK_TIMEOUT = "2s"  # of changes of the event table; see ``patiently``
 
 # SECURITY: PostgreSQL logs the whole text of a statement that fails, with the values of queries and events. Only a
 # superuser or a role with GRANT SET ON PARAMETER may switch this off; for other roles it stays on.
@@ -111,16 +115,16 @@ def translate_errors() -> Iterator[None]:
         raise LogTimeout("PostgreSQL did not answer within the statement time limit") from exc
     # These two classes are OperationalErrors, so they come before the next clause.
     except (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected) as exc:
-        raise LogError(f"PostgreSQL asks to try again: {_first_line(exc)}") from exc
+        raise LogError(f"PostgreSQL asks to try again: {first_line(exc)}") from exc
     # On Citus, a worker may be lost in the middle of a COPY.
     except psycopg2.InternalError as exc:
-        raise LogError(f"PostgreSQL has an internal problem: {_first_line(exc)}") from exc
+        raise LogError(f"PostgreSQL has an internal problem: {first_line(exc)}") from exc
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
         if is_worker_lost(exc):
-            raise WorkerUnavailable(f"a worker of the log does not answer: {_first_line(exc)}") from exc
+            raise WorkerUnavailable(f"a worker of the log does not answer: {first_line(exc)}") from exc
         # An error with a code is an answer of the server: its disk is full, it shuts down, or it ended this session.
         problem = "cannot serve this" if exc.pgcode else "cannot be reached"
-        raise LogUnavailable(f"PostgreSQL {problem}: {_first_line(exc)}") from exc
+        raise LogUnavailable(f"PostgreSQL {problem}: {first_line(exc)}") from exc
 
 
 def is_worker_lost(exc: psycopg2.Error) -> bool:
@@ -131,8 +135,9 @@ def is_worker_lost(exc: psycopg2.Error) -> bool:
     return bool(exc.pgcode) and str(exc.pgcode).startswith("08")
 
 
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+def first_line(exc: BaseException, otherwise: str = "") -> str:
+    """Give the first line of an error's text; without a text, something else, or the name of the error's class."""
+    return (str(exc).strip().splitlines() or [otherwise or type(exc).__name__])[0]
 
 
 class Pool:
@@ -219,11 +224,14 @@ def _is_stale(connection: Connection) -> bool:
 
     Thanks to this check, which is one system call, no request fails after a restart of PostgreSQL.
     """
-    if connection.closed:
-        return True
-    poller = select.poll()
-    poller.register(connection.fileno(), select.POLLIN)
-    return bool(poller.poll(0))
+    return bool(connection.closed) or is_readable(connection)
+
+
+def is_readable(connection: Connection) -> bool:
+    """Tell whether bytes, or the end of the connection, wait to be read."""
+    looking = select.poll()
+    looking.register(connection.fileno(), select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def fetch(connection: Connection, statement: str | sql.Composable, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -235,14 +243,51 @@ def fetch(connection: Connection, statement: str | sql.Composable, parameters: A
 
 
 @contextmanager
-def transaction(connection: Connection) -> Iterator[Any]:
-    """Run one transaction on an autocommit connection; yields a cursor."""
+def transaction(connection: Connection, *, lock_timeout: str = "") -> Iterator[Any]:
+    """Run one transaction on an autocommit connection; yields a cursor.
+
+    Args:
+        connection: in autocommit mode.
+        lock_timeout: how long a statement may wait for a lock, such as 2s; "" for no limit. See ``patiently``.
+    """
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         try:
+            if lock_timeout:
+                cursor.execute("SET LOCAL lock_timeout = %s", (lock_timeout,))
             yield cursor
         except BaseException:
             if not connection.closed:
                 cursor.execute("ROLLBACK")
             raise
         cursor.execute("COMMIT")
+
+
+def patiently(
+    attempt: Callable[[], T],
+    failure: str,
+    *,
+    attempts: int = 30,
+    pause: float = 0.0,
+    again: type[Exception] = LockNotAvailable,
+) -> T:
+    """Change a table that everybody uses, in a transaction with a short lock_timeout, which is tried again and again.
+
+    While a session waits in PostgreSQL's lock queue, every later session waits behind it. So it never waits long.
+
+    Args:
+        attempt: the transaction.
+        failure: the text of the error if the table stays locked.
+        attempts: how often to try.
+        pause: seconds between two attempts.
+        again: a further error after which to try again.
+
+    Raises:
+        LogError: other sessions kept the table locked.
+    """
+    for _ in range(attempts):
+        try:
+            return attempt()
+        except (LockNotAvailable, again):
+            time.sleep(pause)
+    raise LogError(failure)

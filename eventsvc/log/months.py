@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
 
 from psycopg2 import errors as pg_errors
 from psycopg2 import sql
 
-from eventsvc.errors import LogError
-from eventsvc.log.connection import Connection, fetch, transaction
+from eventsvc.log.connection import LOCK_TIMEOUT, Connection, fetch, patiently, transaction
 
 _AHEAD = 3  # months made beyond the current one
-
-# While we wait in PostgreSQL's lock queue, every later reader waits behind us. So we never wait longer than this.
-_LOCK_TIMEOUT = "2s"
-_ATTEMPTS = 30
 
 
 def month_of(created_at: int) -> date:
@@ -109,7 +105,7 @@ def empty_default(connection: Connection) -> list[date]:
     return [made for month in list_default(connection) for made in ensure_months(connection, month, month)]
 
 
-def drop_month(connection: Connection, month: date) -> None:
+def drop_partition(connection: Connection, month: date) -> None:
     """Drop a month's partition, inside the caller's transaction if there is one."""
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(partition_name(month))))
@@ -127,15 +123,9 @@ class _EventsCameMeanwhileError(Exception):
 
 
 def _make_patiently(connection: Connection, month: date) -> None:
-    for _ in range(_ATTEMPTS):
-        try:
-            _make(connection, month)
-        except (pg_errors.LockNotAvailable, _EventsCameMeanwhileError):
-            continue
-        except (pg_errors.DuplicateTable, pg_errors.UniqueViolation):
-            return  # another process made it meanwhile
-        return
-    raise LogError(f"month {month:%Y-%m} could not be made: others kept the log locked; try again")
+    failure = f"month {month:%Y-%m} could not be made: others kept the log locked; try again"
+    with suppress(pg_errors.DuplicateTable, pg_errors.UniqueViolation):  # another process made it meanwhile
+        patiently(lambda: _make(connection, month), failure, again=_EventsCameMeanwhileError)
 
 
 # To plan a statement, a session first reads the list of partitions and then waits for a lock on the default partition.
@@ -163,8 +153,7 @@ def _make(connection: Connection, month: date) -> None:
         "high": sql.Literal(f"{next_month(month)} 00:00:00+00"),
     }
     ((events_move,),) = fetch(connection, sql.SQL(_EVENTS_MOVE).format(**names))
-    with transaction(connection) as cursor:
-        cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
+    with transaction(connection, lock_timeout=LOCK_TIMEOUT) as cursor:
         if events_move:
             cursor.execute("LOCK TABLE ONLY event IN ACCESS EXCLUSIVE MODE")
         cursor.execute(sql.SQL("CREATE TABLE {new} (LIKE event INCLUDING DEFAULTS)").format(**names))

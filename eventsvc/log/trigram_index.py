@@ -6,18 +6,12 @@ queries compile to, so the planner uses them for needles of three characters and
 
 from __future__ import annotations
 
-from psycopg2 import errors as pg_errors
 from psycopg2 import sql
 
-from eventsvc.errors import LogError
-from eventsvc.log.connection import Connection, fetch, transaction
+from eventsvc.log.connection import LOCK_TIMEOUT, Connection, fetch, patiently, transaction
 from eventsvc.log.months import list_months, partition_name
 
 COLUMNS = ("message", "email")  # the other columns have few distinct values, where trigrams gain nothing
-
-# While we wait in PostgreSQL's lock queue, every later writer waits behind us. So we never wait longer than this.
-_LOCK_TIMEOUT = "2s"
-_ATTEMPTS = 30
 
 _ON_PARENT = "CREATE INDEX IF NOT EXISTS {index} ON ONLY event USING gin (event_fold({column}) gin_trgm_ops)"
 _ON_MONTH = "CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {month} USING gin (event_fold({column}) gin_trgm_ops)"
@@ -98,13 +92,10 @@ def _is_valid(connection: Connection, index: str) -> bool:
 
 
 def _execute_patiently(connection: Connection, statement: sql.Composed) -> None:
-    """Run DDL that locks the event table; give up the lock queue after two seconds, and try again."""
-    for _ in range(_ATTEMPTS):
-        try:
-            with transaction(connection) as cursor:
-                cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
-                cursor.execute(statement)
-        except pg_errors.LockNotAvailable:
-            continue
-        return
-    raise LogError("the event table stayed locked by others for a minute; try again")
+    """Run DDL that locks the event table."""
+
+    def execute() -> None:
+        with transaction(connection, lock_timeout=LOCK_TIMEOUT) as cursor:
+            cursor.execute(statement)
+
+    patiently(execute, "the event table stayed locked by others for a minute; try again")

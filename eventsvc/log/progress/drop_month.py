@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from psycopg2 import errors as pg_errors
-
-from eventsvc.errors import LogError
 from eventsvc.log import months
-from eventsvc.log.connection import Connection, transaction
+from eventsvc.log.connection import Connection, patiently, transaction
 from eventsvc.log.progress import erased, index_months, rebuilds, refusals, watermark
 
-# Dropping locks the whole log for a moment. While it waits for the lock, every later session waits behind it.
-_LOCK_TIMEOUT = "300ms"
-_LOCK_ATTEMPTS = 100
+# Dropping locks the whole log for a moment.
+_LOCK_TIMEOUT, _ATTEMPTS, _PAUSE = "300ms", 100, 0.2  # seconds of pause
 
 
 def drop(connection: Connection, month: date, *, is_held: Callable[[Any], bool]) -> list[str] | None:
@@ -33,25 +28,21 @@ def drop(connection: Connection, month: date, *, is_held: Callable[[Any], bool])
     Raises:
         LogError: long transactions keep the log locked.
     """
-    for _ in range(_LOCK_ATTEMPTS):
-        try:
-            with transaction(connection) as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-                cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
-                if is_held(cursor):
-                    return None
-                watermark.draw_fence_within(cursor)
-                names = _forget_month(cursor, month)
-                months.drop_month(connection, month)
-                # The events of a month that was not made in time are in the default partition.
-                cursor.execute(
-                    "DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", months.bounds(month)
-                )
-        except pg_errors.LockNotAvailable:
-            time.sleep(0.2)
-            continue
-        return names
-    raise LogError(f"month {month:%Y-%m} could not be dropped: long transactions keep the log locked; try again")
+
+    def attempt() -> list[str] | None:
+        with transaction(connection, lock_timeout=_LOCK_TIMEOUT) as cursor:
+            cursor.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
+            if is_held(cursor):
+                return None
+            watermark.draw_fence_within(cursor)
+            names = _forget_month(cursor, month)
+            months.drop_partition(connection, month)
+            # The events of a month that was not made in time are in the default partition.
+            cursor.execute("DELETE FROM event_default WHERE created_at >= %s AND created_at < %s", months.bounds(month))
+            return names
+
+    failure = f"month {month:%Y-%m} could not be dropped: long transactions keep the log locked; try again"
+    return patiently(attempt, failure, attempts=_ATTEMPTS, pause=_PAUSE)
 
 
 def _forget_month(cursor: Any, month: date) -> list[str]:

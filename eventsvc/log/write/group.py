@@ -24,7 +24,7 @@ from eventsvc.errors import (
 from eventsvc.event import Event, NewEvent, format_time
 from eventsvc.log.async_connection import AsyncConnection
 from eventsvc.log.citus import FIND_WORKERS, IS_DISTRIBUTED, IS_PREPARED, TWO_PHASES
-from eventsvc.log.connection import is_worker_lost
+from eventsvc.log.connection import first_line, is_worker_lost
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit_result import check_committed, check_confirmed, commit_error
@@ -134,7 +134,7 @@ class GroupStore:
         except psycopg2.Error as exc:
             if is_worker_lost(exc) and not connection.broken:
                 await self._roll_back(connection)
-                raise WorkerUnavailable(f"a worker of the log does not answer: {_first_line(exc)}") from exc
+                raise WorkerUnavailable(f"a worker of the log does not answer: {first_line(exc, _NO_ANSWER)}") from exc
             if connection.broken or isinstance(exc, _UNFIT):
                 self.close()
                 raise LogUnavailable("the connection to PostgreSQL broke; nothing was stored") from exc
@@ -209,14 +209,12 @@ class GroupStore:
         except (psycopg2.Error, TimeoutError) as exc:
             # Requests that have waited as long as this attempt took must not wait for a second attempt.
             self._down_until = time.monotonic() + max(_RETRY_CONNECT, time.monotonic() - began)
-            raise LogUnavailable(f"PostgreSQL cannot be reached: {_first_line(exc)}; nothing was stored") from exc
+            reason = first_line(exc, _NO_ANSWER)
+            raise LogUnavailable(f"PostgreSQL cannot be reached: {reason}; nothing was stored") from exc
         return connection
 
 
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or ["no answer in time"])[0]
-
-
+_NO_ANSWER = "no answer in time"
 # The server is there, but not in a state to store anything: on its way up or down, or a standby.
 _UNFIT = (psycopg2.OperationalError, psycopg2.InterfaceError, pg_errors.ReadOnlySqlTransaction)
 

@@ -83,7 +83,7 @@ def test_months_made_later_are_spread_too_with_what_waits_in_the_default_partiti
     assert log.fetch(
         "SELECT partmethod::text FROM pg_dist_partition WHERE logicalrelid = 'event_2031_05'::regclass"
     ) == [("h",)]
-    months.drop_month(log.connection, date(2031, 5, 1))
+    months.drop_partition(log.connection, date(2031, 5, 1))
     assert count_message(log, "late") == 0
 
 
