@@ -75,6 +75,11 @@ def format_time(milliseconds: int) -> str:
     return f"{_format_second(seconds)}.{fraction:03}Z"
 
 
+def format_moment(moment: datetime) -> str:
+    """Write a time of the database as RFC 3339 in UTC, with milliseconds and Z."""
+    return format_time(round(moment.timestamp() * 1000))
+
+
 def format_nanoseconds(nanoseconds: int) -> str:
     """Write a time as RFC 3339 in UTC with Z, and with three, six or nine digits after the second as needed."""
     milliseconds, rest = divmod(nanoseconds, NANOSECONDS)

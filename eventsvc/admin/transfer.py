@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import orjson
 import zstandard
 
 from eventsvc.admin.import_lines import Imported, ImportParser
-from eventsvc.api.export import one_line
+from eventsvc.api.export import write_lines
 from eventsvc.errors import Fault, InvalidBody, InvalidEvents, SetupError
 from eventsvc.event import Event
 from eventsvc.incoming.split import BOM, Item, split_lines
@@ -216,18 +215,14 @@ def _take_out(cursor: Any, statement: str, by_id: dict[bytes, Imported]) -> int:
     return len(found)
 
 
-def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes], advance: Advance) -> int:
-    """Write the matching events of one snapshot, oldest first, one JSON object a line; return how many."""
+def export_events(connection: Connection, node: ast.Node | None, out: IO[bytes], advance: Advance) -> None:
+    """Write the matching events of one snapshot, oldest first, one JSON object a line."""
     condition, parameters = to_sql(node) if node is not None else ("%s", [True])
-    count = 0
     with translate_errors(), transaction(connection) as cursor:
         cursor.execute(_EXPORT.format(condition), parameters)
         while rows := _fetch(cursor):
-            lines = [orjson.dumps(Event(*row).to_json(), option=orjson.OPT_APPEND_NEWLINE) for row in rows]
-            out.write(one_line(b"".join(lines)))
-            count += len(rows)
+            out.write(write_lines(Event(*row) for row in rows))
             advance(len(rows))
-    return count
 
 
 def _fetch(cursor: Any) -> list[tuple[Any, ...]]:

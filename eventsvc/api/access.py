@@ -17,11 +17,10 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from eventsvc.access.rights import EVERYTHING, Rate, Right, read_rate
 from eventsvc.access.ticket import LIFETIME, make_ticket, redeem
 from eventsvc.access.without_keys import MAKE_ONE
+from eventsvc.api.media import send_json
 from eventsvc.errors import Forbidden, TooManyRequests, Unauthenticated
 from eventsvc.query import ast
 from eventsvc.search.search import Compiled, compile_query
@@ -184,8 +183,7 @@ class TicketResource:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """Answer with a new ticket."""
-        resp.set_header("Cache-Control", "no-store")
-        resp.data = orjson.dumps({"ticket": make_ticket(req.context.grant), "expiresIn": LIFETIME})
+        send_json(resp, {"ticket": make_ticket(req.context.grant), "expiresIn": LIFETIME})
 
 
 def needed(req: Request, resource: object) -> Right | None:

@@ -9,7 +9,8 @@ import falcon
 import orjson
 
 from eventsvc.api.access import visible
-from eventsvc.api.events import pick, read_id
+from eventsvc.api.events import read_id
+from eventsvc.api.export import pick
 from eventsvc.api.find_options import link
 from eventsvc.api.parameters import plain_parameters, read_fields, read_subjects, whole_number
 from eventsvc.errors import InvalidParameter

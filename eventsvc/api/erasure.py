@@ -8,18 +8,15 @@ from uuid import UUID
 
 import falcon
 import msgspec
-import orjson
 
 from eventsvc.api import media
 from eventsvc.api.access import restricted
 from eventsvc.erasure import erase
 from eventsvc.errors import ErasureNotFound, InvalidParameter
-from eventsvc.event import format_time
+from eventsvc.event import format_moment
 from eventsvc.log.progress import erasures
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from falcon.asgi import Request, Response
 
     from eventsvc.erasure.erase import Preview
@@ -55,19 +52,19 @@ class ErasuresResource:
         )
         if asked.dry_run:
             found = await self._pool.run(lambda connection: erase.preview(connection, node))
-            _answer(resp, _render_preview(found))
+            media.send_json(resp, _render_preview(found))
             return
         request = erase.ErasureRequest(node, asked.reason.strip(), _asker(req), until_now=asked.until_now)
         done = await self._pool.run(lambda connection: erase.begin(connection, request))
         resp.context.audit = {"erasure": done.id, "events": done.counted}
         resp.status = falcon.HTTP_202 if done.finished_at is None else falcon.HTTP_200
         resp.set_header("Location", f"/erasure/{done.id}")
-        _answer(resp, _render(done))
+        media.send_json(resp, _render(done))
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """List the newest erasures."""
         found = await self._pool.run(lambda connection: erasures.list_newest(connection, _LISTED))
-        _answer(resp, [_render(one) for one in found if _may_see(req, one)])
+        media.send_json(resp, [_render(one) for one in found if _may_see(req, one)])
 
     async def on_get_one(self, req: Request, resp: Response, erasure_id: str) -> None:
         """Answer with one erasure and its progress."""
@@ -78,7 +75,7 @@ class ErasuresResource:
         found = await self._pool.run(lambda connection: erasures.read(connection, canonical))
         if found is None or not _may_see(req, found):
             raise ErasureNotFound(erasure_id)
-        _answer(resp, _render(found))
+        media.send_json(resp, _render(found))
 
 
 async def _read(req: Request) -> _Asked:
@@ -98,12 +95,6 @@ def _asker(req: Request) -> str:
     return req.context.grant.name or "nobody (no keys are in use)"
 
 
-def _answer(resp: Response, value: Any) -> None:
-    resp.content_type = falcon.MEDIA_JSON
-    resp.set_header("Cache-Control", "no-store")
-    resp.data = orjson.dumps(value)
-
-
 def _render(erasure: Erasure) -> dict[str, Any]:
     """Give the JSON form of an erasure."""
     return {
@@ -115,13 +106,9 @@ def _render(erasure: Erasure) -> dict[str, Any]:
         "queryDigest": erasure.digest,
         "untilNow": erasure.upto is not None,
         "askedBy": erasure.asked_by,
-        "askedAt": _time(erasure.asked_at),
-        "finishedAt": None if erasure.finished_at is None else _time(erasure.finished_at),
+        "askedAt": format_moment(erasure.asked_at),
+        "finishedAt": None if erasure.finished_at is None else format_moment(erasure.finished_at),
     }
-
-
-def _time(moment: datetime) -> str:
-    return format_time(round(moment.timestamp() * 1000))
 
 
 def _render_preview(found: Preview) -> dict[str, Any]:

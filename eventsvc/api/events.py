@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import falcon
@@ -15,12 +15,11 @@ from eventsvc.api.find_options import FindOptions, help_link, links, read_find_o
 from eventsvc.errors import BodyTooLarge, EventNotFound, InvalidBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from falcon.asgi import Request, Response
 
     from eventsvc.api.ingest import Ingest
-    from eventsvc.event import Event
     from eventsvc.search.both_stores import Provenance
     from eventsvc.search.search import Page, Search
 
@@ -80,7 +79,7 @@ class EventsResource:
         resp.set_header("Link", found)
         resp.context.audit = {"events": len(answer.events)}
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps([pick(event, options.fields) for event in answer.events])
+        resp.data = orjson.dumps([export.pick(event, options.fields) for event in answer.events])
 
     async def _unchanged(self, req: Request, resp: Response, options: FindOptions) -> bool:
         """Answer 304 if nothing has changed since the client's copy; the query itself is not run."""
@@ -146,12 +145,6 @@ def describe_source(resp: Response, provenance: Provenance) -> None:
     if provenance.state is not None:
         resp.set_header("Eventsvc-Watermark", str(provenance.state.watermark))
         resp.set_header("Eventsvc-Lag", str(provenance.state.lag))
-
-
-def pick(event: Event, fields: Iterable[str] | None) -> dict[str, Any]:
-    """Give an event's JSON form, with these fields only."""
-    everything = event.to_json()
-    return everything if fields is None else {name: everything[name] for name in fields}
 
 
 async def _read_query_body(req: Request) -> str:

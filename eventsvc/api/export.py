@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import structlog
 
-from eventsvc.api.problem_types import INTERNAL, PROBLEMS
+from eventsvc.api.problems import problem_of
 from eventsvc.errors import EventsvcError
 from eventsvc.event import Event
 
@@ -56,7 +56,7 @@ class Ndjson:
 
     def write(self, events: Sequence[Event]) -> bytes:
         """See ``ExportForm``."""
-        return one_line(b"".join(map(self._line, events)))
+        return write_lines(events, self._fields)
 
     def end(self, count: int) -> bytes:
         """See ``ExportForm``."""
@@ -65,11 +65,6 @@ class Ndjson:
     def break_off(self, problem: dict[str, Any]) -> bytes:
         """See ``ExportForm``."""
         return orjson.dumps({"error": problem}) + b"\n"
-
-    def _line(self, event: Event) -> bytes:
-        everything = event.to_json()
-        picked = everything if self._fields is None else {name: everything[name] for name in self._fields}
-        return orjson.dumps(picked, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Export:
@@ -123,6 +118,18 @@ async def _chunks(
         yield form.end(count)
 
 
+def pick(event: Event, fields: Iterable[str] | None) -> dict[str, Any]:
+    """Give an event's JSON form, with these fields only."""
+    everything = event.to_json()
+    return everything if fields is None else {name: everything[name] for name in fields}
+
+
+def write_lines(events: Iterable[Event], fields: Iterable[str] | None = None) -> bytes:
+    """Write events as NDJSON, with these fields only."""
+    lines = (orjson.dumps(pick(event, fields), option=orjson.OPT_APPEND_NEWLINE) for event in events)
+    return one_line(b"".join(lines))
+
+
 def one_line(text: bytes) -> bytes:
     """Escape characters within JSON strings that many programs take for the end of a line."""
     for raw, escaped in _LINE_ENDS:
@@ -146,5 +153,5 @@ def describe_error(exc: EventsvcError, root: str) -> dict[str, Any]:
         exc: the error.
         root: the prefix of a proxy.
     """
-    problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
+    problem = problem_of(exc)
     return {"type": root + problem.type, "title": problem.title, "status": problem.status, "detail": exc.public}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import falcon
 import msgspec
-import orjson
 
 from eventsvc.access import store
 from eventsvc.access.rights import Right, read_age
@@ -88,9 +87,7 @@ class KeysResource:
             found = await self._pool.run(work)
         except InvalidParameter as exc:
             raise InvalidParameter(_NAMES.get(exc.name, exc.name), exc.detail) from exc
-        resp.set_header("Cache-Control", "no-store")
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps(found)
+        media.send_json(resp, found)
 
 
 def _show(resp: Response, made: Made) -> dict[str, Any]:

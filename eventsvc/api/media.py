@@ -1,4 +1,4 @@
-"""Read bodies: content types, encodings, and limits that hold whatever Content-Length says."""
+"""Bodies: content types, encodings, and limits that hold whatever Content-Length says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import falcon
 import msgspec
+import orjson
 import structlog
 
 from eventsvc.errors import BodyTooLarge, InvalidBody, UnsupportedMediaType, WriteQueueFull
@@ -18,7 +19,7 @@ from eventsvc.telemetry import SPOOLED
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from falcon.asgi import Request
+    from falcon.asgi import Request, Response
 
 _logger = structlog.get_logger(__name__)
 
@@ -158,6 +159,13 @@ async def read_small(req: Request, limit: int) -> bytes:
     if len(raw) < length:
         raise InvalidBody(f"the body ends after {len(raw):,} of {length:,} bytes")
     return raw
+
+
+def send_json(resp: Response, value: Any) -> None:
+    """Answer with JSON that no cache may keep."""
+    resp.content_type = JSON
+    resp.set_header("Cache-Control", "no-store")
+    resp.data = orjson.dumps(value)
 
 
 async def read_json(req: Request, kind: type[T], *, how: str, shape: str) -> T:

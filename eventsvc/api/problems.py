@@ -52,8 +52,13 @@ def _render_page() -> str:
     return f"<!doctype html><html lang=en><meta charset=utf-8><title>Problems</title>{''.join(sections)}"
 
 
+def problem_of(exc: errors.EventsvcError) -> Problem:
+    """Give the kind of problem that an error is."""
+    return next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
+
+
 async def _handle_ours(req: Request, resp: Response, exc: errors.EventsvcError, _params: dict[str, Any]) -> None:
-    problem = next((PROBLEMS[cls] for cls in type(exc).__mro__ if cls in PROBLEMS), INTERNAL)
+    problem = problem_of(exc)
     extensions = _extensions(exc)
     if problem.status >= 500:  # noqa: PLR2004
         extensions["requestId"] = _identify(req, resp)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import falcon
 import msgspec
-import orjson
 
 from eventsvc.access.rights import Right
 from eventsvc.api import media
 from eventsvc.errors import InvalidParameter, ViewNotFound
-from eventsvc.event import format_time
+from eventsvc.event import format_moment
 from eventsvc.log import views
 from eventsvc.log.views import Saver, View
 
@@ -41,14 +39,14 @@ class ViewsResource:
         """List the views by name."""
         own = _own(req)
         found = await self._pool.run(lambda connection: views.list_views(connection, own))
-        _answer(resp, [_render(view) for view in found])
+        media.send_json(resp, [_render(view) for view in found])
 
     async def on_get_one(self, req: Request, resp: Response, name: str) -> None:
         """Show one view."""
         if not _is_name(name):
             raise ViewNotFound(name)
         own = _own(req)
-        _answer(resp, _render(await self._pool.run(lambda connection: views.read_view(connection, name, own))))
+        media.send_json(resp, _render(await self._pool.run(lambda connection: views.read_view(connection, name, own))))
 
     async def on_put_one(self, req: Request, resp: Response, name: str) -> None:
         """Save a view. A view of the same name is replaced."""
@@ -60,7 +58,7 @@ class ViewsResource:
             raise InvalidParameter("address", f"it must be the query of a URL, of up to {LONGEST_ADDRESS:,} characters")
         resp.context.audit = {"view": name}
         saver = _saver(req)
-        _answer(resp, _render(await self._pool.run(lambda one: views.put_view(one, name, address, saver))))
+        media.send_json(resp, _render(await self._pool.run(lambda one: views.put_view(one, name, address, saver))))
 
     async def on_delete_one(self, req: Request, resp: Response, name: str) -> None:
         """Remove a view."""
@@ -69,7 +67,7 @@ class ViewsResource:
         resp.context.audit = {"view": name}
         saver = _saver(req)
         await self._pool.run(lambda connection: views.remove_view(connection, name, saver))
-        _answer(resp, {"removed": name})
+        media.send_json(resp, {"removed": name})
 
 
 def _is_name(text: str) -> bool:
@@ -88,11 +86,5 @@ def _saver(req: Request) -> Saver:
 
 
 def _render(view: View) -> dict[str, Any]:
-    saved_at = format_time(round(view.saved_at.timestamp() * 1000))
+    saved_at = format_moment(view.saved_at)
     return {"name": view.name, "address": view.address, "savedBy": view.saved_by, "savedAt": saved_at}
-
-
-def _answer(resp: Response, value: Any) -> None:
-    resp.set_header("Cache-Control", "no-store")
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = orjson.dumps(value)
