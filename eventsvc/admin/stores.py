@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from elasticsearch import Elasticsearch
 
 from eventsvc.errors import LogError, SetupError
 from eventsvc.index import client as index_client
-from eventsvc.log import connection as log_connection
 from eventsvc.log import schema
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, connect
 from eventsvc.settings import Settings
 
 # The number of an advisory lock, the same in all admin commands that change indexes.
@@ -21,6 +20,7 @@ _CHANGE_LOCK = 0x61646D696E
 
 # A rebuild's swap waits for Elasticsearch inside its transaction.
 _IDLE_IN_TRANSACTION = 60.0  # seconds
+_NAME = "eventsvc admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Stores:
 
     def connect(self) -> Connection:
         """Open one more session of PostgreSQL; the caller closes it."""
-        return _connect(self.settings)
+        dsn = self.settings.database_url.get_secret_value()
+        return connect(dsn, application_name=_NAME, idle_in_transaction=_IDLE_IN_TRANSACTION)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -69,14 +70,6 @@ class Stores:
                     cursor.execute("SELECT pg_advisory_unlock(%s)", (_CHANGE_LOCK,))
 
 
-def _connect(settings: Settings) -> Connection:
-    return log_connection.connect(
-        settings.database_url.get_secret_value(),
-        application_name="eventsvc admin",
-        idle_in_transaction=_IDLE_IN_TRANSACTION,
-    )
-
-
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
     """Connect to both stores.
@@ -85,13 +78,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         LogUnavailable: PostgreSQL is away.
         SchemaError: a migration is missing.
     """
-    connection = _connect(settings)
-    client = index_client.connect(settings) if settings.elasticsearch_url else None
-    try:
-        with log_connection.translate_errors():
-            schema.check(connection)
-            yield Stores(settings, connection, client)
-    finally:
-        connection.close()
-        if client is not None:
-            client.close()
+    dsn = settings.database_url.get_secret_value()
+    with (
+        schema.session(dsn, application_name=_NAME, idle_in_transaction=_IDLE_IN_TRANSACTION) as connection,
+        closing(index_client.connect(settings)) if settings.elasticsearch_url else nullcontext() as client,
+    ):
+        yield Stores(settings, connection, client)

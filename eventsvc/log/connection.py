@@ -37,7 +37,7 @@ _SERVER_PATIENCE = (
 
 # If a process of ours hangs inside a transaction (stopped, swapped out, machine paused), the transaction keeps its
 # locks, and the lock of a writer stops the horizon for everybody. PostgreSQL ends such a session after this time.
-_IDLE_IN_TRANSACTION = 10.0  # seconds
+IDLE_IN_TRANSACTION = 10.0  # seconds
 
 # On Citus, the coordinator waits as long for a connection to a worker (30 s by default). Without Citus, this changes
 # nothing.
@@ -59,7 +59,7 @@ KEEP_VALUES_OUT = (
 psycopg2.extensions.register_type(psycopg2.extensions.new_type((3802,), "JSONB_TEXT", psycopg2.STRING))
 
 
-def session_options(*, statement_timeout: float, idle_in_transaction: float = _IDLE_IN_TRANSACTION) -> str:
+def session_options(*, statement_timeout: float, idle_in_transaction: float = IDLE_IN_TRANSACTION) -> str:
     """Write libpq's ``options`` for a session; both times are in seconds, 0 for no limit."""
     return (
         f"-c timezone=UTC -c statement_timeout={round(statement_timeout * 1000)}"
@@ -72,7 +72,7 @@ def connect(
     dsn: str,
     *,
     statement_timeout: float = 0.0,
-    idle_in_transaction: float = _IDLE_IN_TRANSACTION,
+    idle_in_transaction: float = IDLE_IN_TRANSACTION,
     application_name: str = "eventsvc",
 ) -> Connection:
     """Open a connection in autocommit mode and UTC. It notices a dead server or network within 30 s.

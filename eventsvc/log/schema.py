@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from importlib import resources
 
 from eventsvc.errors import SchemaError
-from eventsvc.log.connection import Connection, connect, fetch, transaction, translate_errors
+from eventsvc.log.connection import IDLE_IN_TRANSACTION, Connection, connect, fetch, transaction, translate_errors
 from eventsvc.log.months import ensure_months_ahead
 
 _MINIMUM_SERVER = 180_000  # casefold, with Unicode 16
@@ -52,15 +52,25 @@ def check(connection: Connection) -> None:
 
 
 @contextmanager
-def session(dsn: str, *, application_name: str) -> Iterator[Connection]:
-    """Open a connection to a log whose schema is complete, and close the connection at the end of the block.
+def session(
+    dsn: str, *, application_name: str, complete: bool = True, idle_in_transaction: float = IDLE_IN_TRANSACTION
+) -> Iterator[Connection]:
+    """Open a connection to a log, and close the connection at the end of the block.
+
+    Args:
+        dsn: a libpq connection string or URI.
+        application_name: see ``connect``.
+        complete: check first that the schema is complete.
+        idle_in_transaction: see ``connect``.
 
     Raises:
         SchemaError: a migration is missing, or the server does not fit.
         LogError: PostgreSQL is away, or has refused a statement of the block.
     """
-    with closing(connect(dsn, application_name=application_name)) as connection, translate_errors():
-        check(connection)
+    connection = connect(dsn, application_name=application_name, idle_in_transaction=idle_in_transaction)
+    with closing(connection), translate_errors():
+        if complete:
+            check(connection)
         yield connection
 
 

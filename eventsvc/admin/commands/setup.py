@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -125,9 +125,10 @@ def trigrams(
 
 @contextmanager
 def _open_log(database_url: str | None, application_name: str) -> Iterator[tuple[Connection, Settings]]:
-    from eventsvc.log.connection import connect
+    from eventsvc.log import schema
     from eventsvc.settings import find
 
     settings = find(database_url=database_url)
-    with closing(connect(settings.database_url.get_secret_value(), application_name=application_name)) as connection:
+    dsn = settings.database_url.get_secret_value()
+    with schema.session(dsn, application_name=application_name, complete=False) as connection:
         yield connection, settings

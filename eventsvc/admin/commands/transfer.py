@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -54,7 +54,7 @@ def import_(
 
     with ExitStack() as stack:
         packed = _open_input(stack, file)
-        connection = stack.enter_context(closing(_connect(database_url)))
+        connection = stack.enter_context(_open_log(database_url))
         advance = stack.enter_context(_show("import", packed if packed.seekable() else None))
         report = import_events(connection, packed, source, advance, include_erased=include_erased)
     output.print_json(report.to_json())
@@ -76,7 +76,7 @@ def export(
 
     node = None if q is None else parse(q, now=round(time.time() * 1000), tz=tz)
     with ExitStack() as stack:
-        connection = stack.enter_context(closing(_connect(database_url)))
+        connection = stack.enter_context(_open_log(database_url))
         out: IO[bytes] = sys.stdout.buffer if output is None else stack.enter_context(open_output(output))
         advance = stack.enter_context(_show("export", None))
         export_events(connection, node, out, advance)
@@ -111,14 +111,10 @@ def _show(label: str, file: IO[bytes] | None) -> Iterator[Callable[[int], None]]
         yield advance
 
 
-def _connect(database_url: str | None) -> Connection:
+def _open_log(database_url: str | None) -> AbstractContextManager[Connection]:
     from eventsvc.log import schema
-    from eventsvc.log.connection import connect
     from eventsvc.settings import find
 
-    settings = find(database_url=database_url)
-    dsn = settings.database_url.get_secret_value()
+    dsn = find(database_url=database_url).database_url.get_secret_value()
     # The reader of an export may pause, so the transaction of the export may be idle for an hour.
-    connection = connect(dsn, application_name="eventsvc transfer", idle_in_transaction=3600.0)
-    schema.check(connection)
-    return connection
+    return schema.session(dsn, application_name="eventsvc transfer", idle_in_transaction=3600.0)
