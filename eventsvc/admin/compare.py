@@ -21,6 +21,7 @@ from eventsvc.index.client import check_whole, translate_errors
 from eventsvc.index.mapping import CHECKSUM_SQL, checksum, from_hit
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.months import bounds
+from eventsvc.log.progress.horizon import BEYOND_ALL
 from eventsvc.log.read.batches import read_batch
 
 # Fewer than the 10,000 hits of one search, so that there is room for documents that the log does not have.
@@ -70,7 +71,7 @@ class Range:
     """The seqs that are compared: after < seq ≤ to."""
 
     after: int = 0
-    to: int = 2**62
+    to: int = BEYOND_ALL
 
     def bucket(self, number: int) -> Range:
         """Give the part of this range that lies in bucket ``number`` of WIDTH seqs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from eventsvc.admin.stores import Stores
 from eventsvc.erasure.erase import Batches, except_held
@@ -112,7 +112,7 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
         {*months.list_months(connection), *index_months.list_indexes(connection), *months.list_default(connection)}
     )
     kept = except_held(Filter(), erasures.list_holds(connection))
-    past = [month for month in known if _start_of(months.next_month(month)) <= cutoff]
+    past = [month for month in known if months.start_of(months.next_month(month)) <= cutoff]
     counted = {month: _count(connection, kept, month, cutoff) for month in past}
     whole = {month: counted[month] for month in past if counted[month] == _count(connection, Filter(), month, cutoff)}
     boundary = cutoff.date().replace(day=1)
@@ -125,16 +125,12 @@ def plan(stores: Stores, cutoff: datetime) -> Plan:
     )
 
 
-def _start_of(month: date) -> datetime:
-    return datetime(month.year, month.month, 1, tzinfo=UTC)
-
-
 def _count(connection: Connection, which: Filter, month: date, cutoff: datetime) -> int:
-    end = min(cutoff, _start_of(months.next_month(month)))
+    end = min(cutoff, months.start_of(months.next_month(month)))
     ((count,),) = fetch(
         connection,
         f"SELECT count(*) FROM event WHERE ({which.text}) AND created_at >= %s AND created_at < %s",  # noqa: S608
-        (*which.parameters, _start_of(month), end),
+        (*which.parameters, months.start_of(month), end),
     )
     return int(count)
 
@@ -152,7 +148,7 @@ def list_unused(stores: Stores) -> list[str]:
 
 def _is_before(name: str, cutoff: datetime) -> bool:
     month = indexes.month_of_name(name)
-    return _start_of(months.next_month(month)) <= cutoff
+    return months.start_of(months.next_month(month)) <= cutoff
 
 
 def prune(stores: Stores, plan: Plan, advance: Callable[[int], None]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from eventsvc.errors import EventsHeld, LogError
 from eventsvc.log.connection import Connection, transaction
 from eventsvc.log.filter import Filter
+from eventsvc.log.months import MONTH
 from eventsvc.log.progress import erased, erasures
 from eventsvc.log.progress.erasures import Erasure, Hold
 from eventsvc.log.progress.horizon import read_last_seq
@@ -79,8 +80,7 @@ def preview(connection: Connection, node: ast.Node | None) -> Preview:
 def count_by_month(cursor: Any, which: Filter) -> tuple[tuple[date, int], ...]:
     """Count the matching events of each month, oldest month first."""
     cursor.execute(
-        "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, count(*) FROM event"  # noqa: S608
-        f" WHERE {which.text} GROUP BY 1 ORDER BY 1",
+        f"SELECT {MONTH}, count(*) FROM event WHERE {which.text} GROUP BY 1 ORDER BY 1",  # noqa: S608
         which.parameters,
     )
     return tuple((month, int(count)) for month, count in cursor.fetchall())

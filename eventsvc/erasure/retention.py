@@ -39,8 +39,7 @@ def apply(connection: Connection, delete_index: DeleteIndex) -> Iterator[int]:
 
 def _drop_months(connection: Connection, cutoff: datetime, delete_index: DeleteIndex) -> None:
     for month in months.list_months(connection):
-        end = months.next_month(month)
-        if datetime(end.year, end.month, 1, tzinfo=UTC) <= cutoff:
+        if months.start_of(months.next_month(month)) <= cutoff:
             for name in drop_unless_held(connection, month) or ():
                 delete_index(name)
 

@@ -16,11 +16,12 @@ from elasticsearch import Elasticsearch
 from eventsvc.index import bulk, indexes
 from eventsvc.index.client import translate_errors
 from eventsvc.log.connection import Connection, fetch
+from eventsvc.log.months import MONTH
 from eventsvc.log.progress.index_months import IndexMonth
 
 _AT_ONCE = 1_000
 
-_FIND = "SELECT seq, date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event WHERE seq = ANY (%s)"
+_FIND = f"SELECT seq, {MONTH} FROM event WHERE seq = ANY (%s)"  # noqa: S608  (a constant)
 
 
 def remove_leftovers(

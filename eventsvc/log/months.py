@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from eventsvc.log.connection import LOCK_TIMEOUT, Connection, fetch, patiently, transaction
 
+MONTH = "date_trunc('month', created_at AT TIME ZONE 'UTC')::date"  # the month of an event, in SQL
 _AHEAD = 3  # months made beyond the current one
 
 
@@ -22,6 +23,11 @@ def month_of(created_at: int) -> date:
 def next_month(month: date) -> date:
     """Give the first day of the month after."""
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def start_of(month: date) -> datetime:
+    """Give the first instant of a month."""
+    return datetime(month.year, month.month, 1, tzinfo=UTC)
 
 
 def bounds(month: date) -> tuple[str, str]:
@@ -46,9 +52,7 @@ def list_months(connection: Connection) -> list[date]:
 
 def list_default(connection: Connection) -> list[date]:
     """List the months that have events in the default partition, because no partition was made in time."""
-    rows = fetch(
-        connection, "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event_default"
-    )
+    rows = fetch(connection, f"SELECT DISTINCT {MONTH} FROM event_default")  # noqa: S608  (a constant)
     return sorted(month for (month,) in rows)
 
 

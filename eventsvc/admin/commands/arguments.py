@@ -45,15 +45,16 @@ def chosen_months(wanted: Collection[str] | None, known: Collection[date]) -> li
 
 
 def bound(connection: Connection, name: str, text: str, *, at_end: bool) -> int:
-    """Read a bound of a range of seqs: a seq or a time; "" means no bound (2**62). See ``batches.seq_at`` for a time.
+    """Read a bound of a range of seqs: a seq or a time; "" means no bound. See ``batches.seq_at`` for a time.
 
     Raises:
         InvalidParameter: the text is neither a seq nor a time.
     """
+    from eventsvc.log.progress.horizon import BEYOND_ALL
     from eventsvc.log.read.batches import seq_at
 
     if not text:
-        return 2**62
+        return BEYOND_ALL
     if text.isdigit():
         return int(text)
     return seq_at(connection, _time(name, text, usual="a seq"), at_end=at_end)

@@ -9,6 +9,7 @@ from typing import Any
 
 from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.filter import Filter
+from eventsvc.log.months import MONTH
 from eventsvc.log.progress import watermark
 
 
@@ -28,9 +29,9 @@ SELECT id::text, created_at, seq FROM event WHERE ({matching}) AND seq > %s AND 
 # it later from a leader that has read the event before.
 _ERASE = f"""
 WITH gone AS (
-    DELETE FROM event USING unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) AS found (id, created_at)
-    WHERE event.id = found.id AND event.created_at = found.created_at
-    RETURNING event.seq, event.id, date_trunc('month', event.created_at AT TIME ZONE 'UTC')::date AS month
+    DELETE FROM event USING unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) AS found (event_id, stored_at)
+    WHERE id = event_id AND created_at = stored_at
+    RETURNING seq, id, {MONTH} AS month
 ), listed AS (
     INSERT INTO erased (seq, month) SELECT seq, month FROM gone WHERE {watermark.INDEX_IN_USE} ON CONFLICT DO NOTHING
 ), refusals AS (

@@ -17,6 +17,7 @@ from eventsvc.log.connection import Connection, fetch
 # The last seq that was drawn, whether its event is committed, under way or rolled back. A sequence that was never used
 # has last_value 1, too.
 LAST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM event_seq_seq"
+BEYOND_ALL = 2**62  # a seq that no event will ever have
 _LAST_SEQ_AND_PLACE = f"SELECT ({LAST_SEQ}), {IS_DISTRIBUTED}"
 
 # INSERT and COPY lock the parent, whichever partition a row goes to. The partitions are listed too, because somebody

@@ -9,6 +9,7 @@ from typing import Any
 from eventsvc.log.connection import Connection, fetch, transaction
 from eventsvc.log.months import bounds
 from eventsvc.log.progress import refusals, watermark
+from eventsvc.log.progress.horizon import BEYOND_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def replace_lost_index(connection: Connection, fence: int | None, month: date, n
         refusals.forget_month(cursor, month)
         cursor.execute("SELECT min(seq) FROM event WHERE created_at >= %s AND created_at < %s", bounds(month))
         ((first,),) = cursor.fetchall()
-        watermark.fall_back(cursor, first - 1 if first is not None else 2**62)
+        watermark.fall_back(cursor, first - 1 if first is not None else BEYOND_ALL)
 
 
 def forget_month(cursor: Any, month: date) -> list[str]:

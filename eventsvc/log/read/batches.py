@@ -8,7 +8,8 @@ from datetime import date, datetime
 
 from eventsvc.event import Event
 from eventsvc.log.connection import Connection, fetch, transaction
-from eventsvc.log.months import bounds
+from eventsvc.log.months import MONTH, bounds
+from eventsvc.log.progress.horizon import BEYOND_ALL
 from eventsvc.log.read.state import EVENT_COLUMNS
 
 _READ = f"SELECT {EVENT_COLUMNS} FROM event WHERE seq > %(after)s AND seq <= %(to)s"  # noqa: S608  (constants only)
@@ -67,8 +68,7 @@ def list_months_of(connection: Connection, *, after: int, to: int) -> list[date]
     """List the months of the events with after < seq ≤ to."""
     rows = fetch(
         connection,
-        "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event"
-        " WHERE seq > %s AND seq <= %s",
+        f"SELECT DISTINCT {MONTH} FROM event WHERE seq > %s AND seq <= %s",  # noqa: S608  (a constant)
         (after, to),
     )
     return [month for (month,) in rows]
@@ -89,9 +89,9 @@ def seq_at(connection: Connection, moment: datetime, *, at_end: bool) -> int:
     Args:
         connection: a connection to the log.
         moment: the time.
-        at_end: False for the lowest seq of an event with createdAt ≥ moment, or 2**62 if there is no such event; True
-            for the highest seq of an event with createdAt < moment, or 0.
+        at_end: False for the lowest seq of an event with createdAt ≥ moment, or BEYOND_ALL if there is no such event;
+            True for the highest seq of an event with createdAt < moment, or 0.
     """
     condition = "max(seq) FROM event WHERE created_at < %s" if at_end else "min(seq) FROM event WHERE created_at >= %s"
     ((seq,),) = fetch(connection, f"SELECT {condition}", (moment,))
-    return int(seq) if seq is not None else (0 if at_end else 2**62)
+    return int(seq) if seq is not None else (0 if at_end else BEYOND_ALL)

@@ -97,8 +97,9 @@ class LogAnswer(Generic[ContentT]):
     settled: bool
 
 
+CREATED_AT = "(extract(epoch FROM created_at) * 1000)::bigint"  # in ms since 1970
 EVENT_COLUMNS = (  # in the order of the fields of Event
-    "seq, id::text, (extract(epoch FROM created_at) * 1000)::bigint, event_occurred(occurred_at, created_at),"
+    f"seq, id::text, {CREATED_AT}, event_occurred(occurred_at, created_at),"
     " email, environment, component, message, data"
 )
 COLUMNS = sql.SQL(EVENT_COLUMNS)

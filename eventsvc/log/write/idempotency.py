@@ -18,6 +18,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eventsvc.log.read.state import CREATED_AT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,7 +35,7 @@ STILL_COMMITTING = "a worker has still to commit the request with the same Idemp
 LOCK = "SELECT lock, pg_try_advisory_xact_lock(lock) FROM unnest(%s::bigint[]) AS lock"
 # A statement of its own, after the lock: its snapshot sees what the lock's last holder committed.
 FIND = f"""
-SELECT key_hash, fingerprint, seed, count, (extract(epoch FROM created_at) * 1000)::bigint
+SELECT key_hash, fingerprint, seed, count, {CREATED_AT}
 FROM idempotency_key WHERE key_hash = ANY(%s) AND kept_at > now() - interval '{_KEPT_HOURS} hours'
 """  # noqa: S608  (a constant)
 KEEP = """
