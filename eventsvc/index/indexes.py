@@ -172,8 +172,8 @@ def merge(client: Elasticsearch, name: str) -> bool:
     return True
 
 
-def merge_newest(client: Elasticsearch, names: Mapping[date, str]) -> str | None:
-    """Start to merge the index of the newest past month that is not merged yet; return the name of this index.
+def merge_newest(client: Elasticsearch, names: Mapping[date, str]) -> None:
+    """Start to merge the index of the newest past month that is not merged yet.
 
     An index that no longer grows is smallest and fastest with one segment a shard. Nothing is recorded: a merged index
     is known by its one segment a shard.
@@ -183,10 +183,9 @@ def merge_newest(client: Elasticsearch, names: Mapping[date, str]) -> str | None
         for month in sorted(names, reverse=True):
             if month < current and merge(client, names[month]):
                 _logger.info("a month is over; its index is merged", index=names[month])
-                return names[month]
+                return
     except IndexUnavailable as exc:
         _logger.warning("no index could be merged, will be tried again", error=str(exc))
-    return None
 
 
 def swap_alias(client: Elasticsearch, prefix: str, *, remove: Iterable[str], add: Iterable[str]) -> None:

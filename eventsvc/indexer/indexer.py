@@ -40,16 +40,12 @@ _HEARTBEAT = 1.0  # seconds between a leader's statements, at most
 class Indexer:
     """Stands by and leads. Recovers by itself when a server was away."""
 
-    def __init__(self, settings: Settings, stop: threading.Event | None = None) -> None:
-        self._settings, self._stop = settings, stop or threading.Event()
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings, self._stop = settings, stop
         self._failures = 0
 
-    def stop(self) -> None:
-        """Ask ``run`` to return."""
-        self._stop.set()
-
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until ``stop`` is set."""
         while not self._stop.is_set():
             try:
                 self._run_session()

@@ -49,19 +49,15 @@ def enable(connection: Connection) -> list[str]:
     return made
 
 
-def disable(connection: Connection) -> bool:
-    """Remove the indexes of all months; tell whether there were any.
+def disable(connection: Connection) -> None:
+    """Remove the indexes of all months.
 
     Raises:
         LogError: the event table stayed locked for a minute.
     """
-    found = False
     for column in COLUMNS:
-        ((there,),) = fetch(connection, "SELECT to_regclass(%s) IS NOT NULL", (_parent_name(column),))
-        found |= there
         drop = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(_parent_name(column)))
         _execute_patiently(connection, drop)
-    return found
 
 
 def _parent_name(column: str) -> str:

@@ -164,11 +164,11 @@ def fill(connection: Connection, events: int) -> None:
 
 @contextmanager
 def _indexing(settings: Settings) -> Iterator[None]:
-    indexer = Indexer(settings)
-    thread = threading.Thread(target=indexer.run)
+    stop = threading.Event()
+    thread = threading.Thread(target=Indexer(settings, stop).run)
     thread.start()
     yield
-    indexer.stop()
+    stop.set()
     thread.join()
 
 

@@ -142,8 +142,8 @@ class Bench:
         connection.close()
 
     def _index(self, connection: Connection) -> None:
-        indexer = Indexer(self.settings)
-        thread = threading.Thread(target=indexer.run)
+        stop = threading.Event()
+        thread = threading.Thread(target=Indexer(self.settings, stop).run)
         thread.start()
         with connection.cursor() as cursor:
             while True:
@@ -151,7 +151,7 @@ class Bench:
                 if cursor.fetchall()[0][0]:
                     break
                 time.sleep(0.2)
-        indexer.stop()
+        stop.set()
         thread.join()
 
     async def run(self) -> dict[str, Row]:

@@ -39,5 +39,5 @@ def test_a_month_that_is_over_is_merged_once_and_the_current_one_is_left_alone(
     monkeypatch.setattr(leader, "MERGE_AFTER", 0.0)
     with run_indexer():
         waiting(lambda: count_segments(elasticsearch, over) == 1)
-    assert indexes.merge_newest(elasticsearch, {month: index.name for month, index in months.items()}) is None
+    assert not indexes.merge(elasticsearch, over)
     assert count_segments(elasticsearch, current) == segments > 1

@@ -82,9 +82,9 @@ def test_a_month_made_later_has_them_too(connection: psycopg2.extensions.connect
 
 
 def test_switching_off_removes_them_all(connection: psycopg2.extensions.connection) -> None:
-    assert not trigram_index.disable(connection)
+    trigram_index.disable(connection)  # there are none
     trigram_index.enable(connection)
-    assert trigram_index.disable(connection)
+    trigram_index.disable(connection)
     assert _value(connection, _INDEXES) == 0
     assert not trigram_index.enabled(connection)
 

@@ -148,13 +148,13 @@ class World:
     @contextmanager
     def indexing(self) -> Iterator[None]:
         """Run an indexer in a thread while inside."""
-        indexer = Indexer(self.settings)
-        thread = threading.Thread(target=indexer.run, daemon=True)
+        stop = threading.Event()
+        thread = threading.Thread(target=Indexer(self.settings, stop).run, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            indexer.stop()
+            stop.set()
             thread.join(30)
 
     def index_all(self) -> None:
