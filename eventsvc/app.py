@@ -128,7 +128,7 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     """
     service = _Service(settings)
     access = Access(service.keys, limiter or Limiter(), service.query_thread, service.audit, settings)
-    middleware: list[Any] = [Lifespan((service.start, service.stop)), Measure(), Edge(settings), access]
+    middleware: list[Any] = [Lifespan(service.start, service.stop), Measure(), Edge(settings), access]
     app = Api(service, middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)

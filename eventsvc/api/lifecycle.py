@@ -21,23 +21,21 @@ _Hook = Callable[[], Awaitable[None]]
 
 
 class Lifespan:
-    """Starts the parts of the app in order, and stops them in the opposite order."""
+    """Starts and stops the service with the app."""
 
-    def __init__(self, *hooks: tuple[_Hook, _Hook]) -> None:
-        self._hooks = hooks
+    def __init__(self, start: _Hook, stop: _Hook) -> None:
+        self._start, self._stop = start, stop
 
     async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
-        """Run every start hook; a failure stops the worker."""
-        for start, _ in self._hooks:
-            await start()
+        """Start the service; a failure stops the worker."""
+        await self._start()
 
     async def process_shutdown(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
-        """Run every stop hook, even when one fails: the writer must drain whatever else goes wrong."""
-        for _, stop in reversed(self._hooks):
-            try:
-                await stop()
-            except Exception:
-                _logger.exception("a part of the service did not stop cleanly")
+        """Stop the service."""
+        try:
+            await self._stop()
+        except Exception:
+            _logger.exception("a part of the service did not stop cleanly")
 
 
 class Measure:

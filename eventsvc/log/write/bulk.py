@@ -16,7 +16,7 @@ from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit_result import check_committed, commit_error
 from eventsvc.log.write.copy_rows import COPY, CopySource, NotComplete, PackedRows
-from eventsvc.log.write.idempotency import IdempotencyKey, Kept
+from eventsvc.log.write.idempotency import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ def _begin(cursor: Any) -> int:
 def _look_up(cursor: Any, key_hash: bytes | None) -> Kept | None:
     if key_hash is None:
         return None
-    cursor.execute(idempotency.LOCK, ([IdempotencyKey(key_hash, b"").lock],))
+    cursor.execute(idempotency.LOCK, ([idempotency.lock_of(key_hash)],))
     if not idempotency.read_locks(cursor):
         raise KeyRunning(idempotency.STILL_RUNNING)
     cursor.execute(idempotency.FIND, ([key_hash],))

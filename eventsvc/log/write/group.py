@@ -28,6 +28,7 @@ from eventsvc.log.connection import first_line, is_worker_lost
 from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit_result import check_committed, check_confirmed, commit_error
+from eventsvc.log.write.idempotency import lock_of
 from eventsvc.log.write.insert_rows import PREPARE, insert
 
 if TYPE_CHECKING:
@@ -229,9 +230,9 @@ async def _write(connection: AsyncConnection, group: list[Single]) -> list[Outco
 
 async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Outcome | None]:
     """Look up each event's key: the outcome is a replay or a refusal; None means that the event must be stored."""
-    keys = {single.key.hash: single.key for single in group if single.key}
-    held = idempotency.read_locks(await connection.execute(idempotency.LOCK, ([key.lock for key in keys.values()],)))
-    kept = idempotency.read_kept(await connection.execute(idempotency.FIND, (list(keys),)))
+    keys = list(dict.fromkeys(single.key.hash for single in group if single.key))
+    held = idempotency.read_locks(await connection.execute(idempotency.LOCK, (list(map(lock_of, keys)),)))
+    kept = idempotency.read_kept(await connection.execute(idempotency.FIND, (keys,)))
     # The order matters: the events are read after the prepared transactions were listed.
     prepared = bool(kept) and connection.distributed and (await connection.execute(IS_PREPARED))[0][0]
     stored = await _read(connection, [one for one in kept.values() if one.count == 1])
@@ -240,7 +241,7 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
     for single in group:
         if single.key is None:
             known.append(None)
-        elif single.key.hash in seen or single.key.lock not in held:
+        elif single.key.hash in seen or lock_of(single.key.hash) not in held:
             known.append(KeyRunning(idempotency.STILL_RUNNING))
         else:
             seen.add(single.key.hash)

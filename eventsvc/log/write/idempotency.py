@@ -62,11 +62,6 @@ class IdempotencyKey:
     hash: bytes
     fingerprint: bytes
 
-    @property
-    def lock(self) -> int:
-        """The number of an advisory lock, which is held while a request with this key is running."""
-        return int.from_bytes(self.hash[:8], "big", signed=True)
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -88,6 +83,11 @@ class Kept:
 def key_hash(key: str, owner: str = "") -> bytes:
     """Hash an Idempotency-Key together with its owner. The key itself is not stored, and owners share no keys."""
     return hashlib.sha256(f"{owner}\0{key}".encode() if owner else key.encode()).digest()
+
+
+def lock_of(hashed: bytes) -> int:
+    """Give the number of an advisory lock, which is held while a request with the key of this hash is running."""
+    return int.from_bytes(hashed[:8], "big", signed=True)
 
 
 def new_seed() -> bytes:

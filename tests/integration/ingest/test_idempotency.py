@@ -91,9 +91,9 @@ def test_a_key_that_is_still_running_is_told_so(service: Any) -> None:
     try:
         with other.cursor() as cursor:
             cursor.execute("BEGIN")
-            key = idempotency.IdempotencyKey(idempotency.key_hash("busy"), b"")
-            cursor.execute(idempotency.LOCK, ([key.lock],))
-            assert idempotency.read_locks(cursor) == {key.lock}
+            lock = idempotency.lock_of(idempotency.key_hash("busy"))
+            cursor.execute(idempotency.LOCK, ([lock],))
+            assert idempotency.read_locks(cursor) == {lock}
             for body, kind in [(json.dumps(GOOD).encode(), "application/json"), (BODY, NDJSON)]:
                 answer = service.post(body, Content_Type=kind, Idempotency_Key="busy")
                 assert (answer.status, answer.json()["type"]) == (409, "/problems#key-running")
