@@ -12,8 +12,8 @@ from eventsvc.event import Event
 from eventsvc.fields import FIELDS
 
 # SECURITY: a spreadsheet takes a cell with such a beginning for a formula, and a formula may run programs and send data
-# away. So a sender of events could run code on the machine of a person who opens the file.
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (full-width: Excel reads them alike)
+# away. So a sender of events could run code on the machine of a person who opens the file. The page has the same list.
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (full-width: Excel reads them alike)
 
 
 class Csv:
@@ -43,7 +43,7 @@ class Csv:
 
 def defuse(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
-    return f"'{text}" if text.startswith(_DANGEROUS) else text
+    return f"'{text}" if text.startswith(DANGEROUS) else text
 
 
 def _text(event: Event, name: str) -> str:

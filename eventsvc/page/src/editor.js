@@ -1,7 +1,7 @@
 // The query box: CodeMirror in a shadow root, so that its styles are constructed sheets and the policy of the page needs
 // no unsafe-inline.
 
-import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus, startCompletion } from "@codemirror/autocomplete";
+import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { Compartment, EditorState, Prec, StateEffect, StateField } from "@codemirror/state";
 import { Decoration, EditorView, keymap, placeholder, ViewPlugin } from "@codemirror/view";
@@ -127,10 +127,6 @@ export class QueryEditor extends HTMLElement {
 
   get focused() {
     return this.view.hasFocus;
-  }
-
-  suggest() {
-    startCompletion(this.view);
   }
 }
 

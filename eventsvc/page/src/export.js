@@ -71,9 +71,12 @@ function csv(event, columns) {
   return columns.map((name) => quoted(name === "data" ? writeJson(event.data, "") : textOf(event, name))).join(",");
 }
 
-/** Write a cell of CSV. A text that a spreadsheet would run as a formula gets an apostrophe; see eventsvc/api/csv.py. @param {string} text */
+// SECURITY: a spreadsheet runs a text with such a beginning as a formula. The list is DANGEROUS of eventsvc/api/csv.py; a test compares.
+const DANGEROUS = "=+-@\t\r\n＝＋－＠";
+
+/** Write a cell of CSV. A text that a spreadsheet would run as a formula gets an apostrophe. @param {string} text */
 function quoted(text) {
-  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const safe = text && DANGEROUS.includes(text[0]) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
 }
 

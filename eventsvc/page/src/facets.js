@@ -3,6 +3,7 @@
 import { html, nothing } from "lit-html";
 import { shown } from "./chart.js";
 import { literal, standing } from "./language.js";
+import { takePath } from "./menus.js";
 import { LEVEL } from "./state.js";
 import { count, zoneName } from "./time.js";
 
@@ -32,17 +33,10 @@ function unused({ facets: found }, field) {
 /** The form and the buttons that add a facet. @param {Model} model @param {string[]} paths */
 function addFacet(model, paths) {
   const add = (/** @type {string} */ path) => model.set({ facets: [...model.state.facets, path] });
-  const submit = (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    const form = /** @type {HTMLFormElement} */ (event.target);
-    const given = String(new FormData(form).get("path") ?? "").trim();
-    if (given) add(given.startsWith("data.") ? given : `data.${given}`);
-    form.reset();
-  };
   const left = paths.filter((path) => !model.state.facets.includes(path)).slice(0, OFFERED);
   return html`<section class="further" aria-label="More fields"><h2 class="muted">More fields</h2>
     ${left.length ? html`<div class="paths">${left.map((path) => html`<button title="Count the values of ${path}" aria-label="Count the values of ${path}" @click=${() => add(path)}>${path.slice(5)}</button>`)}</div>` : nothing}
-    <form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data whose values are counted" spellcheck="false"><button>Count</button></form></section>`;
+    <form class="add" @submit=${takePath(add)}><input name="path" placeholder="data.…" aria-label="Path in data whose values are counted" spellcheck="false"><button>Count</button></form></section>`;
 }
 
 /** The paths in the data of the newest matching events; paths with few values come first. */

@@ -18,20 +18,24 @@ export function place(event) {
   pop.style.right = `${Math.max(8, document.documentElement.clientWidth - box.right)}px`;
 }
 
+/** Make the handler of a form whose field "path" takes a path in data. @param {(path: string) => void} take */
+export function takePath(take) {
+  return (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    const given = String(new FormData(form).get("path") ?? "").trim();
+    if (given) take(given.startsWith("data.") ? given : `data.${given}`);
+    form.reset();
+  };
+}
+
 /** @param {Model} model @param {(field: string) => void} column */
 export function columnsMenu(model, column) {
   const { cols } = model.state;
   const names = [...new Set([...COLUMNS, ...cols])];
-  const submit = (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    const form = /** @type {HTMLFormElement} */ (event.target);
-    const given = String(new FormData(form).get("path") ?? "").trim();
-    if (given) column(given.startsWith("data.") ? given : `data.${given}`);
-    form.reset();
-  };
   return html`<fieldset><legend>Columns</legend>${names.map((name) => html`
       <label class="check"><input type="checkbox" .checked=${cols.includes(name)} ?disabled=${cols.length === 1 && cols.includes(name)} @change=${() => column(name)}> ${name}</label>`)}</fieldset>
-    <form class="add" @submit=${submit}><input name="path" placeholder="data.…" aria-label="Path in data" spellcheck="false"><button>Add</button></form>`;
+    <form class="add" @submit=${takePath(column)}><input name="path" placeholder="data.…" aria-label="Path in data" spellcheck="false"><button>Add</button></form>`;
 }
 
 /** @param {Model} model @param {{theme: string}} ui @param {{changed: () => void, dialog: (id: string) => HTMLDialogElement, exporter: import("./export.js").Exporter}} app */

@@ -5,7 +5,7 @@ import { Problem, isAway, nextCursor } from "./api.js";
 import { apartFrom, personOf } from "./language.js";
 import { Live } from "./live.js";
 import { FIRST, PAGE, Pages } from "./pages.js";
-import { rangeOf, readAddress, readsData, within, writeAddress } from "./state.js";
+import { rangeOf, readAddress, readsData, withRange, writeAddress } from "./state.js";
 import { intervalFor, later, zoneName } from "./time.js";
 
 /** @typedef {import("./api.js").Api} Api */
@@ -106,7 +106,7 @@ export class Model {
       if (this.fault) throw this.fault;
       this.ran = Date.now();
       this.range = rangeOf(this.state, this.ran);
-      this.query = within(this.state.q, this.range, this.state.time);
+      this.query = withRange(this.state.q, this.range, this.state.time);
       // The stream begins before the page is read, so that no event is missed in between.
       if (this.state.live) await this.live.begin();
       const first = this.readFirstPage(signal);
@@ -195,7 +195,7 @@ export class Model {
 
   /** @param {AbortSignal} signal */
   async countOverTime(signal) {
-    const query = within(this.state.q, this.range, this.state.time);
+    const query = withRange(this.state.q, this.range, this.state.time);
     const { from, to } = await this.extent(query, signal);
     const [interval, step] = intervalFor(from, to);
     const { body, source } = await this.api.read("event/stats", {
@@ -219,7 +219,7 @@ export class Model {
 
   /** @param {string} field @param {AbortSignal} signal */
   async countValues(field, signal) {
-    const q = within(apartFrom(this.state.q, field), this.range, this.state.time);
+    const q = withRange(apartFrom(this.state.q, field), this.range, this.state.time);
     try {
       const { body } = await this.api.read("event/stats", { q, asOf: this.state.asOf, tz: zoneName(this.state.tz), by: field, top: LISTED }, signal);
       this.facets[field] = { top: body.top, other: body.other, problem: "" };

@@ -52,17 +52,6 @@ export class Pages {
     return this.held[at];
   }
 
-  /** @param {string} id */
-  indexOf(id) {
-    const fresh = this.fresh.findIndex((event) => event.id === id);
-    if (fresh >= 0) return fresh;
-    for (const held of this.held) {
-      const at = held.events?.findIndex((event) => event.id === id) ?? -1;
-      if (at >= 0) return this.fresh.length + held.start + at;
-    }
-    return -1;
-  }
-
   async first() {
     const page = await this.load("");
     this.held = [{ cursor: "", start: 0, size: page.events.length, events: page.events, loading: false }];

@@ -108,7 +108,7 @@ export function rangeOf(state, now) {
 }
 
 /** The query with its range, as the service is asked. @param {string} q @param {Range} range @param {string} [field] */
-export function within(q, range, field = "createdAt") {
+export function withRange(q, range, field = "createdAt") {
   const bounds = [
     range.from === null ? "" : `${field} gte '${new Date(range.from).toISOString()}'`,
     range.to === null ? "" : `${field} lt '${new Date(range.to).toISOString()}'`,

@@ -3,7 +3,7 @@
 import { html, nothing } from "lit-html";
 import { Problem, isAway, isForbidden } from "./api.js";
 import { conditions, without } from "./language.js";
-import { rangeOf, within } from "./state.js";
+import { rangeOf, withRange } from "./state.js";
 import { count, zoneName } from "./time.js";
 
 /** @typedef {import("./model.js").Model} Model */
@@ -92,7 +92,7 @@ export class Suggestions {
   async look(model, key) {
     const { q, last, asOf } = model.state;
     const range = rangeOf(model.state, model.ran);
-    const tries = conditions(q).map((one, i) => ({ name: html`Without <code>${one.text}</code>`, patch: { q: without(q, i) }, query: within(without(q, i), range, model.state.time) }));
+    const tries = conditions(q).map((one, i) => ({ name: html`Without <code>${one.text}</code>`, patch: { q: without(q, i) }, query: withRange(without(q, i), range, model.state.time) }));
     if (last !== "all") tries.push({ name: html`In <strong>all time</strong>`, patch: /** @type {any} */ ({ last: "all", from: "", to: "" }), query: q });
     if (asOf) tries.push({ name: html`With events past seq ${count(Number(asOf))}`, patch: /** @type {any} */ ({ asOf: "" }), query: model.query });
     const named = q.includes("data.") ? model.api.read("query", { q, tz: zoneName(model.state.tz), paths: "true" }).then(({ body }) => body.paths, () => []) : [];
