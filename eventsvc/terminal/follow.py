@@ -19,7 +19,7 @@ _SAMPLE = 256  # bytes at the beginning of a file and before a position; files w
 _ROTATED = re.compile(r"[.-]\d[\dT_.-]*")
 # After a rotation, a program may write to the old file until it opens the new file. So the old file counts as finished
 # only when, for this time, it was neither renamed nor written to.
-_QUIET = 2.0  # seconds
+_QUIET = 5.0  # seconds, as Fluent Bit waits by default (Rotate_Wait)
 LONGEST = 1024 * 1024  # bytes of a line; the rest of a longer line counts as another line
 
 
