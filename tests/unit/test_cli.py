@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,12 @@ def test_a_database_that_is_away_is_said_with_its_cause() -> None:
     assert result.returncode == 1
     assert "PostgreSQL cannot be reached" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_while_it_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt", encoding="ascii")
+    result = _run("--help", PYTHONPATH=str(tmp_path))
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 def test_a_wrong_option_is_a_usage_error() -> None:
