@@ -7,7 +7,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,30 +52,38 @@ def world() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def make_service(
+def running_service(
     world: ModuleType, new_database: Callable[[], AbstractContextManager[str]], elasticsearch_url: str
-) -> Iterator[Callable[..., Any]]:
-    """A factory of services, each with a database and indexes of its own; all are stopped in the end."""
-    with ExitStack() as stack:
+) -> Callable[[], AbstractContextManager[Any]]:
+    """A context manager: a service with a database and indexes of its own, which is stopped in the end."""
 
-        def make() -> Any:
+    @contextmanager
+    def run() -> Iterator[Any]:
+        with ExitStack() as stack:
             dsn = stack.enter_context(new_database())
             service = world.Service(dsn, elasticsearch_url, f"test-{secrets.token_hex(4)}")
             stack.callback(service.remove_indexes)
             stack.callback(service.stop)
             service.start()
-            return service
+            yield service
 
-        yield make
+    return run
+
+
+@pytest.fixture(scope="module")
+def make_service(running_service: Callable[[], AbstractContextManager[Any]]) -> Iterator[Callable[[], Any]]:
+    """A factory of services, which are stopped at the end of the module: those that run take the processor."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(running_service())
 
 
 @pytest.fixture(scope="session")
-def service(make_service: Callable[..., Any], world: ModuleType) -> Any:
+def service(running_service: Callable[[], AbstractContextManager[Any]], world: ModuleType) -> Iterator[Any]:
     """A service with a day of a shop and lines of this machine's logs; tests may add events, and leave the others."""
-    service = make_service()
-    service.fill(world.day(1500) + world.machine())
-    service.wait_for_index()
-    return service
+    with running_service() as service:
+        service.fill(world.day(1500) + world.machine())
+        service.wait_for_index()
+        yield service
 
 
 @pytest.fixture(scope="module")

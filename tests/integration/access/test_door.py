@@ -163,41 +163,39 @@ def test_a_key_that_is_taken_back_ends_its_streams_and_is_refused_within_five_se
 
 def test_a_rate_holds_for_all_processes_together_and_says_when_to_come_back(world: Any) -> None:
     key = world.make_key("read", rate="20/h")
-    service = world.serve(EVENTSVC_WORKERS="2")  # both know it from the start
-    first = service.ask("GET", "/query", key=key, q="message eq 'a'")
-    (used,) = map(int, re.findall(r"r=(\d+)", first.headers["ratelimit"]))
-    answers = [service.ask("GET", "/query", key=key, q="message eq 'a'") for _ in range(used + 5)]
+    with world.serving(EVENTSVC_WORKERS="2") as service:  # both know it from the start
+        first = service.ask("GET", "/query", key=key, q="message eq 'a'")
+        (used,) = map(int, re.findall(r"r=(\d+)", first.headers["ratelimit"]))
+        answers = [service.ask("GET", "/query", key=key, q="message eq 'a'") for _ in range(used + 5)]
 
-    assert [200] * used + [429] * 5 == [answer.status for answer in answers]
-    assert answers[0].headers["ratelimit-policy"] == '"key";q=20;w=3600'
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= 3600
-    assert answers[-1].json["type"] == "/problems#too-many-requests"
+        assert [200] * used + [429] * 5 == [answer.status for answer in answers]
+        assert answers[0].headers["ratelimit-policy"] == '"key";q=20;w=3600'
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 3600
+        assert answers[-1].json["type"] == "/problems#too-many-requests"
 
 
 def test_the_rate_of_an_address_counts_every_request_but_those_of_probes(world: Any) -> None:
     key = world.make_key("read", rate="900/h")
-    service = world.serve(EVENTSVC_ADDRESS_RATE="60/h")
-    both = service.ask("GET", "/query", key=key, q="message eq 'a'")
-    statuses = [service.ask("GET", "/problems").status for _ in range(70)]
+    with world.serving(EVENTSVC_ADDRESS_RATE="60/h") as service:
+        both = service.ask("GET", "/query", key=key, q="message eq 'a'")
+        statuses = [service.ask("GET", "/problems").status for _ in range(70)]
 
-    assert both.headers["ratelimit-policy"] == '"address";q=60;w=3600, "key";q=900;w=3600'
-    assert re.fullmatch(r'"address";r=\d+;t=\d+, "key";r=\d+;t=\d+', both.headers["ratelimit"])
-    assert (statuses[0], statuses[-1]) == (200, 429)
-    assert int(service.ask("GET", "/event", key=key).headers["retry-after"]) > 0
-    assert service.ask("GET", "/healthz").status == 200
-    service.stop()
-    world.forget(service)  # or other tests would wait for it to know their keys
+        assert both.headers["ratelimit-policy"] == '"address";q=60;w=3600, "key";q=900;w=3600'
+        assert re.fullmatch(r'"address";r=\d+;t=\d+, "key";r=\d+;t=\d+', both.headers["ratelimit"])
+        assert (statuses[0], statuses[-1]) == (200, 429)
+        assert int(service.ask("GET", "/event", key=key).headers["retry-after"]) > 0
+        assert service.ask("GET", "/healthz").status == 200
 
 
 def test_many_wrong_keys_from_one_address_are_not_looked_at_any_more_and_a_good_one_is(world: Any) -> None:
     key = world.make_key("read")
-    service = world.serve()
-    statuses = [service.ask("GET", "/event", key=make_key()).status for _ in range(130)]
-    last = service.ask("GET", "/event", key=make_key())
+    with world.serving() as service:
+        statuses = [service.ask("GET", "/event", key=make_key()).status for _ in range(130)]
+        last = service.ask("GET", "/event", key=make_key())
 
-    assert statuses[0] == 401
-    assert (last.status, "retry-after" in last.headers) == (429, True)
-    assert service.ask("GET", "/event", key=key).status == 200
+        assert statuses[0] == 401
+        assert (last.status, "retry-after" in last.headers) == (429, True)
+        assert service.ask("GET", "/event", key=key).status == 200
 
 
 def test_one_key_has_a_few_exports_at_a_time_and_the_others_are_not_held_up(world: Any) -> None:
@@ -205,17 +203,17 @@ def test_one_key_has_a_few_exports_at_a_time_and_the_others_are_not_held_up(worl
     greedy, other = world.make_key("read"), world.make_key("read")
     lines = b"\n".join([json.dumps(EVENT | {"message": "x" * 8000}).encode()] * 4000)
     assert world.service.ask("POST", "/event", lines, key=writer, headers=NDJSON_BODY).status == 201
-    service = world.serve(EVENTSVC_EXPORTS="2")
-    with (
-        service.stream("/event", key=greedy, headers=NDJSON) as first,  # 32 MB, which nobody takes
-        service.stream("/event", key=greedy, headers=NDJSON) as second,
-    ):
-        third = service.ask("GET", "/event", key=greedy, headers=NDJSON)
-        assert [200, 200, 429] == [first.status, second.status, third.status]
-        assert third.headers["retry-after"] == "1"
-        assert service.ask("GET", "/event", key=greedy).status == 200  # a page is no export
-        assert service.ask("GET", "/event", key=other, headers=NDJSON, limit="1").status == 200
-    deadline = time.monotonic() + 60
-    while service.ask("GET", "/event", key=greedy, headers=NDJSON, limit="1").status == 429:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    with world.serving(EVENTSVC_EXPORTS="2") as service:
+        with (
+            service.stream("/event", key=greedy, headers=NDJSON) as first,  # 32 MB, which nobody takes
+            service.stream("/event", key=greedy, headers=NDJSON) as second,
+        ):
+            third = service.ask("GET", "/event", key=greedy, headers=NDJSON)
+            assert [200, 200, 429] == [first.status, second.status, third.status]
+            assert third.headers["retry-after"] == "1"
+            assert service.ask("GET", "/event", key=greedy).status == 200  # a page is no export
+            assert service.ask("GET", "/event", key=other, headers=NDJSON, limit="1").status == 200
+        deadline = time.monotonic() + 60
+        while service.ask("GET", "/event", key=greedy, headers=NDJSON, limit="1").status == 429:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)

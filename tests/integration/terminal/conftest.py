@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import secrets
 import select
 import signal
 import socket
@@ -12,10 +13,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from eventsvc.log.connection import connect
+from eventsvc.settings import Settings, load
 
 PROGRAM = [sys.executable, "-m", "eventsvc"]
 
@@ -23,13 +28,14 @@ PROGRAM = [sys.executable, "-m", "eventsvc"]
 class Service:
     """`eventsvc serve`, which can be stopped and started again on the same port."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: Settings) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
+        self._dsn = settings.database_url.get_secret_value()
         self._environment = os.environ | {
-            "EVENTSVC_DATABASE_URL": settings.database_url.get_secret_value(),
+            "EVENTSVC_DATABASE_URL": self._dsn,
             "EVENTSVC_ELASTICSEARCH_URL": settings.elasticsearch_url,
             "EVENTSVC_INDEX_PREFIX": settings.index_prefix,
             "EVENTSVC_PORT": str(self.port),
@@ -39,8 +45,19 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen([*PROGRAM, "serve"], env=self._environment)
+        """Start it, if it does not run."""
+        if self.process is None:
+            self.process = subprocess.Popen([*PROGRAM, "serve"], env=self._environment)
         wait_for(self.answers, "the service starts")
+
+    def empty(self) -> None:
+        """Empty the log."""
+        connection = connect(self._dsn)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("TRUNCATE event, idempotency_key")
+        finally:
+            connection.close()
 
     def answers(self) -> bool:
         try:
@@ -56,7 +73,7 @@ class Service:
             self.process = None
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not in time: {what}"
@@ -64,12 +81,25 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> 
     return value
 
 
+@pytest.fixture(scope="module")
+def module_service(
+    new_database: Callable[[], AbstractContextManager[str]], elasticsearch_url: str
+) -> Iterator[Service]:
+    with new_database() as dsn:
+        prefix = f"test-{secrets.token_hex(4)}"  # no indexer runs, so no index is made
+        service = Service(load({}, database_url=dsn, elasticsearch_url=elasticsearch_url, index_prefix=prefix))
+        try:
+            yield service
+        finally:
+            service.stop()
+
+
 @pytest.fixture
-def service(settings: Any) -> Iterator[Service]:
-    running = Service(settings)
-    running.start()
-    yield running
-    running.stop()
+def service(module_service: Service) -> Service:
+    """The module's service, with an empty log. A test may stop it."""
+    module_service.start()
+    module_service.empty()
+    return module_service
 
 
 @pytest.fixture
