@@ -19,12 +19,13 @@ class Replica:
 
     def __init__(self, primary: LocalPostgres, folder: Path, programs: Path) -> None:
         self._primary, self._folder, self._programs = primary, folder, programs
-        self._port = free_port()
+        self._port = 0
         log = folder.with_suffix(".log")
         self._process = Process("replica", log=log, stop_signal=signal.SIGINT, stop_timeout=20)
 
     @property
     def url(self) -> str:
+        """The address, once it has been started."""
         return make_dsn(self._primary.url, port=str(self._port))
 
     def copy(self) -> None:
@@ -40,6 +41,7 @@ class Replica:
         self._folder.chmod(0o700)
 
     def start(self) -> None:
+        self._port = self._port or free_port()
         # A replica must allow as many connections as its primary.
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
         options["max_connections"] = str(MAX_CONNECTIONS)

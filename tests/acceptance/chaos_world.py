@@ -43,7 +43,7 @@ class World:
     def __init__(self, stack: ExitStack, elasticsearch_url: str) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
         folder.chmod(0o711)
-        self.folder, self.port = folder, free_port()
+        self.folder = folder
         self.postgres = self._server(stack, find_postgres(folder, say=say, way="local"))
         found = find_elasticsearch(folder, say=say, url=elasticsearch_url, way="local")
         if found is None:
@@ -55,6 +55,7 @@ class World:
         with root.cursor() as cursor:
             cursor.execute("CREATE DATABASE chaos")
         root.close()
+        self.port = free_port()  # now, as another process may take it before it is used
         self.settings = load(
             {},
             database_url=make_dsn(self.postgres.url, dbname="chaos"),

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import pytest
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 def _eventually(holds: Callable[[], Any], *, what: str, seconds: float = DEADLINE) -> Any:

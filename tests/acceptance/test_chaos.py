@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FAULTS = ("kill_leader", "pause_leader", "kill_postgres")
 
 
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled_whatever_is_killed(elasticsearch_url: str) -> None:
     done = subprocess.run(
         [
@@ -19,7 +22,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(elasticsearch_url: str) -
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -30,7 +30,7 @@ def _header(dev: Any, name: str) -> str:
     return str(dev.ask("GET", "/event", q=f"message ct 'nobody said this {next(_numbers)}'")[1].get(name, ""))
 
 
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1200)
 def test_killing_anything_loses_nothing_and_it_comes_back_by_itself(
     make_dev: Any, make_poster: Any, eventually: Any
 ) -> None:
@@ -64,6 +64,7 @@ def test_killing_anything_loses_nothing_and_it_comes_back_by_itself(
     assert dev.pids() == []
 
 
+@pytest.mark.timeout(1200)
 def test_what_was_stored_is_there_at_the_next_start(
     make_dev: Any, eventually: Any, elasticsearch_url: str, index_prefix: str
 ) -> None:
@@ -93,6 +94,7 @@ def _screen(dev: Any) -> list[str]:
     return [line.rpartition("\r\x1b[K")[2] for line in dev.said().replace("\r\n", "\n").split("\n")]
 
 
+@pytest.mark.timeout(1200)
 def test_commands_beside_it_need_no_settings_and_a_status_line_stands_on_the_terminal(
     make_dev: Any, eventually: Any, elasticsearch_url: str, index_prefix: str
 ) -> None:
@@ -124,8 +126,8 @@ def test_commands_beside_it_need_no_settings_and_a_status_line_stands_on_the_ter
     assert (exported.returncode, exported.stdout.count("buyer #123456")) == (0, 1)
     assert dev.stop() == 0
     assert not (dev.folder / "connection").exists()
-    eventually(lambda: _screen(dev)[-1] == "", what="a terminal without a status line")
-    assert _screen(dev)[-2] == f"stopping; the data stays in {dev.folder}"
+    last = [f"stopping; the data stays in {dev.folder}", ""]
+    eventually(lambda: _screen(dev)[-2:] == last, what="a terminal without a status line")
     assert not [line for line in _screen(dev) if "index up to date" in line]
     assert run("search", QUERY).returncode == 3
     assert "no development server runs" in run("admin", "export").stderr

@@ -47,8 +47,8 @@ def wait_for(condition: Any, log: Path, seconds: float = 120) -> Any:
 def end(process: subprocess.Popen[bytes], number: int, log: Path) -> None:
     started = time.monotonic()
     process.send_signal(number)
-    assert process.wait(20) == 0, log.read_text()
-    assert time.monotonic() - started < 5
+    assert process.wait(60) == 0, log.read_text()
+    assert time.monotonic() - started < 15  # a request under way may take 60 s
     assert "Traceback" not in log.read_text()
 
 
@@ -66,7 +66,7 @@ def test_it_indexes_until_told_to_stop(
             " VALUES (gen_random_uuid(), 'a@b.test', 'e', 'c', 'm', '{}')"
         )
     wait_for(lambda: watermark.read(connection).seq == 1, log)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert b"eventsvc_events_indexed_total 1.0" in answer.read()
     end(process, signal.SIGTERM, log)
 

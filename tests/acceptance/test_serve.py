@@ -37,7 +37,7 @@ def service(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _ask(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/healthz")
         return str(connection.getresponse().status)
@@ -102,7 +102,7 @@ def test_stopping_under_load_answers_or_refuses_every_connection(service: subpro
 def test_a_client_that_keeps_its_connection_is_told_and_holds_nothing_up(
     service: subprocess.Popen[bytes], port: int
 ) -> None:
-    idle, busy = (http.client.HTTPConnection("127.0.0.1", port, timeout=5) for _ in range(2))
+    idle, busy = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
     for connection in (idle, busy):
         connection.request("GET", "/healthz")
         connection.getresponse().read()

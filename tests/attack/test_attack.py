@@ -33,7 +33,7 @@ SEED = int(os.environ.get("SEED", "25"))
 SIZE, SECONDS = (6, 40.0) if LONG else (1, 1.0)
 LOAD = os.getloadavg()[0]
 # A machine that is busy with anything else lets everybody wait.
-WORST_CANARY = 0.5 if LONG and LOAD < (os.cpu_count() or 1) else 30.0 if LONG else 10.0  # seconds
+WORST_CANARY = 0.5 if LONG and LOAD < (os.cpu_count() or 1) else 30.0  # seconds
 MEMORY = (64 if LONG else 200) * 2**20  # bytes that a worker may use more afterwards
 POOLS = 48  # descriptors of connections to both stores, which a worker opens when it first needs them
 _DEADLINE = 30.0
@@ -60,7 +60,9 @@ class Service:
         environment |= {"EVENTSVC_PORT": str(self.port), "EVENTSVC_WORKERS": "2", "EVENTSVC_LOG_FORMAT": "json"}
         self._environment = os.environ | environment
         self.processes = [self._launch("serve"), self._launch("index")]
-        _until(self._answers)
+        if not _until(self._answers, seconds=120.0):
+            self.stop()
+            pytest.fail(f"the service does not start: {self.log.read_text(encoding='utf-8')[-3000:]}")
         self.first_workers = self.workers()
 
     def _launch(self, command: str) -> subprocess.Popen[bytes]:

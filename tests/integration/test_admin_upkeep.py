@@ -18,7 +18,8 @@ from eventsvc.admin.stores import Stores
 from eventsvc.admin.verify import list_months, verify
 from eventsvc.index import indexes
 from eventsvc.indexer import upkeep
-from eventsvc.log.months import ensure_months
+from eventsvc.log.months import ensure_months, partition_name
+from eventsvc.log.months import list_months as list_partitions
 from eventsvc.log.progress import index_months
 from eventsvc.settings import Settings
 
@@ -97,12 +98,14 @@ def levels(findings: list[Finding]) -> dict[str, str]:
     return {finding.what: finding.level for finding in findings}
 
 
-def test_the_doctor_finds_a_service_in_order(spring: Any, settings: Settings, run_indexer: Any) -> None:
+def test_the_doctor_finds_a_service_in_order(spring: Any, settings: Settings, run_indexer: Any, waiting: Any) -> None:
     with run_indexer():
         spring.insert()
         spring.wait_visible()
+        # Elasticsearch's health is that of the whole cluster, where an index of another test may be red for a while.
+        waiting(lambda: levels(examine(settings))["Elasticsearch"] != "error")
         findings = examine(settings)
-    bad = [f for f in findings if f.level == "error" and not f.what.startswith("disk")]
+    bad = [f for f in findings if f.level == "error" and f.what != "Elasticsearch" and not f.what.startswith("disk")]
     assert bad == []
     assert levels(findings)["indexer"] == "ok"
 
@@ -136,18 +139,11 @@ def test_a_server_that_is_away_is_a_finding(settings: Settings, away: str) -> No
 
 
 def test_upkeep_makes_months_and_reports_the_default_partition(log: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    log.fetch(
-        "DROP TABLE "
-        + log.fetch(
-            "SELECT max(inhrelid::regclass::text) FROM pg_inherits"
-            " WHERE inhparent = 'event'::regclass AND inhrelid <> 'event_default'::regclass"
-        )[0][0]
-    )
+    before = list_partitions(log.connection)
+    log.fetch(f"DROP TABLE {partition_name(before[-1])}")
     log.insert(1, at="'2012-05-05'")
-    before = log.fetch("SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass")
     upkeep.do_once(log.connection)
-    after = log.fetch("SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass")
-    assert after[0][0] == before[0][0] + 1
+    assert list_partitions(log.connection)[: len(before)] == before
     assert "default partition" in capsys.readouterr().out
 
 

@@ -68,6 +68,9 @@ class SecuredElasticsearch(LocalElasticsearch):
         return False
 
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the server, which may have to be fetched
+
+
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, server_folder: Path) -> Iterator[SecuredElasticsearch]:
     secrets = tmp_path_factory.mktemp("secrets")
@@ -81,7 +84,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, server_folder: Path) -> It
     server = SecuredElasticsearch(folder, secrets, log=log, distribution=program, java=java)
     try:
         server.start()
-        wait_until_ready(server, timeout=120)
+        wait_until_ready(server, timeout=240)
         yield server
     finally:
         server.stop()

@@ -49,12 +49,16 @@ def test_events_arrive_as_they_are_in_the_log(indexer: Any, log: Any, elasticsea
 
 
 def test_one_event_alone_is_visible_soon(indexer: Any, log: Any) -> None:
-    log.insert()
-    log.wait_visible()
-    started = time.monotonic()
-    log.insert()
-    log.wait_visible()
-    assert time.monotonic() - started < 1.5
+    """One of a few tries: a busy machine slows some of them down, an indexer that waits too long all of them."""
+
+    def measure() -> float:
+        started = time.monotonic()
+        log.insert()
+        log.wait_visible()
+        return time.monotonic() - started
+
+    measure()
+    assert any(measure() < 1.5 for _ in range(5))
 
 
 def test_each_month_has_an_index_of_its_own(
@@ -127,7 +131,9 @@ def test_a_refused_event_is_recorded_and_does_not_hold_up_the_rest(
     assert failures[0][1]
 
 
-def test_an_index_that_was_deleted_is_filled_again(indexer: Any, log: Any, elasticsearch: Elasticsearch) -> None:
+def test_an_index_that_was_deleted_is_filled_again(
+    indexer: Any, log: Any, elasticsearch: Elasticsearch, waiting: Any
+) -> None:
     log.insert(5, at="'2020-01-10'")
     log.insert(5)
     log.wait_visible()
@@ -135,10 +141,7 @@ def test_an_index_that_was_deleted_is_filled_again(indexer: Any, log: Any, elast
     elasticsearch.indices.delete(index=old.name)
     log.insert(1)
     seqs = set(range(1, 12))
-    deadline = time.monotonic() + 20
-    while set(documents_or_none(elasticsearch, log)) != seqs:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    waiting(lambda: set(documents_or_none(elasticsearch, log)) == seqs)
     # A search under way may still ask for the old name: it must find nothing there rather than too little.
     assert old.name not in {index.name for index in index_months.list_indexes(log.connection).values()}
     log.wait_visible()

@@ -27,6 +27,7 @@ import pytest
 from eventsvc.dev.server import free_port
 from tests.containers.load import Load
 
+pytestmark = pytest.mark.timeout(900)  # nginx may have to be installed first
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
 EVENT = {

@@ -67,7 +67,7 @@ class Service:
             wait_until(self._ready, 120, lambda: self.log(command)[-3000:])
 
     def _ready(self) -> bool:
-        with suppress(requests.ConnectionError):
+        with suppress(requests.ConnectionError, requests.Timeout):
             return requests.get(f"{self.url}/healthz", timeout=5).status_code == 200
         return False
 
@@ -86,7 +86,7 @@ class Service:
         return int(found[1]) * 1024
 
     def metric(self, name: str) -> float:
-        text = requests.get(f"{self.url}/metrics", timeout=10).text
+        text = requests.get(f"{self.url}/metrics", timeout=60).text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
     def admin(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,7 @@ def elasticsearch(server_folder: Path) -> Iterator[Any]:
     server = find_elasticsearch(server_folder / "victim", say=print, way="local", lasting=False)
     assert server is not None, "this test needs Java 21 and Maven: it kills an Elasticsearch of its own"
     server.start()
-    wait_until_ready(server, timeout=120)
+    wait_until_ready(server, timeout=240)
     try:
         yield server
     finally:
@@ -206,6 +206,7 @@ def kill_repeatedly(elasticsearch: Any, kills: int, seconds: float, crowd: Crowd
         crowd.stop.wait(seconds / 6)
 
 
+@pytest.mark.timeout(900)
 def test_no_answer_is_wrong_while_elasticsearch_is_killed(
     elasticsearch: Any, database: str, start_service: Any
 ) -> None:

@@ -46,7 +46,8 @@ def words(stores: Any, begin: str) -> list[str]:
     """The terms of the index's dictionaries that begin so, those of deleted documents included."""
     found: list[str] = []
     for index in index_months.list_indexes(stores.connection).values():
-        answer = stores.client.terms_enum(index=index.name, field="component", string=begin, size=100)
+        answer = stores.client.terms_enum(index=index.name, field="component", string=begin, size=100, timeout="30s")
+        assert answer["complete"]
         found += answer["terms"]
     return found
 

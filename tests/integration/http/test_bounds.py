@@ -156,8 +156,14 @@ def _spooled(service: Any) -> float:
 
 @pytest.fixture(scope="module")
 def narrow(module_database: str, make_module_service: Callable[..., Any]) -> Any:
-    """Little room for bodies under way, and time enough to send them."""
-    return make_module_service(module_database, EVENTSVC_SPOOL_BYTES=str(4 * MIB), EVENTSVC_BODY_SECONDS="120")
+    """Little room for bodies under way and for connections, and time enough to send."""
+    return make_module_service(
+        module_database,
+        EVENTSVC_SPOOL_BYTES=str(4 * MIB),
+        EVENTSVC_HEAD_SECONDS="120",
+        EVENTSVC_BODY_SECONDS="120",
+        EVENTSVC_CONNECTIONS="32",
+    )
 
 
 def test_bodies_under_way_have_so_much_room_and_give_it_back(
@@ -194,20 +200,20 @@ def test_more_connections_than_are_allowed_are_told_so(
 
 @pytest.mark.parametrize("begun", [b"", b"GET /event HTTP/1.1\r\nHo"])
 def test_a_client_that_pauses_gives_its_place_to_another(
-    hasty: Any, connect: Callable[[int], Any], until: Callable[..., Any], begun: bytes
+    narrow: Any, connect: Callable[[int], Any], until: Callable[..., Any], begun: bytes
 ) -> None:
     """As many connections as are allowed send nothing, or half a head: others are still served."""
 
     def count() -> int:
-        metrics = hasty.ask("GET", "/metrics").body.decode()
+        metrics = narrow.ask("GET", "/metrics").body.decode()
         found = re.search(r'eventsvc_refused_total\{status="paused"\} (\d+)', metrics)
         return int(found[1]) if found else 0
 
-    until(lambda: hasty.ask("GET", "/healthz").status == 200)
+    until(lambda: narrow.ask("GET", "/healthz").status == 200)
     before = count()
-    wires = [connect(hasty.port).send(begun) for _ in range(32)]
-    until(lambda: hasty.ask("GET", "/healthz").status == 200)
-    assert hasty.post(EVENT).status == 201
+    wires = [connect(narrow.port).send(begun) for _ in range(32)]
+    until(lambda: narrow.ask("GET", "/healthz").status == 200)
+    assert narrow.post(EVENT).status == 201
     assert count() > before
     for wire in wires:
         wire.close()

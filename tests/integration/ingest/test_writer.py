@@ -142,7 +142,7 @@ def test_without_postgresql_the_answer_is_quick(line: Any) -> None:
 
     outcomes, took, last = with_writer(line.dsn, work)
     assert {type(outcome) for outcome in outcomes} == {LogUnavailable}
-    assert took < 2
+    assert took < 4.5  # less than any time-out
     assert isinstance(last, Event)
 
 

@@ -89,7 +89,7 @@ class World:
         *,
         cache: int = 0,
         elasticsearch: str = "",
-        timeout: float = 10.0,
+        timeout: float = 60.0,
         index: bool = True,
     ) -> BothStores:
         settings = self.settings
@@ -193,8 +193,8 @@ def world(database: str, elasticsearch_url: str, index_prefix: str, index_shards
 
 @pytest.fixture
 def api(world: Any) -> Iterator[Any]:
-    """The app in our event loop: ``api("GET", "/event", …)``."""
-    conductor = testing.ASGIConductor(create_app(world.settings))
+    """The app in our event loop: ``api("GET", "/event", …)``. An Elasticsearch that is slow is waited for."""
+    conductor = testing.ASGIConductor(create_app(world.settings.model_copy(update={"elasticsearch_timeout": 60.0})))
     world.run(conductor.__aenter__())
 
     def call(method: str, path: str, headers: Any = None, body: str = "", **parameters: Any) -> Any:

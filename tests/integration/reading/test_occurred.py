@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -130,9 +129,9 @@ def test_a_stream_of_lines_is_in_order(world: Any, api: Any) -> None:
 
 def test_the_newest_are_read_by_an_index_of_the_log(world: Any) -> None:
     world.execute(
-        "INSERT INTO event (id, email, environment, component, message, data, occurred_at)"
-        " SELECT gen_random_uuid(), 'a@b.c', 'test', 'c', 'm', '{}', 1790000000000000000 + 7919 * n % 100000"
-        " FROM generate_series(1, 20000) AS n"
+        "INSERT INTO event (id, created_at, email, environment, component, message, data, occurred_at)"
+        " SELECT gen_random_uuid(), date_trunc('month', now(), 'UTC') + n * interval '1 ms',"
+        " 'a@b.c', 'test', 'c', 'm', '{}', 1790000000000000000 + 7919 * n % 100000 FROM generate_series(1, 20000) AS n"
     )
     world.execute("ANALYZE event")
     for wanted in (
@@ -146,4 +145,5 @@ def test_the_newest_are_read_by_an_index_of_the_log(world: Any) -> None:
         assert "Seq Scan on event_20" not in plan
     condition = world.compiled("occurredAt lt '2026-09-21T14:13:20.000001Z'").log
     plan = str(world.execute(f"EXPLAIN SELECT * FROM event WHERE {condition.text}", list(condition.parameters)))
-    assert f"Scan on event_{datetime.now(UTC):%Y_%m}_event_occurred_seq_idx" in plan
+    ((month,),) = world.execute("SELECT DISTINCT tableoid::regclass::text FROM event")
+    assert f"Scan on {month}_event_occurred_seq_idx" in plan

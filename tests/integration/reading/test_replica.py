@@ -140,10 +140,9 @@ def _answers(url: str) -> bool:
     return True
 
 
-def test_a_replica_that_has_caught_up_serves_strong_reads(reading: Reading) -> None:
+def test_a_replica_that_has_caught_up_serves_strong_reads(world: Any, reading: Reading) -> None:
     reading.store("a")
-    reading.wait_for_replay()
-    assert reading.served_by_replica()
+    world.wait_until(reading.served_by_replica)
     assert "a" in reading.ask()
 
 
@@ -167,7 +166,7 @@ def test_a_replica_that_lags_serves_only_what_need_not_be_strong(reading: Readin
         reading.execute("SELECT pg_wal_replay_resume()::text")
 
 
-def test_a_replica_that_lags_never_shows_what_is_erased(reading: Reading) -> None:
+def test_a_replica_that_lags_never_shows_what_is_erased(world: Any, reading: Reading) -> None:
     for message in ("stays", "goes"):
         reading.store(message)
     reading.wait_for_replay()
@@ -181,8 +180,7 @@ def test_a_replica_that_lags_never_shows_what_is_erased(reading: Reading) -> Non
         assert reading.execute("SELECT count(*) FROM event WHERE message = 'goes'") == 1
     finally:
         reading.execute("SELECT pg_wal_replay_resume()::text")
-    reading.wait_for_replay()
-    assert reading.served_by_replica(strong=False)
+    world.wait_until(lambda: reading.served_by_replica(strong=False))
     assert reading.ask(strong=False)[:2] == ["after", "stays"]
 
 
@@ -220,10 +218,9 @@ def test_while_the_primary_is_away_a_replica_must_have_the_newest_erasure_that_i
         reading.execute("SELECT pg_wal_replay_resume()::text")
 
 
-def test_a_replica_that_lags_keeps_its_connections_and_is_logged_once(reading: Reading) -> None:
+def test_a_replica_that_lags_keeps_its_connections_and_is_logged_once(world: Any, reading: Reading) -> None:
     reading.store("before")
-    reading.wait_for_replay()
-    assert reading.served_by_replica()
+    world.wait_until(reading.served_by_replica)
     sessions = (
         "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity"
         " WHERE application_name = 'eventsvc' AND pid <> pg_backend_pid()"
@@ -245,8 +242,7 @@ def test_a_replica_that_dies_is_done_without_and_used_again_when_it_is_back(
     world: Any, servers: Pair, reading: Reading
 ) -> None:
     reading.store("a")
-    reading.wait_for_replay()
-    assert reading.served_by_replica()
+    world.wait_until(reading.served_by_replica)
     servers.kill_replica()
     for strong in (True, False):
         assert reading.ask(strong=strong)[0] == "a"

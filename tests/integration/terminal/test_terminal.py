@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -95,6 +96,11 @@ def test_a_reader_that_leaves_early_and_ctrl_c_leave_no_complaint(command: Any, 
     assert process.stderr.read() == ""
 
     process = start("tail")
+    # A signal may also meet Python before it runs anything of ours: wait until the stream is read.
+    for number in range(200):
+        command("log", f"n {number}", *WHO)
+        if select.select([process.stdout], [], [], 0)[0]:
+            break
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
     assert "Traceback" not in process.stderr.read()

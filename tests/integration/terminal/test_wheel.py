@@ -38,6 +38,7 @@ def _installed(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # pip may have to wait for what it fetches
 def test_the_package_alone_has_the_commands_for_people(tmp_path: Path, service: Any) -> None:
     programs = _installed(tmp_path)
     eventsvc = programs / "eventsvc"
