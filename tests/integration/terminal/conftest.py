@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,10 @@ class Service:
         wait_for(self.answers, "the service starts")
 
     def empty(self) -> None:
-        """Empty the log."""
-        connection = connect(self._dsn)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("TRUNCATE event, idempotency_key")
-        finally:
-            connection.close()
+        """Empty the log. The service may still store what a command sent before it was killed."""
+        time.sleep(0.1)
+        with closing(connect(self._dsn)) as connection, connection.cursor() as cursor:
+            cursor.execute("TRUNCATE event, idempotency_key")
 
     def answers(self) -> bool:
         try:
