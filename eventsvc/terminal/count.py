@@ -52,7 +52,7 @@ def stats(
         if as_json:
             print(json.dumps(found, ensure_ascii=False))
         else:
-            print(f"{found['count']:,} events")
+            print(f"{found['count']:,} event{'s' if found['count'] != 1 else ''}")
             _print_bars([(bucket["start"], bucket["count"]) for bucket in found.get("buckets", ())])
             _print_bars(_values(found))
     if not found["count"]:
