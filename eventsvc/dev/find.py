@@ -131,14 +131,17 @@ def find_elasticsearch(
     """
     if url:
         return Given(elasticsearch.NAME, url, elasticsearch.answers)
-    local_first = way == "auto" and _earlier_way(folder) == "local" and _why_no_local_elasticsearch(repository) == ""
+    local_first = (
+        way == "auto" and _earlier_way(folder) == "local" and not _why_no_local_elasticsearch(find_java(), repository)
+    )
     if way != "local" and not local_first:
         container = _elasticsearch_container(folder, say=say, lasting=lasting, heap=heap, port=port)
         if container is not None:
             return container
         if way == "containers":
             raise SetupError("no Elasticsearch: containers are wanted, but no Docker engine answers that has its image")
-    missing, java = _why_no_local_elasticsearch(repository), find_java()
+    java = find_java()
+    missing = _why_no_local_elasticsearch(java, repository)
     if missing or java is None:
         say(f"searching in PostgreSQL, which is slower: Elasticsearch needs {missing}, or Docker")
         return None
@@ -166,9 +169,8 @@ def _elasticsearch_container(folder: Path, *, say: Say, lasting: bool, heap: str
     return containers.ContainerServer(recipe, container=name, volume=name if lasting else None, port=port)
 
 
-def _why_no_local_elasticsearch(repository: str) -> str:
+def _why_no_local_elasticsearch(java: Path | None, repository: str) -> str:
     """Name what a local process needs and this machine lacks; "" if nothing is missing."""
-    java = find_java()
     version = distribution.VERSION if java is None else distribution.version_for(java)
     there = distribution.find_distribution(version) or distribution.can_fetch(repository)
     needs = {f"Java {OLDEST_JAVA} or newer": java, "Maven (mvn) to fetch it": there}

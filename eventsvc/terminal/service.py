@@ -117,7 +117,7 @@ class Service:
             )
             if answer.status not in _SUCCESS:
                 problem = _read_problem(answer)
-                kind = str(problem.get("type", "")).rpartition("#")[2].rpartition("/")[2]
+                kind = str(problem.get("type", "")).rpartition("#")[2]
                 raise ServiceError(_explain(problem, answer.status), status=answer.status, problem=kind)
         return answer
 

@@ -15,6 +15,7 @@ import pytest
 from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
 from eventsvc.index.reader import Scope
 from eventsvc.log.connection import connect
+from eventsvc.log.months import MONTH
 from eventsvc.log.read.page import PageQuestion
 from eventsvc.paging import PageRequest
 from eventsvc.search.both_stores import Source
@@ -101,8 +102,8 @@ def test_an_erased_event_is_gone_at_once(world: Any) -> None:
 
 def erase(world: Any, seq: int) -> None:
     world.execute(
-        "BEGIN; INSERT INTO erased SELECT seq, date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM event"
-        " WHERE seq = %s; DELETE FROM event WHERE seq = %s; UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT",
+        f"BEGIN; INSERT INTO erased SELECT seq, {MONTH} FROM event WHERE seq = %s;"
+        " DELETE FROM event WHERE seq = %s; UPDATE erasure_epoch SET epoch = epoch + 1; COMMIT",
         (seq, seq),
     )
 
