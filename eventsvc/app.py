@@ -80,9 +80,10 @@ class _Service:
         self.writer.start()
         self.audit.start()
         await self.keys.start()
-        # PERF: all objects of now stay, and requests leave little garbage. The collector took 8 % of a worker's time.
+        # PERF: all objects of now stay, so the collector does not look through them: it took 8 % of a worker's time.
+        # A collection of 50,000 new objects took 75 ms, in which the event loop stood still; one of 2,000 takes 2 ms.
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(2_000, 10, 100)
 
     async def stop(self) -> None:
         """Stop. The writers come first, because they still hold events that were accepted."""

@@ -1,11 +1,15 @@
-"""Let a few callers in at a time. Others wait for their turn, up to a limit."""
+"""Bound the work of many callers: let a few of them in at a time (``Turns``), or work for all at once (``Shared``)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from eventsvc.errors import SearchesQueued
+
+T = TypeVar("T")
 
 
 def _refuse_search(count: int) -> SearchesQueued:
@@ -45,3 +49,34 @@ class Turns:
         """Let the next caller in."""
         self._places.release()
         self._count -= 1
+
+
+class Shared(Generic[T]):
+    """An async function that works once for all callers that wait at the same time. So a flood of callers costs little.
+
+    The work begins after the call, so no caller gets a result from before the call.
+
+    Args:
+        work: the work.
+        rest: seconds between the end of the work and its next beginning.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[T]], rest: float) -> None:
+        self._work, self._rest, self._rested = work, rest, 0.0
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[T] | None = None  # waits for its turn, so that more callers can join
+
+    async def __call__(self) -> T:
+        """Wait for the result of the work."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._do())
+        return await asyncio.shield(self._next)  # a caller that leaves does not stop the work for the others
+
+    async def _do(self) -> T:
+        async with self._turn:
+            await asyncio.sleep(self._rested - time.monotonic())
+            self._next = None
+            try:
+                return await self._work()
+            finally:
+                self._rested = time.monotonic() + self._rest
