@@ -37,13 +37,12 @@ class Arrival:
 
     Attributes:
         part: the part of the request that is not complete: "head" or "body"; "" between two requests.
-        waited: seconds for which this part has been coming, as far as ``wait`` has counted them.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self.part = ""
-        self.waited = 0.0
+        self._waited = 0.0
         self._received = 0  # bytes received of this part
         self._carried = 0  # bytes of the body, without chunk headers
         self._silence = 0  # bytes that the parser has read without calling us
@@ -51,12 +50,12 @@ class Arrival:
 
     def begin_head(self) -> None:
         """Begin a request."""
-        self.part, self.waited, self._received = "head", 0.0, 0
+        self.part, self._waited, self._received = "head", 0.0, 0
         self._silence = self._head_size = 0
 
     def begin_body(self) -> None:
         """Begin the body, after the head is complete."""
-        self.part, self.waited, self._received, self._carried = "body", 0.0, 0, 0
+        self.part, self._waited, self._received, self._carried = "body", 0.0, 0, 0
 
     def end(self) -> None:
         """End the request."""
@@ -83,13 +82,20 @@ class Arrival:
     def wait(self, seconds: float) -> Rejection | None:
         """Add to the time that the client has taken to send this part, and refuse a part that takes too long."""
         bounds = self._bounds
-        self.waited += seconds
-        if self.part == "head" and self.waited > bounds.head_seconds:
+        self._waited += seconds
+        if self.part == "head" and self._waited > bounds.head_seconds:
             return Rejection(408, f"The head of the request did not come within {bounds.head_seconds:g} s.")
-        if self.part == "body" and self.waited > bounds.body_seconds + self._received / bounds.body_rate:
+        if self.part == "body" and self.arrears > bounds.body_seconds:
             first, rate = bounds.body_seconds, bounds.body_rate
             return Rejection(408, f"The body did not come within {first:g} s and one more for each {rate:,} bytes.")
         return None
+
+    @property
+    def arrears(self) -> float:
+        """How many seconds this part is late: all that it takes, but a body has one for each ``body_rate`` bytes."""
+        if self.part == "body":
+            return self._waited - self._received / self._bounds.body_rate
+        return self._waited if self.part else 0.0
 
     def count_field(self, name: bytes, value: bytes, fields: int) -> Rejection | None:
         """Count a header or trailer field, and refuse too many or too large fields.

@@ -47,7 +47,7 @@ class HttpConnection(ParsingInParts):
         self._refused = False
         self._heard = 0.0
         self._unacknowledged = 0  # bytes of answers that the client had not taken when we last looked
-        self.stalled = 0.0  # seconds since the client last took bytes of an answer; 0 while the client keeps up
+        self.stalled = 0.0  # seconds since the client last took bytes of an answer; 0 if none wait in this process
         self.has_ended = False  # the client has closed its sending side
 
     # ---- what happens to the connection
@@ -129,11 +129,10 @@ class HttpConnection(ParsingInParts):
             self._refuse(rejection)
 
     def _watch_answer(self, seconds: float) -> None:
-        if not self.flow.write_paused:
+        if not self.unread:
             self.stalled = 0.0
             return
-        # The kernel takes further bytes from us only in large steps. So the bytes that the kernel holds count, too,
-        # until the client has acknowledged them.
+        # The kernel takes bytes only in large steps. So those that it holds count, too, until they are acknowledged.
         unacknowledged = self.unread + count_unacknowledged(self.transport)
         self.stalled = 0.0 if unacknowledged < self._unacknowledged else self.stalled + seconds
         self._unacknowledged = unacknowledged
@@ -142,15 +141,17 @@ class HttpConnection(ParsingInParts):
 
     @property
     def pause(self) -> float:
-        """How many seconds the connection has been without a complete head of a request; 0 while an answer is due."""
+        """How many seconds the client has paused in reading an answer, before a request, or in sending a request."""
         if self.is_idle:
-            return self.loop.time() - self._heard
-        return self._arrival.waited if self._arrival.part == "head" and self._is_free else 0.0
+            return max(self.stalled, self.loop.time() - self._heard)
+        is_reading = self._answering is self.cycle and not (self._refused or self.flow.read_paused)
+        is_sending = is_reading if self._arrival.part == "body" else self._is_free
+        return max(self.stalled, self._arrival.arrears if is_sending else 0.0)
 
     def give_place(self) -> None:
         """End the connection of a client that has paused, because another client needs its place."""
         REFUSED.labels("paused").inc()
-        self.transport.close()
+        self.transport.abort() if self.unread else self.transport.close()
 
     @property
     def is_idle(self) -> bool:

@@ -115,6 +115,26 @@ def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_client_is_not(
     assert bytes(read[-7:]) == b"\r\n0\r\n\r\n" or read.count(b"x" * 8000) > 50
 
 
+def test_a_client_that_leaves_only_the_end_of_an_answer_is_cut_off(
+    strict: Any, connect: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    """However little of an answer waits in the process: of answers of many lengths, some leave just a few bytes."""
+    asked = [
+        f"GET /event?limit={limit} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        for limit in range(1, 41)
+        for _ in range(2)
+    ]
+    deaf = [connect(strict.port, buffer=4096).send(one) for one in asked]
+    until(lambda: _connections(strict) <= 1)
+    for wire in deaf:
+        wire.close()
+
+
+def _connections(service: Any) -> float:
+    found = re.search(r"^eventsvc_connections ([0-9.e+]+)", service.ask("GET", "/metrics").body.decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
 def test_answers_that_wait_for_slow_clients_have_so_much_room(
     strict: Any, connect: Callable[..., Any], until: Callable[..., Any]
 ) -> None:
@@ -198,11 +218,15 @@ def test_more_connections_than_are_allowed_are_told_so(
     assert re.search(r"^eventsvc_connections\{[^}]*\} [1-9]|^eventsvc_connections [1-9]", metrics, re.MULTILINE)
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET /event HTTP/1.1\r\nHo"])
+_TRICKLE = BULK + b"Content-Length: 100000\r\n\r\n "
+_CHUNK = BULK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n"
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /event HTTP/1.1\r\nHo", _TRICKLE, _CHUNK])
 def test_a_client_that_pauses_gives_its_place_to_another(
     narrow: Any, connect: Callable[[int], Any], until: Callable[..., Any], begun: bytes
 ) -> None:
-    """As many connections as are allowed send nothing, or half a head: others are still served."""
+    """As many connections as are allowed send nothing, half a head, or hardly any body: others are still served."""
 
     def count() -> int:
         metrics = narrow.ask("GET", "/metrics").body.decode()
@@ -229,7 +253,8 @@ def test_with_256_descriptors_everything_still_works(
     assert service.post(body, Content_Type="application/x-ndjson").status == 201
     assert service.ask("GET", "/readyz").status == 200
     assert b"eventsvc_requests_total" in service.ask("GET", "/metrics").body
-    assert [connect(service.port) for _ in range(130)][-1].answer().status == 503
+    stream = b"GET /event/stream HTTP/1.1\r\nHost: x\r\n\r\n"  # it gives its place to nobody
+    assert [connect(service.port).send(stream) for _ in range(130)][-1].answer().status == 503
     assert len(wires) == 120
 
 
