@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,12 @@ class FieldsResource:
         resp.set_header("Eventsvc-Examined", f"{'newest' if paths.more else 'all'} {paths.examined}")
         resp.set_header("Cache-Control", "private, no-cache")
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps([_render(path, found) for path, found in paths.found.items()])
+        # PERF: a thread does this, because 10,000 paths take 0.1 s.
+        resp.data = await asyncio.to_thread(_write, paths.found)
+
+
+def _write(paths: dict[str, PathFacts]) -> bytes:
+    return orjson.dumps([_render(path, found) for path, found in paths.items()])
 
 
 def _render(path: str, found: PathFacts) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _PAGE = 500
 _MOST_LOOKED_UP = 8  # paths of one query
 _NEWEST = 1_000  # events whose paths are known to a look-up
 _NEAR = 3  # similar paths that are suggested
+# PERF: comparing two paths takes time by the product of their lengths: these bounds keep it to 0.1 s.
+_MOST_COMPARED, _LONGEST_COMPARED = 200, 60  # paths; characters of a path
 _DATA = "data."  # the prefix of every path
 
 Keys = tuple[str, ...]
@@ -97,9 +99,7 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
         answer = await search.find(query, request, strong=strong, keep=False)
         examined += len(answer.events)
         await asyncio.to_thread(_add, seen, answer.events)
-    named = {_path_name(keys): found for keys, found in seen.items()}
-    ordered = sorted(named.items(), key=lambda item: (-item[1].count, item[0]))
-    return Paths(dict(ordered), examined, answer.more, first.provenance)
+    return Paths(await asyncio.to_thread(_in_order, seen), examined, answer.more, first.provenance)
 
 
 def _add(seen: dict[Keys, PathFacts], events: Iterable[Event]) -> None:
@@ -110,6 +110,11 @@ def _add(seen: dict[Keys, PathFacts], events: Iterable[Event]) -> None:
             seen[keys].add(values)
         if len(seen) > _MOST_PATHS:
             raise TooManyPaths(f"these events have more than {_MOST_PATHS:,} different paths: narrow q, or newest")
+
+
+def _in_order(seen: dict[Keys, PathFacts]) -> dict[str, PathFacts]:
+    named = {_path_name(keys): found for keys, found in seen.items()}
+    return dict(sorted(named.items(), key=lambda item: (-item[1].count, item[0])))
 
 
 def paths_of(data: Any) -> dict[Keys, list[Any]]:
@@ -206,16 +211,22 @@ async def _look_up(search: Search, path: ast.Path, known: list[str], compile_nod
         answer = await search.find(compile_node(ast.Exists(path)), PageRequest(1), keep=False)
         exists = bool(answer.events)
     except (LogTimeout, SearchesQueued):
-        return Named(name, None, _near(name, known))
-    return Named(name, exists, () if exists else _near(name, known))
+        exists = None
+    return Named(name, exists, () if exists else await asyncio.to_thread(near, name, known))
 
 
-def _near(name: str, known: list[str]) -> tuple[str, ...]:
-    """List paths that differ in letter case only, then those with the same last key, then similar spellings."""
+def near(name: str, known: list[str]) -> tuple[str, ...]:
+    """List paths that differ in letter case only, then those with the same last key, then similar spellings.
+
+    Args:
+        name: a path.
+        known: the paths to choose from, the most frequent first.
+    """
     folded = name.casefold()
     same = [other for other in known if other.casefold() == folded]
     last = f".{folded.rpartition('.')[2]}"
     ends = [other for other in known if other.casefold().endswith(last)]
-    plain = {other.removeprefix(_DATA): other for other in known}
+    compared = [other for other in known if len(other) <= _LONGEST_COMPARED >= len(name)][:_MOST_COMPARED]
+    plain = {other.removeprefix(_DATA): other for other in compared}
     alike = map(plain.__getitem__, difflib.get_close_matches(name.removeprefix(_DATA), plain, n=_NEAR, cutoff=0.7))
     return tuple(dict.fromkeys([*same, *ends, *alike]))[:_NEAR]

@@ -18,6 +18,7 @@ from eventsvc.incoming.sanitizer import Sanitizer
 from eventsvc.incoming.shapes import Shaper
 from eventsvc.incoming.split import split_json, split_lines
 from eventsvc.query.parse import LONGEST, parse
+from eventsvc.search import paths
 from tests.timing import least_seconds
 
 _GOOD = b'{"email":"a@example.com","environment":"e","component":"c","message":"m"'
@@ -128,6 +129,12 @@ def test_arrays_are_split(name: str) -> None:
 @pytest.mark.parametrize("line", [b"\n", b"x\n", b"x"])
 def test_lines_are_split(line: bytes) -> None:
     assert_linear(lambda body: _split(split_lines, body), line * 200_000, line * 800_000)
+
+
+@pytest.mark.parametrize(("count", "length"), [(10_000, 20), (1_000, 48), (60, 1_000), (8, 8_000)])
+def test_similar_paths_are_found_in_no_time_whatever_events_hold(count: int, length: int) -> None:
+    known = [f"data.{number:05}{'ab' * (length // 2)}" for number in range(count)]
+    assert least_seconds(partial(paths.near, f"data.{'ab' * (length // 2)}x", known)) < 0.2
 
 
 QUERIES = [
