@@ -93,9 +93,11 @@ def _make_passwords(store: _Store, database_hosts: str) -> None:
 
 
 def _make_keys(store: _Store) -> None:
-    """Make the first API keys: an admin key for people, and a key for Prometheus."""
-    store.secret("eventsvc/admin_key", _EVENTSVC, make_key)
-    store.put("prometheus/metrics_key", _PROMETHEUS, store.secret("eventsvc/metrics_key", _EVENTSVC, make_key))
+    """Make the first API keys, which only `eventsvc admin migrate` reads: one for people, and one for Prometheus."""
+    for name in ("admin_key", "metrics_key"):
+        store.move(f"eventsvc/{name}", f"keys/{name}", _EVENTSVC)
+        store.secret(f"keys/{name}", _EVENTSVC, make_key)
+    store.put("prometheus/metrics_key", _PROMETHEUS, store.get("keys/metrics_key"))
 
 
 def _make_certificates(store: _Store) -> None:

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 NEEDED = ("nginx", "indexer")
 SERVICES = ("postgres", "elasticsearch", "api", "indexer", "nginx")
 EXTRA = ("kibana", "prometheus", "grafana")
+# As docs/deployment.md says.
+SHOW_KEY = ("run", "--rm", "--no-deps", "--entrypoint", "cat", "migrate", "/run/keys/admin_key")
 
 
 def say(line: str) -> None:
@@ -172,7 +174,7 @@ class Stack:
     def key(self) -> dict[str, str]:
         """The header that lets us in, with the first key, which the first start made."""
         if not self._key:
-            self._key = self.compose("exec", "-T", "api", "cat", "/run/eventsvc/admin_key").strip()
+            self._key = self.compose(*SHOW_KEY).strip()
         return {"Authorization": f"Bearer {self._key}"}
 
     def get(self, path: str, *, timeout: float = 60, **parameters: Any) -> requests.Response:
@@ -211,7 +213,8 @@ class Stack:
         """Every secret that the first start made."""
         files = {
             "postgres": ("password",),
-            "eventsvc": ("database_url", "elasticsearch_password", "admin_key", "metrics_key"),
+            "eventsvc": ("database_url", "elasticsearch_password"),
+            "keys": ("admin_key", "metrics_key"),
             "kibana-objects": ("password",),
             "kibana": ("elasticsearch_password", "encryption_key"),
             "elasticsearch": ("elastic_password", "node.key"),

@@ -253,6 +253,11 @@ def _restore(stack: Stack, dump: Path) -> None:
     stack.admin("verify", "--repair")
 
 
+def test_the_api_cannot_read_the_first_keys(stack: Stack) -> None:
+    files = stack.compose("exec", "-T", "api", "ls", "/run/eventsvc").split()
+    assert files == ["ca.crt", "database_url", "elasticsearch_password"]
+
+
 def test_logs_hold_no_secret_and_no_traceback(stack: Stack) -> None:
     """Whatever the other tests did to it."""
     logs = "\n".join([*stack.logs_of_the_past, stack.logs()])

@@ -68,11 +68,15 @@ def test_secrets_are_never_in_the_environment() -> None:
     assert all(name.endswith("_FILE") for name in settings)
 
 
-def test_kibanas_passwords_are_in_no_volume_of_the_service() -> None:
-    """API replicas and indexers mount their own secrets alone."""
+def test_kibanas_passwords_and_the_first_keys_are_in_no_volume_of_the_service() -> None:
+    """API replicas and indexers mount their own secrets alone. Only `migrate` has the first keys beside them."""
     mounts = re.findall(r"^ *- (\S+)-secrets:(\S+)$", COMPOSE, re.MULTILINE)
     at_work = sorted(volume for volume, place in mounts if not place.startswith("/secrets/"))
-    assert at_work.count("kibana-objects") == at_work.count("kibana") == at_work.count("eventsvc") == 1
+    assert at_work.count("kibana-objects") == at_work.count("kibana") == at_work.count("keys") == 1
+    assert at_work.count("eventsvc") == 2
+    migrate = COMPOSE.partition("\n  migrate:")[2].partition("\n\n")[0]
+    assert "keys-secrets:/run/keys:ro" in migrate
+    assert "eventsvc-secrets:/run/eventsvc:ro" in migrate
 
 
 def test_with_tls_nginx_is_reached_by_https_alone() -> None:

@@ -20,6 +20,18 @@ def test_the_service_does_not_get_the_password_of_kibana(tmp_path: Path) -> None
     assert make_secrets(tmp_path) == []
 
 
+def test_the_service_does_not_get_the_first_keys(tmp_path: Path) -> None:
+    """Not even where an earlier version has put them; the keys stay the same."""
+    earlier = tmp_path / "eventsvc" / "admin_key"
+    earlier.parent.mkdir()
+    earlier.write_text("made-before")
+    make_secrets(tmp_path)
+    assert ((tmp_path / "keys" / "admin_key").read_text(), earlier.exists()) == ("made-before", False)
+    assert not [path for path in (tmp_path / "eventsvc").iterdir() if "key" in path.name]
+    metrics = (tmp_path / "keys" / "metrics_key").read_text()
+    assert (tmp_path / "prometheus" / "metrics_key").read_text() == metrics
+
+
 def test_the_address_of_the_log_follows_the_hosts_and_the_password_stays(tmp_path: Path) -> None:
     """One server becomes three, which must not lock the service out."""
     make_secrets(tmp_path)
