@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -99,7 +100,8 @@ async def _chunks(
         yield begin
     try:
         while True:
-            chunk = form.write(answer.events) if answer.events else b""
+            # PERF: a thread does this, because each MiB of CSV takes 25 ms, and there may be many exports.
+            chunk = await asyncio.to_thread(form.write, answer.events) if answer.events else b""
             count += len(answer.events)
             end = answer.end
             del answer  # so that the page is not in memory while a slow client reads
