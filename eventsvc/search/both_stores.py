@@ -190,17 +190,22 @@ class Attempt:
             raise IndexUnavailable(f"{len(excluded)} single events would have to be left out of the hits")
         return Scope(self.base.indexes, self.base.watermark, excluded)
 
-    def holds(self, found: Weighty, state: LogState, *, despite_erasures: bool = False) -> bool:
+    def holds(
+        self, found: Weighty, state: LogState, tail: LogState | None = None, *, despite_erasures: bool = False
+    ) -> bool:
         """Tell whether the index answer and the log answer make one exact answer, and cache the index answer if so.
 
         Args:
             found: the index answer.
-            state: the state of the log that the log answer is about.
+            state: a state of the log that was read after the index had answered.
+            tail: the state that the log answer is about, if this is another one.
             despite_erasures: the index answer is exact even if events were erased after it was given.
         """
         self.now = self._stores.see(state)
         if not state.extends(self.base, most=_LONGEST_TAIL, despite_erasures=despite_erasures):
             self._drop()
+            return False
+        if tail is not None and not state.has_the_events_of(tail):
             return False
         if self.cached is None and self._key is not None:
             self._stores.cache.put(self._key, self.base, found)

@@ -6,9 +6,11 @@ cannot show. Only ``consistency=eventual`` shows the index's own documents, beca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -16,7 +18,7 @@ from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.reader import Inexact, Unsteady
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.page import LogPage, PageQuestion
+from eventsvc.log.read.page import FoundQuestion, PageQuestion
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import LogState
 from eventsvc.paging import LARGE, PAGE_BYTES, PageRequest, Position, Positions, fit
@@ -24,10 +26,11 @@ from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import find_routing, to_sql
-from eventsvc.search.both_stores import BothStores, Provenance, Source
+from eventsvc.search.both_stores import Attempt, BothStores, Provenance, Source
 from eventsvc.telemetry import SEARCHES
 
 _logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +147,38 @@ class Search:
         key = ("page", query.text, request) if keep else None
         for attempt in self._stores.attempts(key, despite_erasures=True):
             async with attempt:
-                found: Positions | None = attempt.cached
-                if found is None:
-                    with self._stores.index() as index:
-                        found = await index.positions(attempt.scope, query.index or {}, request)
-                question, large = PageQuestion(request, found), request.limit > LARGE
-                answer = await self._reader.tail(query.log, question, attempt.base, large=large)
-                rows = answer.content
-                if attempt.holds(found, answer.state, despite_erasures=_holds_despite_erasures(request, found, rows)):
-                    provenance = Provenance(attempt.source, "", answer.state, answer.settled)
-                    total = None if found.total is None or rows.total is None else found.total + rows.total
-                    return _page(rows.events, request, total, provenance, found.found)
+                page = await self._join(attempt, query, request)
+                if page is not None:
+                    return page
         raise Unsteady("the state of the log does not stand still")
+
+    async def _join(self, attempt: Attempt, query: Compiled, request: PageRequest) -> Page | None:
+        """Ask both stores for a page; None if their answers do not make one exact page."""
+        large = request.limit > LARGE
+        reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large)
+        async with _meanwhile(reading) as reading_tail:  # PERF: the index and the log work at the same time
+            found: Positions | None = attempt.cached
+            if found is None:
+                with self._stores.index() as index:
+                    found = await index.positions(attempt.scope, query.index or {}, request)
+            tail = await reading_tail
+        past = {request.position(event): event for event in tail.content.events}
+        positions = sorted((*found.found, *past), reverse=request.newest_first)[: request.limit]
+        # PERF: often the newest events are all in the tail.
+        missing = {*positions} - {*past}
+        wanted = replace(found, found=tuple(position for position in found.found if position in missing))
+        rows = await self._reader.found(FoundQuestion(request, wanted, query.log.routing), large=large)
+        # Events may have been erased after the index was asked. The page is exact if the index has found all matching
+        # events, or if the log still has every event of the page. If a page has too many bytes, the log gives only its
+        # first events, and the other events count as erased.
+        complete = len(found.found) < request.limit or len(rows.content) == len(missing)
+        if not attempt.holds(found, rows.state, tail.state, despite_erasures=complete and not request.count):
+            return None
+        events = past | {request.position(event): event for event in rows.content}
+        total = None if found.total is None or tail.content.total is None else found.total + tail.content.total
+        provenance = Provenance(attempt.source, "", tail.state, tail.settled)
+        there = [events[position] for position in positions if position in events]
+        return _page(there, request, total, provenance, positions)
 
     async def _eventual(self, query: Compiled, request: PageRequest) -> Page:
         """Find the page in the index alone."""
@@ -175,23 +198,15 @@ class Search:
 _AT_ONCE = 128  # documents
 
 
-def _holds_despite_erasures(request: PageRequest, found: Positions, rows: LogPage) -> bool:
-    """Tell whether a page is exact although events may have been erased after the index was asked.
-
-    The page is exact if the index has found all matching events, or if the log still has every event that the index has
-    found for the page. If a page has too many bytes, the log gives only its first events, and the other events count as
-    erased.
-    """
-    if request.count:
-        return False
-    if len(found.found) < request.limit:
-        return True
-    there = {event.seq for event in rows.events}
-    missing = [position for position in found.found if position[1] not in there]
-    if len(rows.events) < request.limit or not missing:
-        return not missing
-    end = request.position(rows.events[-1])
-    return all(position < end if request.newest_first else position > end for position in missing)
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Let work run while the block runs. The block awaits the result; if it does not, the work is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _page(
@@ -208,14 +223,11 @@ def _page(
         request: a page request for one event more than the page may have.
         total: see ``Page``.
         provenance: see ``Page``.
-        positions: the positions that the index has found. The log may lack some of these events, for instance after a
-            restore. If the index has found as many positions as requested, the index may have more events past the last
-            position, so the page ends there.
+        positions: the positions that the page should have, if the index was asked. The log may lack some of these
+            events, for instance after a restore. If there are as many positions as requested, the index may have more
+            events past the last position, so the page ends there.
     """
     cut = positions[-1] if len(positions) == request.limit else None
-    if cut is not None:
-        places = [(request.position(one), one) for one in events]
-        events = [one for place, one in places if (place >= cut if request.newest_first else place <= cut)]
     page = fit(events[: request.limit - 1], request.size)
     end = request.position(page[-1]) if len(page) < len(events) else cut
     return Page(page, end, total, provenance)

@@ -1,4 +1,4 @@
-"""Read a page of events, or the events around a position."""
+"""Read a page of events: the matching ones, or those that the index has found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PART_COUNT, _PART_EVENT = 1, 2
 
 _COUNT = sql.SQL("SELECT 1, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM event WHERE {where}")
-# The statement gives one event more than ``fit`` takes, which tells that there are more events.
+# The part gives one event more than ``fit`` takes, which tells that there are more events.
 _EVENTS = sql.SQL(
     "SELECT 2, {columns} FROM ("
     "SELECT *, coalesce(sum(octet_length(message) + octet_length(data::text) + 300)"
@@ -27,16 +27,11 @@ _EVENTS = sql.SQL(
     " FROM ({page}) AS page) AS sized WHERE before <= %s OR place <= 2"
 )
 _MATCHING = sql.SQL("SELECT * FROM event WHERE {where} ORDER BY {order} LIMIT %s")
-# PERF: the bounds of created_at let the planner leave out the other months. On Citus, the routing leaves out the
-# workers that store none of these events: these workers may be lost.
-_MATCHING_AND_FOUND = sql.SQL(
-    "SELECT * FROM (({matching}) UNION ALL"
-    " SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s){routing}) AS found"
-    " ORDER BY {order} LIMIT %s"
+# PERF: the bounds of created_at let PostgreSQL leave out the other months. On Citus, the routing leaves out the workers
+# that store none of these events: these workers may be lost.
+_FOUND = sql.SQL(
+    "SELECT * FROM event WHERE created_at >= %s AND created_at <= %s AND seq = ANY (%s){routing} ORDER BY {order}"
 )
-
-
-_NONE = Positions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +44,9 @@ class LogPage:
 
 @dataclass(frozen=True, slots=True)
 class PageQuestion:
-    """A question for one page of the matching events and of the events that the index has found for the page."""
+    """A question for one page of the matching events."""
 
     request: PageRequest
-    found: Positions = _NONE
 
     def compose(self, matching: Filter) -> list[Part]:
         """See ``Question``."""
@@ -63,33 +57,58 @@ class PageQuestion:
             parts.append((_COUNT.format(where=sql.SQL(within.text)), list(within.parameters)))
         if request.after is not None:
             within &= self._past(request.after)
-        column, direction = FIELDS[request.time].column, "DESC" if request.newest_first else "ASC"
-        order = sql.SQL(f"{column} {direction}, seq {direction}")
+        order = _order(request)
         page = _MATCHING.format(where=sql.SQL(within.text), order=order)
-        parameters = [*within.parameters, request.limit]
-        if self.found.found:
-            routing = sql.SQL("").join(
-                sql.SQL(" AND {} = %s").format(sql.Identifier(column)) for column in matching.routing
-            )
-            page = _MATCHING_AND_FOUND.format(matching=page, order=order, routing=routing)
-            seqs = [seq for _, seq in self.found.found]
-            parameters += [_timestamp(self.found.first), _timestamp(self.found.last), seqs]
-            parameters += [*matching.routing.values(), request.limit]
         events = _EVENTS.format(columns=COLUMNS, order=order, page=page)
-        return [*parts, (events, [*parameters, request.size])]
+        return [*parts, (events, [*within.parameters, request.limit, request.size])]
 
     def decode(self, rows: Sequence[Row]) -> LogPage:
         """See ``Question``."""
         total = next((int(row[1]) for row in rows if row[0] == _PART_COUNT), None)
-        events = [Event(*row[1:]) for row in rows if row[0] == _PART_EVENT]
-        events.sort(key=self.request.position, reverse=self.request.newest_first)
-        return LogPage(tuple(events), total)
+        return LogPage(_decode_events(rows, self.request), total)
 
     def _past(self, position: Position) -> Filter:
         time, seq = position
         sign = "<" if self.request.newest_first else ">"
         text = f"({FIELDS[self.request.time].column}, seq) {sign} (%s, %s)"
         return Filter(text, (_timestamp(time) if self.request.by_creation else time, seq))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundQuestion:
+    """A question for the events that the index has found for a page.
+
+    Attributes:
+        routing: see ``Filter``.
+    """
+
+    request: PageRequest
+    found: Positions
+    routing: dict[str, str]
+
+    def compose(self) -> Part:
+        """Compose a SELECT whose text depends only on the order of the page and on the columns of the routing."""
+        order = _order(self.request)
+        routing = sql.SQL("").join(sql.SQL(" AND {} = %s").format(sql.Identifier(column)) for column in self.routing)
+        text = _EVENTS.format(columns=COLUMNS, order=order, page=_FOUND.format(routing=routing, order=order))
+        seqs = [seq for _, seq in self.found.found]
+        times = [_timestamp(self.found.first), _timestamp(self.found.last)]
+        return text, [*times, seqs, *self.routing.values(), self.request.size]
+
+    def decode(self, rows: Sequence[Row]) -> tuple[Event, ...]:
+        """Make the events from the rows of this part."""
+        return _decode_events(rows, self.request)
+
+
+def _order(request: PageRequest) -> sql.SQL:
+    column, direction = FIELDS[request.time].column, "DESC" if request.newest_first else "ASC"
+    return sql.SQL(f"{column} {direction}, seq {direction}")
+
+
+def _decode_events(rows: Sequence[Row], request: PageRequest) -> tuple[Event, ...]:
+    events = [Event(*row[1:]) for row in rows if row[0] == _PART_EVENT]
+    events.sort(key=request.position, reverse=request.newest_first)
+    return tuple(events)
 
 
 def _timestamp(created_at: int) -> datetime:

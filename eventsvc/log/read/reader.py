@@ -15,9 +15,11 @@ from eventsvc.event import Event
 from eventsvc.log.citus import IS_DISTRIBUTED
 from eventsvc.log.connection import Connection, Pool, fetch
 from eventsvc.log.filter import Filter
+from eventsvc.log.prepared import Prepared
 from eventsvc.log.progress.erased import read_epoch
 from eventsvc.log.progress.horizon import LAST_SEQ, WRITERS, Horizon, read_last_seq
 from eventsvc.log.read.batches import Batch
+from eventsvc.log.read.page import FoundQuestion
 from eventsvc.log.read.replica import Needed, NoReplica, Replicas, needed_position
 from eventsvc.log.read.state import COLUMNS, HEADER, PART_HEADER, LogAnswer, LogState, Question, Row
 from eventsvc.paging import MOST_LARGE_WAITING
@@ -35,10 +37,13 @@ _SPAN = sql.SQL(
 
 # The CASE makes PostgreSQL read the sequence before the locks. Writers take the lock before they draw a seq, and
 # release it after their rows are visible (see horizon.py). On Citus, a worker may have still to commit its part.
-_WRITERS = sql.SQL(
-    "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT ({} OR EXISTS (SELECT {})) END"
-    " FROM ({} OFFSET 0) AS sequence (drawn)"
-).format(sql.SQL(IS_DISTRIBUTED), sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
+_WRITERS = Prepared(
+    sql.SQL(
+        "SELECT drawn, CASE WHEN drawn = %s THEN true ELSE NOT ({} OR EXISTS (SELECT {})) END"
+        " FROM ({} OFFSET 0) AS sequence (drawn)"
+    ).format(sql.SQL(IS_DISTRIBUTED), sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
+)
+_STATE = Prepared(HEADER)
 
 _IN_INDEX = sql.SQL("SELECT seq >= %s FROM watermark")
 _LATE_WRITERS, _POLL = 3.0, 0.02  # seconds
@@ -107,6 +112,19 @@ class Reader:
         async with self._heavy:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
+    async def found(self, question: FoundQuestion, *, large: bool = False) -> LogAnswer[tuple[Event, ...]]:
+        """Read the events that the index has found for a page. The answer is never ``settled``.
+
+        Raises:
+            SearchesQueued: the answer is large, and too many such reads wait already.
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: PostgreSQL took too long.
+        """
+        async with self._large if large else nullcontext():
+            answer = await self._pool.run(lambda connection: _ask_found(connection, question))
+        self._see(answer.state.epoch)
+        return answer
+
     async def whole(self, matching: Filter, question: Question[T], *, strong: bool = True) -> LogAnswer[T]:
         """Ask about all matching events. A replica answers if one has replayed far enough.
 
@@ -152,7 +170,7 @@ class Reader:
             LogUnavailable: PostgreSQL is away.
             LogTimeout: PostgreSQL took too long.
         """
-        state = _read_state(await self._pool.run(lambda connection: fetch(connection, HEADER)))
+        state = _read_state(await self._pool.run(_STATE.fetch))
         self._see(state.epoch)
         return state
 
@@ -193,7 +211,7 @@ class Reader:
 
     def _look_for_writers(self, connection: Connection) -> tuple[bool, int]:
         """Tell whether every seq drawn by now is committed or rolled back. Call this before the snapshot is taken."""
-        ((drawn, quiet),) = fetch(connection, _WRITERS, (self._settled,))
+        ((drawn, quiet),) = _WRITERS.fetch(connection, (self._settled,))
         if quiet:
             self._settled = drawn
         return quiet, drawn
@@ -217,6 +235,12 @@ def _ask(
     rows = fetch(connection, statement, [value for _, values in parts for value in values])
     state = _read_state(rows)
     return LogAnswer(question.decode(rows), state, settled=settled_at == state.drawn)
+
+
+def _ask_found(connection: Connection, question: FoundQuestion) -> LogAnswer[tuple[Event, ...]]:
+    text, parameters = question.compose()
+    rows = Prepared(HEADER + sql.SQL(" UNION ALL ") + text).fetch(connection, parameters)
+    return LogAnswer(question.decode(rows), _read_state(rows), settled=False)
 
 
 def _read_state(rows: Sequence[Row]) -> LogState:

@@ -63,6 +63,10 @@ class LogState(msgspec.Struct, frozen=True):
             and _refused(base, base.watermark) == _refused(self, base.watermark)
         )
 
+    def has_the_events_of(self, earlier: LogState) -> bool:
+        """Tell whether every event that was in the log at an earlier state still is, apart from events under way."""
+        return (self.epoch, self.layout) == (earlier.epoch, earlier.layout)
+
 
 def _refused(state: LogState, watermark: int) -> frozenset[int]:
     return frozenset(seq for seq in state.refused if seq <= watermark)

@@ -88,9 +88,9 @@ def test_a_page_is_whole_though_events_go_while_it_is_looked_for(world: Any, mon
     async def look_and_lose(reader: IndexReader, scope: Any, query: Any, wanted: Any) -> Any:
         found = await look(reader, scope, query, wanted)
         for index in scope.indexes:
-            lost = await reader.client.search(index=index, query={"terms": {"seq": seqs[-3:]}}, source=False)
+            lost = await reader._client.search(index=index, query={"terms": {"seq": seqs[-3:]}}, source=False)
             deletes = [{"delete": {"_index": index, "_id": hit["_id"]}} for hit in lost["hits"]["hits"]]
-            await reader.client.bulk(operations=deletes, refresh=True)
+            await reader._client.bulk(operations=deletes, refresh=True)
         return found
 
     monkeypatch.setattr(IndexReader, "_reach", look_and_lose)

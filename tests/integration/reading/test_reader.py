@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2
@@ -13,8 +14,8 @@ import pytest
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SearchesQueued
 from eventsvc.log.connection import connect
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.page import LogPage, PageQuestion
-from eventsvc.log.read.reader import MOST_WAITING, Reader
+from eventsvc.log.read.page import FoundQuestion, LogPage, PageQuestion
+from eventsvc.log.read.reader import MOST_WAITING, Reader, _ask_found
 from eventsvc.log.read.state import LogAnswer
 from eventsvc.paging import PageRequest, Positions
 
@@ -64,16 +65,48 @@ def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
     assert [event.message for event in tail(world, reader, PageQuestion(PageRequest(10))).events] == ["f"]
 
 
-def test_events_at_positions_and_the_tail_are_one_page(world: Any) -> None:
-    seqs = world.store(*"abcdef")
-    move_watermark(world, seqs[3])
-    found = [
-        world.run(world.reader().whole(ALL, PageQuestion(PageRequest(10)))).content.events[place] for place in (5, 3)
-    ]
-    times = [event.created_at for event in found]
-    positions = Positions(tuple(event.position for event in found), None, min(times), max(times))
-    wanted = PageQuestion(PageRequest(4), positions)
-    assert [event.message for event in tail(world, world.reader(), wanted).events] == ["f", "e", "c", "a"]
+@pytest.mark.parametrize(("newest_first", "expected"), [(True, "fdb"), (False, "bdf")])
+def test_the_events_that_the_index_has_found_come_in_order(world: Any, newest_first: bool, expected: str) -> None:  # noqa: FBT001
+    world.store(*"abcdef")
+    reader = world.reader()
+    everything = world.run(reader.whole(ALL, PageQuestion(PageRequest(10)))).content.events
+    found = positions_of([everything[place] for place in (0, 4, 2)])
+    for routing in ({}, {"component": everything[0].component}, {"email": "nobody@example.com"}):
+        question = FoundQuestion(PageRequest(10, newest_first=newest_first), found, routing)
+        answer = world.run(reader.found(question))
+        texts = "".join(event.message for event in answer.content)
+        assert (texts, answer.settled) == ("" if "email" in routing else expected, False)
+        assert answer.state == world.run(reader.state())
+    world.execute("DELETE FROM event WHERE message = 'd'")
+    assert len(world.run(reader.found(FoundQuestion(PageRequest(10), found, {}))).content) == 2
+    assert world.run(reader.found(FoundQuestion(PageRequest(10), Positions(), {}))).content == ()
+
+
+def positions_of(events: Any) -> Positions:
+    times = [event.created_at for event in events]
+    return Positions(tuple(event.position for event in events), None, min(times), max(times))
+
+
+def test_statements_that_are_planned_once_see_new_and_dropped_months(world: Any) -> None:
+    """PostgreSQL plans them anew; the reader has one connection."""
+    world.store("a")
+    reader = world.reader()
+    at = int(datetime(2031, 5, 5, tzinfo=UTC).timestamp() * 1000)
+    question = FoundQuestion(PageRequest(10), Positions(((at, 99),), None, at, at), {})
+    for _ in range(7):  # after five executions PostgreSQL would choose another plan
+        assert world.run(reader.found(question)).content == ()
+    before = world.run(reader.state())
+    world.execute("CREATE TABLE event_2031_05 PARTITION OF event FOR VALUES FROM ('2031-05-01') TO ('2031-06-01')")
+    world.execute(
+        "INSERT INTO event (seq, id, created_at, email, environment, component, message, data) OVERRIDING SYSTEM VALUE VALUES"
+        " (99, gen_random_uuid(), '2031-05-05', 'a@b.c', 'test', 'c', 'late', '{}')"
+    )
+    answer = world.run(reader.found(question))
+    assert [event.message for event in answer.content] == ["late"]
+    assert not answer.state.has_the_events_of(before)
+    world.execute("DROP TABLE event_2031_05")
+    answer = world.run(reader.found(question))
+    assert (answer.content, answer.state.layout) == ((), before.layout)
 
 
 def test_a_moment_extends_an_earlier_one_while_the_index_says_the_same_of_it(world: Any) -> None:
@@ -211,7 +244,7 @@ def explain(world: Any, reader: Any, ask: str) -> Any:
             elif ask == "merged":
                 times, seqs = zip(*world.execute(_POSITIONS), strict=True)
                 positions = Positions(tuple((0, seq) for seq in seqs), None, min(times), max(times))
-                reader._read(connection, Filter("seq > 19900"), PageQuestion(PageRequest(100), positions))
+                _ask_found(connection, FoundQuestion(PageRequest(100), positions, {}))
             else:
                 reader._read(connection, ALL, PageQuestion(PageRequest(100)))
         finally:

@@ -317,6 +317,9 @@ class Spy:
             raise failure
         return await self._reader.tail(matching, question, base, **options)
 
+    async def found(self, *args: Any, **options: Any) -> Any:
+        return await self._reader.found(*args, **options)
+
     async def state(self) -> Any:
         return await self._reader.state()
 
