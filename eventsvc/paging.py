@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from eventsvc.event import Event
@@ -13,7 +13,7 @@ PAGE_BYTES = 4 * 1024 * 1024
 LARGE = 50  # events: pages with more are large, and each process reads only a few large pages at the same time
 MOST_LARGE_WAITING = 500  # large pages that may wait in one process
 _OTHERS = 300  # bytes of an event beside message and data
-_PER_POSITION = 130  # bytes of memory: a tuple and two integers
+_PER_POSITION = 170  # bytes of memory: a tuple and three integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,18 @@ class Positions:
 
     Attributes:
         found: the position of each event, in order.
+        created: the createdAt of each event, in ms.
         total: the number of all matching events, if the request asks for it.
-        first: the earliest createdAt of these events, in ms.
-        last: the latest createdAt of these events, in ms.
     """
 
     found: tuple[Position, ...] = ()
+    created: tuple[int, ...] = ()
     total: int | None = None
-    first: int = 0
-    last: int = 0
+
+    def only(self, some: Container[Position]) -> Positions:
+        """Leave out the positions that are not among some positions."""
+        kept = [pair for pair in zip(self.found, self.created, strict=True) if pair[0] in some]
+        return Positions(tuple(position for position, _ in kept), tuple(created for _, created in kept))
 
     def weigh(self) -> int:
         """Estimate the bytes that the positions take."""

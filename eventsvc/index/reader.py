@@ -128,8 +128,8 @@ class IndexReader:
         answer = await self._search(scope, _page_body(scope, query, request) | _NOTHING_STORED)
         total = answer["hits"]["total"]["value"] if request.count else None
         keys = [hit["sort"] for hit in answer["hits"]["hits"]]
-        created = [key[0 if request.by_creation else 2] for key in keys] or [0]
-        return Positions(tuple((key[0], key[1]) for key in keys), total, min(created), max(created))
+        created = tuple(key[0 if request.by_creation else 2] for key in keys)
+        return Positions(tuple((key[0], key[1]) for key in keys), created, total)
 
     async def events(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> tuple[list[Event], int | None]:
         """Give a page of the index's own documents as events, and the number of all matching documents.

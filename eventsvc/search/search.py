@@ -166,8 +166,8 @@ class Search:
         positions = sorted((*found.found, *past), reverse=request.newest_first)[: request.limit]
         # PERF: often the newest events are all in the tail.
         missing = {*positions} - {*past}
-        wanted = replace(found, found=tuple(position for position in found.found if position in missing))
-        rows = await self._reader.found(FoundQuestion(request, wanted, query.log.routing), large=large)
+        question = FoundQuestion(request, found.only(missing), query.log.routing)
+        rows = await self._reader.found(question, large=large)
         # Events may have been erased after the index was asked. The page is exact if the index has found all matching
         # events, or if the log still has every event of the page. If a page has too many bytes, the log gives only its
         # first events, and the other events count as erased.

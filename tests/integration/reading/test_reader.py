@@ -83,8 +83,7 @@ def test_the_events_that_the_index_has_found_come_in_order(world: Any, newest_fi
 
 
 def positions_of(events: Any) -> Positions:
-    times = [event.created_at for event in events]
-    return Positions(tuple(event.position for event in events), None, min(times), max(times))
+    return Positions(tuple(event.position for event in events), tuple(event.created_at for event in events))
 
 
 def test_statements_that_are_planned_once_see_new_and_dropped_months(world: Any) -> None:
@@ -92,14 +91,14 @@ def test_statements_that_are_planned_once_see_new_and_dropped_months(world: Any)
     world.store("a")
     reader = world.reader()
     at = int(datetime(2031, 5, 5, tzinfo=UTC).timestamp() * 1000)
-    question = FoundQuestion(PageRequest(10), Positions(((at, 99),), None, at, at), {})
+    question = FoundQuestion(PageRequest(10), Positions(((at, 99),), (at,)), {})
     for _ in range(7):  # after five executions PostgreSQL would choose another plan
         assert world.run(reader.found(question)).content == ()
     before = world.run(reader.state())
     world.execute("CREATE TABLE event_2031_05 PARTITION OF event FOR VALUES FROM ('2031-05-01') TO ('2031-06-01')")
     world.execute(
-        "INSERT INTO event (seq, id, created_at, email, environment, component, message, data) OVERRIDING SYSTEM VALUE VALUES"
-        " (99, gen_random_uuid(), '2031-05-05', 'a@b.c', 'test', 'c', 'late', '{}')"
+        "INSERT INTO event (seq, id, created_at, email, environment, component, message, data) OVERRIDING SYSTEM VALUE"
+        " VALUES (99, gen_random_uuid(), '2031-05-05', 'a@b.c', 'test', 'c', 'late', '{}')"
     )
     answer = world.run(reader.found(question))
     assert [event.message for event in answer.content] == ["late"]
@@ -243,7 +242,7 @@ def explain(world: Any, reader: Any, ask: str) -> Any:
                 )
             elif ask == "merged":
                 times, seqs = zip(*world.execute(_POSITIONS), strict=True)
-                positions = Positions(tuple((0, seq) for seq in seqs), None, min(times), max(times))
+                positions = Positions(tuple((time, seq) for time, seq in zip(times, seqs, strict=True)), times)
                 _ask_found(connection, FoundQuestion(PageRequest(100), positions, {}))
             else:
                 reader._read(connection, ALL, PageQuestion(PageRequest(100)))
