@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from eventsvc.errors import EventsvcError, IndexUnavailable
-from eventsvc.event import Event, format_nanoseconds, format_time
+from eventsvc.event import NANOSECONDS, Event, format_nanoseconds, parse_nanoseconds
 from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, error_type, translate_errors
 from eventsvc.index.mapping import from_hit
-from eventsvc.paging import LARGE, MOST_LARGE_WAITING, PageRequest, Positions
+from eventsvc.paging import LARGE, MOST_LARGE_WAITING, PageRequest, Position, Positions
 from eventsvc.turns import Turns
 
 _OK, _REFUSED, _NOT_ALLOWED = 200, 400, 405
@@ -89,8 +90,17 @@ class IndexReader:
         self._client, self._timeout = client.options(request_timeout=timeout), timeout
         self._heavy, self._large = Turns(1, _MOST_HEAVY_WAITING), Turns(_LARGE_AT_ONCE, MOST_LARGE_WAITING)
 
-    async def positions(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> Positions:
+    async def positions(
+        self, scope: Scope, query: dict[str, Any], request: PageRequest, ahead: Awaitable[int] | None = None
+    ) -> Positions:
         """Find the positions of a page of events.
+
+        Args:
+            scope: the documents.
+            query: selects the events.
+            request: the page request.
+            ahead: how many nanoseconds the occurredAt of an event is after its createdAt at most. If it is given, an
+                answer that is ordered by occurredAt comes sooner.
 
         Raises:
             Inexact: Elasticsearch refuses the query, for instance because it is too large.
@@ -98,31 +108,40 @@ class IndexReader:
         """
         if not scope.indexes:
             return Positions(total=0 if request.count else None)
-        if request.by_creation or not request.newest_first or request.count:
+        if ahead is None or request.by_creation or not request.newest_first or request.count:
             return await self._positions(scope, query, request)
-        recent = await self._reach(scope, query, request)
-        page = await self._positions(scope, {"bool": {"filter": [query, recent]}} if recent else query, request)
-        if recent and len(page.found) < request.limit:  # events were erased between the two searches
+        return await self._last_occurred(scope, query, request, ahead)
+
+    async def _last_occurred(
+        self, scope: Scope, query: dict[str, Any], request: PageRequest, ahead: Awaitable[int]
+    ) -> Positions:
+        """Find the events that occurred last.
+
+        PERF: Lucene stops early only in the order of the index, which is createdAt. So a search reads the newest
+        matching events by createdAt, twice as many as the page holds. The other events were created before these, so
+        they occurred at most ``ahead`` after the oldest of these was created. If the page's last event occurred even
+        later, the page is exact. Otherwise a second search reads all events that occurred since that event.
+        """
+        before = query if request.after is None else {"bool": {"filter": [query, _occurred_before(request.after)]}}
+        many = PageRequest(2 * request.limit, upto=request.upto)
+        times = {"docvalue_fields": [{"field": "occurredAt", "format": "strict_date_optional_time_nanos"}]}
+        answer = await self._search(scope, _page_body(scope, before, many) | _NOTHING_STORED | times)
+        hits = answer["hits"]["hits"]
+        found = sorted(
+            ((parse_nanoseconds(hit["fields"]["occurredAt"][0]), hit["sort"][1], hit["sort"][0]) for hit in hits),
+            reverse=True,
+        )[: request.limit]
+        page = Positions(tuple((time, seq) for time, seq, _ in found), tuple(created for *_, created in found))
+        if len(hits) < many.limit:
+            return page
+        last, oldest = found[-1][0], hits[-1]["sort"][0]
+        if last > oldest * NANOSECONDS + await ahead:
+            return page
+        since = _occurred(gte=format_nanoseconds(last))
+        page = await self._positions(scope, {"bool": {"filter": [query, since]}}, request)
+        if len(page.found) < request.limit:  # events were erased between the two searches
             page = await self._positions(scope, query, request)
         return page
-
-    async def _reach(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> dict[str, Any] | None:
-        """Give a lower bound of occurredAt for the events of a page that is ordered by occurredAt; None for no bound.
-
-        PERF: Lucene stops early only in the order of the index, which is createdAt. So a first search reads the newest
-        matching events by createdAt, as many as the page holds, in a few milliseconds. Each event of the page has an
-        occurredAt at or after the earliest occurredAt of these events, and few other events have.
-        """
-        if request.after is not None:
-            query = {"bool": {"filter": [query, _occurred(lt=format_nanoseconds(request.after[0]))]}}
-        body = _page_body(scope, query, PageRequest(request.limit, upto=request.upto))
-        times = [{"field": "occurredAt", "format": "epoch_millis"}]
-        answer = await self._search(scope, body | _NOTHING_STORED | {"docvalue_fields": times})
-        found = [hit["fields"]["occurredAt"][0] for hit in answer["hits"]["hits"]]
-        if len(found) < request.limit:
-            return None
-        earliest = min(int(text.partition(".")[0]) for text in found)
-        return _occurred(gte=format_time(earliest))
 
     async def _positions(self, scope: Scope, query: dict[str, Any], request: PageRequest) -> Positions:
         answer = await self._search(scope, _page_body(scope, query, request) | _NOTHING_STORED)
@@ -212,6 +231,12 @@ class IndexReader:
             raise IndexUnavailable(f"Elasticsearch answered {answer['status']}: {error_type(answer)}")
         check_whole(answer)
         return answer
+
+
+def _occurred_before(position: Position) -> dict[str, Any]:
+    time, seq = format_nanoseconds(position[0]), position[1]
+    same = {"bool": {"filter": [_occurred(gte=time, lte=time), {"range": {"seq": {"lt": seq}}}]}}
+    return {"bool": {"should": [_occurred(lt=time), same], "minimum_should_match": 1}}
 
 
 def _occurred(**bound: str) -> dict[str, Any]:

@@ -156,11 +156,12 @@ class Search:
         """Ask both stores for a page; None if their answers do not make one exact page."""
         large = request.limit > LARGE
         reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large)
-        async with _meanwhile(reading) as reading_tail:  # PERF: the index and the log work at the same time
+        # PERF: the index and the log work at the same time.
+        async with _meanwhile(reading) as reading_tail, _meanwhile(self._read_ahead(request)) as ahead:
             found: Positions | None = attempt.cached
             if found is None:
                 with self._stores.index() as index:
-                    found = await index.positions(attempt.scope, query.index or {}, request)
+                    found = await index.positions(attempt.scope, query.index or {}, request, ahead)
             tail = await reading_tail
         past = {request.position(event): event for event in tail.content.events}
         positions = sorted((*found.found, *past), reverse=request.newest_first)[: request.limit]
@@ -179,6 +180,9 @@ class Search:
         provenance = Provenance(attempt.source, "", tail.state, tail.settled)
         there = [events[position] for position in positions if position in events]
         return _page(there, request, total, provenance, positions)
+
+    async def _read_ahead(self, request: PageRequest) -> int:
+        return 0 if request.by_creation else await self._reader.ahead()
 
     async def _eventual(self, query: Compiled, request: PageRequest) -> Page:
         """Find the page in the index alone."""

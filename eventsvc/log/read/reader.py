@@ -44,6 +44,12 @@ _WRITERS = Prepared(
     ).format(sql.SQL(IS_DISTRIBUTED), sql.SQL(WRITERS), sql.SQL(LAST_SEQ))
 )
 _STATE = Prepared(HEADER)
+_AHEAD = Prepared(
+    sql.SQL(
+        "SELECT coalesce(max(occurred_at - event_occurred(NULL, created_at)), 0) FROM event"
+        " WHERE occurred_at > event_occurred(NULL, created_at)"
+    )
+)
 
 _IN_INDEX = sql.SQL("SELECT seq >= %s FROM watermark")
 _LATE_WRITERS, _POLL = 3.0, 0.02  # seconds
@@ -173,6 +179,16 @@ class Reader:
         state = _read_state(await self._pool.run(_STATE.fetch))
         self._see(state.epoch)
         return state
+
+    async def ahead(self) -> int:
+        """Read how many nanoseconds the clock of a sender was ahead of ours at most: occurredAt minus createdAt.
+
+        Raises:
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: PostgreSQL took too long.
+        """
+        ((nanoseconds,),) = await self._pool.run(_AHEAD.fetch)
+        return int(nanoseconds)
 
     async def settle(self, seq: int) -> None:
         """Make sure that no further event can appear up to a seq.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,6 +11,7 @@ import pytest
 
 from eventsvc.index.reader import IndexReader
 from eventsvc.log.read.page import PageQuestion
+from eventsvc.log.read.reader import _AHEAD
 from eventsvc.paging import PageRequest
 from tests.integration.reading.test_pages import relation
 
@@ -80,22 +82,93 @@ def test_all_ways_to_an_answer_have_the_same_order(world: Any, *, count: bool) -
                 break
 
 
-def test_a_page_is_whole_though_events_go_while_it_is_looked_for(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+class Counting:
+    """A client that counts searches, and lets something happen after the first one."""
+
+    def __init__(self, reader: IndexReader) -> None:
+        self._client, self.searches = reader._client, 0
+        self.action: Callable[[], Awaitable[None]] | None = None
+        reader._client = self  # type: ignore[assignment]
+
+    async def msearch(self, **options: Any) -> Any:
+        answer = await self._client.msearch(**options)
+        self.searches += 1
+        if self.action is not None:
+            action, self.action = self.action, None
+            await action()
+        return answer
+
+
+def watch(search: Any) -> Counting:
+    return Counting(search._stores._index)
+
+
+def test_one_search_of_the_index_is_enough_while_no_clock_is_far_ahead(world: Any) -> None:
+    """Senders are up to five seconds late, and one sender's clock is half a second ahead."""
+    chance = random.Random(3)
+    for number in range(60):
+        occurred = (START + number) * SECOND + chance.choice([-5 * SECOND, -SECOND, 0, SECOND // 2])
+        world.store(f"m {number}", at=(START + number) * 1000, occurred=occurred)
+    world.index_all()
+    search = world.search()
+    client = watch(search)
+    expected = [
+        seq
+        for (seq,) in world.execute(
+            "SELECT seq FROM event ORDER BY event_occurred(occurred_at, created_at) DESC, seq DESC"
+        )
+    ]
+    found: list[int] = []
+    after, pages = None, 0
+    while pages == 0 or after is not None:
+        page = world.find(search, limit=10, time="occurredAt", after=after)
+        found, after, pages = [*found, *(event.seq for event in page.events)], page.end, pages + 1
+    assert found == expected
+    assert (pages, client.searches) == (6, 6)
+    # One event of long ago whose sender's clock was a day ahead.
+    world.store("ahead", at=(START + 5) * 1000, occurred=(START + 86_405) * SECOND)
+    world.index_all()
+    search = world.search()
+    client = watch(search)
+    page = world.find(search, limit=10, time="occurredAt")
+    assert [event.seq for event in page.events] == [61, *expected[:9]]
+    assert client.searches == 2
+
+
+def test_the_log_knows_how_far_a_clock_was_ahead(world: Any) -> None:
+    reader = world.reader()
+    assert world.run(reader.ahead()) == 0
+    world.store("late", at=START * 1000, occurred=(START - 9) * SECOND)
+    world.store("without", at=START * 1000)
+    assert world.run(reader.ahead()) == 0
+    for nanoseconds in (1, SECOND + 5, SECOND):
+        world.store("ahead", at=(START + 40 * 86_400) * 1000, occurred=(START + 40 * 86_400) * SECOND + nanoseconds)
+    assert world.run(reader.ahead()) == SECOND + 5
+    world.execute("SET enable_seqscan = off")
+    plan = "\n".join(line for (line,) in world.execute("EXPLAIN " + _AHEAD.statement.as_string(world.connection)))
+    world.execute("RESET enable_seqscan")
+    assert "event_20" in plan
+    assert "Seq Scan" not in plan
+    assert "Limit" in plan  # PostgreSQL reads one entry of the index of each month
+
+
+def test_a_page_is_whole_though_events_go_while_it_is_looked_for(world: Any) -> None:
     seqs = [world.store("m", occurred=(START + number) * SECOND)[0] for number in range(20)]
     world.index_all()
-    look = IndexReader._reach
+    search = world.search()
+    client = watch(search)
 
-    async def look_and_lose(reader: IndexReader, scope: Any, query: Any, wanted: Any) -> Any:
-        found = await look(reader, scope, query, wanted)
-        for index in scope.indexes:
-            lost = await reader._client.search(index=index, query={"terms": {"seq": seqs[-3:]}}, source=False)
+    async def lose() -> None:
+        for index in await client._client.indices.get(index=f"{world.settings.index_prefix}-v*"):
+            lost = await client._client.search(index=index, query={"terms": {"seq": seqs[-3:]}}, source=False)
             deletes = [{"delete": {"_index": index, "_id": hit["_id"]}} for hit in lost["hits"]["hits"]]
-            await reader._client.bulk(operations=deletes, refresh=True)
-        return found
+            if deletes:
+                await client._client.bulk(operations=deletes, refresh=True)
 
-    monkeypatch.setattr(IndexReader, "_reach", look_and_lose)
-    answer = world.find(world.search(), limit=5, time="occurredAt")
+    client.action = lose
+    answer = world.find(search, limit=5, time="occurredAt")
     assert [event.seq for event in answer.events] == seqs[16:11:-1]
+    assert client.searches == 3
 
 
 def test_an_eventual_answer_of_several_pages_is_in_order(world: Any) -> None:
