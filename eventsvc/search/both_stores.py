@@ -1,15 +1,16 @@
 """Ask the index and the log, and tell whether the two answers make one exact answer.
 
 A search uses a state M of the log that was read a little earlier. The index answers for the events up to the watermark
-of M. Then one SQL statement, which is one snapshot, reads the events past this watermark and the present state N. If N
-extends M, each event is on exactly one side, whatever the indexer does meanwhile:
+of M. One SQL statement, which is one snapshot, reads the tail past this watermark. A statement that begins after the
+index has answered reads the state N, and for a page the events that the index has found. If N extends M, each event is
+on exactly one side, whatever the indexer does meanwhile:
 
     indexer   …writes, refreshes, moves the watermark at any time…
-    search    state M ──► index: seq ≤ M.watermark ──► log: seq > M.watermark, and the state N
-                                                        N extends M: the answer is exact; else repeat with N
+    search    state M ─┬─► index: seq ≤ M.watermark ─┬─► log: what the index has found, and the state N
+                       └─► log: seq > M.watermark ───┘   N extends M: the answer is exact; else repeat with N
 
-What the index answers about M never changes. So the cache keeps this answer, and later searches join it with the tail
-past the same watermark.
+For counts, one statement reads both the tail and N. What the index answers about M never changes. So the cache keeps
+this answer, and later searches join it with the tail past the same watermark.
 
 Erased events are an exception: N does not extend M if events were erased in between. But a page is still exact if none
 of its events is among the erased events.
