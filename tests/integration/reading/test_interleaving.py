@@ -12,7 +12,6 @@ import pytest
 from eventsvc.admin import rebuild
 from eventsvc.admin.stores import open_stores
 from eventsvc.admin.verify import list_months, repair, retry_refused, verify
-from eventsvc.index.reader import Scope
 from eventsvc.log.progress import index_months
 from eventsvc.paging import PageRequest
 from eventsvc.search import both_stores
@@ -61,9 +60,9 @@ class Index:
     def __init__(self, index: Any, between: Between) -> None:
         self._index, self._between = index, between
 
-    async def positions(self, scope: Scope, query: Any, wanted: PageRequest) -> Any:
+    async def positions(self, *args: Any) -> Any:
         await self._between.turn("index")
-        return await self._index.positions(scope, query, wanted)
+        return await self._index.positions(*args)
 
     async def probe(self, alias: str) -> None:
         await self._index.probe(alias)
