@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from eventsvc.event import Event, format_nanoseconds, format_time, parse_nanoseconds, parse_time
+from eventsvc.event import NANOSECONDS, Event, format_nanoseconds, format_time, parse_nanoseconds, parse_time
 from eventsvc.text import terms
 from eventsvc.text.fold import fold
 
@@ -115,11 +115,13 @@ def to_document(event: Event) -> dict[str, Any]:
     value = event.parsed_data()
     coded = terms.code_data(value)
     data_field = "data" if isinstance(value, dict) and _fits_flattened(event.data, value) else "data_value"
+    created = format_time(event.created_at)
+    same = event.occurred_at == event.created_at * NANOSECONDS
     document = {
         "seq": event.seq,
         "id": event.id,
-        "createdAt": format_time(event.created_at),
-        "occurredAt": format_nanoseconds(event.occurred_at),
+        "createdAt": created,
+        "occurredAt": created if same else format_nanoseconds(event.occurred_at),  # PERF: most are the same
         "email": event.email,
         "environment": event.environment,
         "component": event.component,
