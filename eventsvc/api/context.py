@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from eventsvc.event import Event
     from eventsvc.search.context import Context, Neighbours
-    from eventsvc.search.search import Search
+    from eventsvc.search.search import Compiled, Search
 
 PARAMETERS = ("before", "after", "same", "fields")
 NEIGHBOURS, MOST = 20, 500
@@ -45,9 +45,8 @@ class ContextResource:
         before, after = (whole_number(given, name, NEIGHBOURS, 0, MOST) for name in ("before", "after"))
         fields, same = read_fields(given), read_subjects(given, "same", most=_MOST_SAME)
         event = await self._search.by_id(read_id(event_id), visible(req))
-        query = visible(
-            req, ast.conjunction([_shared(event, name, subject) for name, subject in same.items()]) if same else None
-        )
+        # An array of the event may have thousands of values.
+        query = await req.context.query_thread.run(event.data if same else "", lambda: _select(req, event, same))
         context = await self._neighbours.of(event, query, before=before, after=after)
         if found := _links(req, context, given, before, after):
             resp.set_header("Link", found)
@@ -60,6 +59,12 @@ class ContextResource:
                 "after": [pick(each, fields) for each in context.after],
             }
         )
+
+
+def _select(req: Request, event: Event, same: Mapping[str, ast.Subject]) -> Compiled:
+    """Compile the query for the events that may be neighbours."""
+    shared = [_shared(event, name, subject) for name, subject in same.items()]
+    return visible(req, ast.conjunction(shared) if shared else None)
 
 
 def _shared(event: Event, name: str, subject: ast.Subject) -> ast.Node:

@@ -85,9 +85,15 @@ async def find_paths(search: Search, query: Compiled, newest: int, *, strong: bo
 
     Raises:
         TooManyPaths: the events have more paths than the service lists.
+        SearchesQueued: too many requests examine events, or wait for their turn.
         LogUnavailable: PostgreSQL is away, and the search needs PostgreSQL.
         LogTimeout: the index is away, and PostgreSQL alone took too long.
     """
+    async with search.examining:
+        return await _find_paths(search, query, newest, strong=strong)
+
+
+async def _find_paths(search: Search, query: Compiled, newest: int, *, strong: bool) -> Paths:
     seen: dict[Keys, PathFacts] = {}
     request = PageRequest(min(_PAGE, newest))
     first = answer = await search.find(query, request, strong=strong, keep=False)

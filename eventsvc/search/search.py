@@ -28,9 +28,12 @@ from eventsvc.query.to_elasticsearch import to_elasticsearch
 from eventsvc.query.to_sql import find_routing, to_sql
 from eventsvc.search.both_stores import Attempt, BothStores, Provenance, Source
 from eventsvc.telemetry import SEARCHES
+from eventsvc.turns import Turns
 
 _logger = structlog.get_logger(__name__)
 T = TypeVar("T")
+
+_MOST_WAITING_TO_EXAMINE = 40  # requests in one process
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,15 @@ class Page:
 
 
 class Search:
-    """Finds events. A strong answer includes every event that was acknowledged before the request."""
+    """Finds events. A strong answer includes every event that was acknowledged before the request.
+
+    Attributes:
+        examining: the turns of those who examine the data of many events, which takes memory and threads.
+    """
 
     def __init__(self, reader: Reader, stores: BothStores, *, page_bytes: int = PAGE_BYTES) -> None:
         self._reader, self._stores, self._page_bytes = reader, stores, page_bytes
+        self.examining = Turns(2, _MOST_WAITING_TO_EXAMINE)
 
     async def by_id(self, event_id: str, query: Compiled) -> Event:
         """Read one event from the log.

@@ -317,6 +317,16 @@ def malformed_requests(target: Target) -> None:
     target.many(one, clients=16, times=300 if target.size == 1 else target.malformed, seconds=target.seconds * 60)
 
 
+def similar_paths(target: Target) -> None:
+    """thousands of paths with similar names, compared and listed, beside floods of /readyz and /metrics"""
+    name = "ab" * 20
+    events = [_event(data={f"{name}{number:02}{part:03}": part for part in range(400)}) for number in range(20)]
+    target.post(_lines(*events), f"Content-Type: {NDJSON}")
+    alike = " OR ".join(f"data.{name}x{part} exists" for part in range(8))
+    paths = (f"/query?{urllib.parse.urlencode({'q': alike, 'paths': 'true'})}", "/event/fields", "/readyz", "/metrics")
+    target.many(lambda number: target.send(head("GET", paths[number % 4])), clients=32, times=40 * target.size**2)
+
+
 def descriptors(target: Target) -> None:
     """spooled uploads, streams and connections that leave few descriptors, then none"""
     large = head("POST", "/event", f"Content-Type: {NDJSON}", "Content-Length: 2000000") + b" " * 400_000
@@ -384,6 +394,7 @@ ATTACKS: tuple[Attack, ...] = (
     idle_connections,
     requests_sent_ahead,
     tiny_chunks,
+    similar_paths,
     malformed_requests,
 )
 WITH_KEYS: tuple[Attack, ...] = (wrong_keys, flooded_buckets, dear_reads_of_one_key, malformed_requests)
