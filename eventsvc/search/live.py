@@ -30,7 +30,7 @@ class Live:
     """Follows the log while at least one client listens.
 
     Attributes:
-        reached: the seq up to which the log has been followed.
+        reached: the seq up to which the log has been followed. It becomes lower if a failover has lost events.
         closing: whether the service is stopping.
     """
 
@@ -158,11 +158,11 @@ class Live:
     async def _step(self, follower: Follower) -> float:
         """Read one batch and hand it out; give the seconds until the next step."""
         try:
-            batch = await follower.read(self.reached)
+            batch = await follower.read()
         except LogError as exc:
             _logger.warning("the live tail waits for PostgreSQL", reason=str(exc))
             return _RETRY
-        if batch.reached < self.reached:
+        if batch is None:
             return self._poll
         for events, reached in _portions(batch.events, batch.reached):
             await self._listeners.hand_out(events, reached, follower.work)

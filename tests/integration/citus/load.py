@@ -42,10 +42,16 @@ def following(url: str, output: Path) -> Iterator[Callable[[], list[str]]]:
     with output.open("wb") as file:
         tail = subprocess.Popen(command, stdout=file)
     try:
-        yield lambda: [json.loads(line)["message"] for line in output.read_text().splitlines()]
+        yield lambda: [event["message"] for event in read_events(output)]
     finally:
         tail.terminate()
         tail.wait(60)
+
+
+def read_events(output: Path) -> list[dict[str, Any]]:
+    """Read the events that `eventsvc tail --json` has written so far; the last line may be incomplete."""
+    complete, _, _ = output.read_text().rpartition("\n")
+    return [json.loads(line) for line in complete.splitlines()]
 
 
 class Load:

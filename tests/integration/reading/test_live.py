@@ -270,6 +270,19 @@ def test_without_postgresql_a_stream_is_refused(world: Any) -> None:
         world.run(live.follow())
 
 
+def lose_after(world: Any, seq: int) -> None:
+    """Make the log what it is after a failover that lost all events past a seq."""
+    world.execute("DELETE FROM event WHERE seq > %s", (seq,))
+    world.execute("SELECT setval('event_seq_seq', %s, false)", (seq + 1,))
+
+
+def end_follower(world: Any) -> None:
+    world.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'eventsvc live' AND datname = current_database()"
+    )
+
+
 def test_a_lost_connection_is_opened_again_and_nothing_is_missed(world: Any) -> None:
     async def scenario() -> None:
         live = live_of(world)
@@ -277,15 +290,66 @@ def test_a_lost_connection_is_opened_again_and_nothing_is_missed(world: Any) -> 
         await client.open()
         await in_thread(world.store, "a")
         await client.read(lambda c: c.messages)
-        await in_thread(
-            world.execute,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'eventsvc live' AND datname = current_database()",
-        )
+        await in_thread(end_follower, world)
         await in_thread(world.store, "b")
         await client.read(lambda c: len(c.messages) == 2)
         await client.close()
         assert client.messages == ["a", "b"]
+
+    world.run(scenario())
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_after_a_failover_that_lost_events_a_client_gets_those_that_have_their_seqs_now(world: Any, lost: int) -> None:
+    async def scenario() -> None:
+        live = live_of(world)
+        client = Client(world, live)
+        await client.open()
+        seqs = await in_thread(world.store, "a", "b", "c", "d")
+        await client.read(lambda c: len(c.messages) == 4)
+        await in_thread(lose_after, world, seqs[-1] - lost)
+        assert (await in_thread(world.store, "new 1", "new 2"))[0] == seqs[-lost]
+        await in_thread(end_follower, world)
+        await client.read(lambda c: len(c.messages) == 6)
+        await in_thread(world.store, "new 3", "new 4")
+        await client.read(lambda c: len(c.messages) == 8)
+        await client.close()
+        assert client.messages == ["a", "b", "c", "d", "new 1", "new 2", "new 3", "new 4"]
+
+    world.run(scenario())
+
+
+def test_a_client_that_was_sent_nothing_yet_gets_what_comes_after_a_failover(world: Any) -> None:
+    async def scenario() -> None:
+        seqs = await in_thread(world.store, "old", "lost 1", "lost 2")
+        live = live_of(world)
+        client = Client(world, live)
+        await client.open()
+        await client.read(lambda _: live.listeners == 1)
+        await in_thread(lose_after, world, seqs[0])
+        await in_thread(end_follower, world)
+        await client.read(lambda _: live.reached == seqs[0])
+        await in_thread(world.store, "new")
+        await client.read(lambda c: c.messages)
+        await client.close()
+        assert client.messages == ["new"]
+
+    world.run(scenario())
+
+
+def test_a_client_is_told_if_a_failover_has_lost_more_than_is_remembered(world: Any) -> None:
+    async def scenario() -> None:
+        live = live_of(world)
+        client = Client(world, live)
+        await client.open()
+        seqs = await in_thread(world.store, "a", "b")
+        await client.read(lambda c: len(c.messages) == 2)
+        await in_thread(lose_after, world, seqs[0] - 1)
+        await in_thread(world.store, "new 1", "new 2", "new 3")
+        await in_thread(end_follower, world)
+        await client.read(lambda _: False)
+        assert client.messages == ["a", "b"]
+        assert client.errors[0]["detail"] == BROKEN
 
     world.run(scenario())
 
