@@ -21,15 +21,15 @@ from eventsvc.errors import (
     LogUnavailable,
     WorkerUnavailable,
 )
-from eventsvc.event import Event, NewEvent, format_time
+from eventsvc.event import Event, NewEvent
 from eventsvc.log.async_connection import AsyncConnection
-from eventsvc.log.citus import FIND_WORKERS, IS_DISTRIBUTED, IS_PREPARED, TWO_PHASES
+from eventsvc.log.citus import FIND_WORKERS, IS_DISTRIBUTED, TWO_PHASES
 from eventsvc.log.connection import first_line, is_worker_lost
-from eventsvc.log.read.state import EVENT_COLUMNS
 from eventsvc.log.write import idempotency
 from eventsvc.log.write.commit_result import check_committed, check_confirmed, commit_error
 from eventsvc.log.write.idempotency import lock_of
 from eventsvc.log.write.insert_rows import PREPARE, insert
+from eventsvc.log.write.repeated import find_stored, first_id
 
 if TYPE_CHECKING:
     from eventsvc.log.write.idempotency import IdempotencyKey, Kept
@@ -39,11 +39,6 @@ _STATEMENT_TIMEOUT = 8.0  # seconds
 _PATIENCE = 10.0  # seconds until a server that hangs is given up
 _CONNECTING = 5.0  # seconds at most
 _RETRY_CONNECT = 0.5  # seconds in which a database that could not be reached is not asked again
-
-_READ = f"""
-SELECT {EVENT_COLUMNS}
-FROM event WHERE (id, created_at) IN (SELECT * FROM unnest(%s::uuid[], %s::timestamptz[]))
-"""  # noqa: S608  (constants only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +228,12 @@ async def _look_up(connection: AsyncConnection, group: list[Single]) -> list[Out
     keys = list(dict.fromkeys(single.key.hash for single in group if single.key))
     held = idempotency.read_locks(await connection.execute(idempotency.LOCK, (list(map(lock_of, keys)),)))
     kept = idempotency.read_kept(await connection.execute(idempotency.FIND, (keys,)))
-    # The order matters: the events are read after the prepared transactions were listed.
-    prepared = bool(kept) and connection.distributed and (await connection.execute(IS_PREPARED))[0][0]
-    stored = await _read(connection, [one for one in kept.values() if one.count == 1])
+    repeated = [
+        (one, single.new)
+        for single in group
+        if single.key and (one := kept.get(single.key.hash)) and one.fingerprint == single.key.fingerprint
+    ]
+    stored, prepared = await find_stored(connection, repeated)
     seen: set[bytes] = set()
     known: list[Outcome | None] = []
     for single in group:
@@ -254,7 +252,7 @@ def _judge(key: IdempotencyKey, kept: Kept | None, stored: dict[str, Event], *, 
         return None
     if kept.fingerprint != key.fingerprint:
         return KeyReused(idempotency.OTHER_BODY)
-    event = stored.get(_first_id(kept.seed))
+    event = stored.get(first_id(kept.seed))
     if event is None and prepared:
         return KeyRunning(idempotency.STILL_COMMITTING)
     return Replay(event) if event else EventGone("the event was stored, and has been erased since")
@@ -264,7 +262,7 @@ async def _write_missing(
     connection: AsyncConnection, group: list[Single], known: list[Outcome | None]
 ) -> list[Outcome]:
     seeds = {index: idempotency.new_seed() for index, outcome in enumerate(known) if outcome is None}
-    missing = [(_first_id(seed), group[index].new) for index, seed in seeds.items()]
+    missing = [(first_id(seed), group[index].new) for index, seed in seeds.items()]
     events = dict(zip(seeds, await insert(connection, missing), strict=True)) if missing else {}
     kept = {
         key.hash: idempotency.Kept(key.fingerprint, seeds[index], 1, event.created_at)
@@ -276,22 +274,8 @@ async def _write_missing(
     return [events[index] if outcome is None else outcome for index, outcome in enumerate(known)]
 
 
-def _first_id(seed: bytes) -> str:
-    return idempotency.format_id(idempotency.derive_id(seed, 0))
-
-
 def _new_id() -> str:
     """Draw a UUID4; uuid.uuid4() takes three times as long."""
     raw = os.urandom(16)
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[raw[8] & 3]}{text[17:20]}-{text[20:]}"
-
-
-async def _read(connection: AsyncConnection, kept: list[Kept]) -> dict[str, Event]:
-    """Read the events that keys stand for, by id."""
-    if not kept:
-        return {}
-    ids = [_first_id(one.seed) for one in kept]
-    times = [format_time(one.created_at) for one in kept]
-    rows = await connection.execute(_READ, (ids, times))
-    return {event.id: event for event in (Event(*row) for row in rows)}

@@ -76,10 +76,10 @@ class Cluster:
         except FileNotFoundError:
             pytest.skip("not run: the servers are not on this machine, so they cannot be killed")
 
-    def count_prepared(self) -> int:
-        """Count the transactions that are prepared on the workers."""
+    def count_prepared(self, *numbers: int) -> int:
+        """Count the transactions that are prepared on these workers; without a number, on all."""
         count = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()"
-        return sum(execute(self.worker(number), count)[0][0] for number in range(len(self.workers)))
+        return sum(execute(self.worker(number), count)[0][0] for number in numbers or range(len(self.workers)))
 
     def place(self, component: str) -> int:
         """Give the number of the worker that stores the events of a component."""

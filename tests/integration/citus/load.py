@@ -137,6 +137,12 @@ def _event(component: str, message: str) -> dict[str, str]:
     return {"email": "a@b.cd", "environment": "load", "component": component, "message": message}
 
 
+def post_with_key(url: str, component: str, key: str) -> urllib3.BaseHTTPResponse:
+    """Store an event with an Idempotency-Key, or ask for it again."""
+    body, headers = _event(component, key), {"Idempotency-Key": f'"{key}"'}
+    return urllib3.request("POST", f"{url}/event", json=body, headers=headers, timeout=60)
+
+
 def check_stored_once(log: Any, load: Load) -> set[str]:
     """Every acknowledged event is in the log, and no event is there twice; give the messages of all events there."""
     rows = log.fetch("SELECT message, count(*) FROM event WHERE environment = 'load' GROUP BY message")

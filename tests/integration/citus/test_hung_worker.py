@@ -10,7 +10,7 @@ import pytest
 import urllib3
 
 from eventsvc.admin.verify import list_months, verify
-from tests.integration.citus.load import COMPONENTS, Load, check_stored_once, following, serving
+from tests.integration.citus.load import COMPONENTS, Load, check_stored_once, following, post_with_key, serving
 
 NO_KEY = set(COMPONENTS[::2])  # a request with a key may get 409: its session on the coordinator waits for the worker
 
@@ -28,12 +28,16 @@ def test_a_worker_that_hangs_stops_only_its_own_events_and_loses_none(
         with Load(url) as load:
             waiting(lambda: load.has_stored(set(COMPONENTS), 10) and load.has_stored({"bulk"}, 40) and followed())
             first = load.messages()
+            answers = {name: post_with_key(url, name, f"with a key: {name}") for name in others}
             server.freeze()
             try:
                 waiting(lambda: all(load.count(name, 503) > 3 for name in hung & NO_KEY))
                 before = {name: load.count(name, 201) for name in others & NO_KEY}
                 waiting(lambda: all(load.count(name, 201) > count + 100 for name, count in before.items()))
                 check_what_is_missing(url, hung, others)
+                for name, answer in answers.items():
+                    again = post_with_key(url, name, f"with a key: {name}")
+                    assert (again.status, again.json()) == (201, answer.json())
                 waiting(lambda: load.count("bulk", 503) > 0, 180)  # the first bulk request waits for its time limit
             finally:
                 server.thaw()

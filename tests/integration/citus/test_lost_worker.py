@@ -14,11 +14,18 @@ from eventsvc.errors import WorkerUnavailable
 from eventsvc.log.connection import connect
 from eventsvc.log.progress.horizon import Horizon
 from eventsvc.settings import Settings
-from tests.integration.citus.load import COMPONENTS, Load, check_stored_once, serving
+from tests.integration.citus.load import COMPONENTS, Load, check_stored_once, post_with_key, serving
 
 
 def search(url: str, query: str, **parameters: str) -> urllib3.BaseHTTPResponse:
     return urllib3.request("GET", f"{url}/event", fields={"q": query, **parameters}, timeout=60)
+
+
+def search_index(url: str, components: set[str]) -> Any:
+    """Search the index alone, which has events of every worker."""
+    answer = search(url, f"component eq '{min(components)}'", consistency="eventual")
+    assert answer.status == 200
+    return answer.json()
 
 
 def test_the_loss_of_a_worker_stops_only_its_own_events_and_loses_none(
@@ -35,12 +42,20 @@ def test_the_loss_of_a_worker_stops_only_its_own_events_and_loses_none(
         Load(url) as load,
     ):
         waiting(lambda: load.has_stored(set(COMPONENTS), 10) and load.has_stored({"bulk"}, 40))
+        waiting(lambda: search_index(url, lost))
+        first = {name: post_with_key(url, name, f"with a key: {name}") for name in COMPONENTS}
         server.kill()
         try:
             before = {name: load.count(name, 201) for name in others}
             waiting(lambda: all(load.count(name, 201) > before[name] + 10 for name in others))
             waiting(lambda: all(load.count(name, 503) > 3 for name in {*lost, "bulk"}))
             check_what_is_missing(url, lost, others)
+            for name in COMPONENTS:
+                again = post_with_key(url, name, f"with a key: {name}")
+                if name in others:
+                    assert (again.status, again.json()) == (201, first[name].json())
+                else:
+                    assert (again.status, again.json()["type"]) == (503, "/problems#worker-unavailable")
             with closing(connect(cluster.dsn)) as connection:
                 horizon = Horizon(connection)
                 with pytest.raises(WorkerUnavailable):
@@ -61,3 +76,4 @@ def check_what_is_missing(url: str, lost: set[str], others: set[str]) -> None:
         for answer in (search(url, query), search(url, query, count="true")):
             assert (answer.status, answer.json()["type"]) == (503, "/problems#worker-unavailable")
     assert search(url, f"component eq '{min(others)}'").status == 200
+    assert search_index(url, lost)
