@@ -38,7 +38,7 @@ from eventsvc.log.connection import connect
 # Taken out of the environment: settings refuse names they do not know, and no test may depend on the caller's own.
 _OPTIONS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("EVENTSVC_")}
 _POSTGRES, _ELASTICSEARCH = "EVENTSVC_TEST_DATABASE_URL", "EVENTSVC_TEST_ELASTICSEARCH_URL"
-_TEST_SERVERS = "EVENTSVC_TEST_SERVERS"
+_TEST_SERVERS, _INDEX_SHARDS = "EVENTSVC_TEST_SERVERS", "EVENTSVC_TEST_INDEX_SHARDS"
 _WAY: Any = _OPTIONS.get(_TEST_SERVERS, "auto")
 _SERVERS: pytest.StashKey[ExitStack] = pytest.StashKey()
 _START_SECONDS = 240.0
@@ -116,6 +116,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ[_POSTGRES] = servers.enter_context(_running(_find_postgres(folder)))
     os.environ[_ELASTICSEARCH] = servers.enter_context(_running(_find_elasticsearch(folder)))
     os.environ[_TEST_SERVERS] = _WAY
+    os.environ[_INDEX_SHARDS] = _OPTIONS.get(_INDEX_SHARDS, "1")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -254,7 +255,7 @@ def citus_spare_url() -> str:
 @pytest.fixture
 def index_shards() -> int:
     """Primary shards of each month's index; EVENTSVC_TEST_INDEX_SHARDS runs every test with another layout."""
-    return int(_OPTIONS.get("EVENTSVC_TEST_INDEX_SHARDS", "1"))
+    return int(_OPTIONS.get(_INDEX_SHARDS, "1"))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """A database spread over the workers of the cluster that EVENTSVC_TEST_CITUS_URL names; without it, nothing runs here.
 
 The URL names a coordinator to which workers were added, in a database that may be thrown away; its user must be let
-in on the workers as well.
+in on the workers as well. The tests kill these servers, so they run in one process only, not with ``-n`` (`make test`).
+Each server needs ``wal_level=logical`` and a ``max_prepared_transactions`` above 0.
 """
 
 from __future__ import annotations
