@@ -60,8 +60,8 @@ def test_a_group_of_single_events_is_stored_and_answered_in_its_order(log: Any, 
         group = GroupStore(database)
         try:
             return [
-                *await group.store([Single(new(n), None) for n in range(20)]),
-                *await group.store([Single(new(20), None)]),
+                *await group.store([Single(new(n, "group"), None) for n in range(20)]),
+                *await group.store([Single(new(20, "group"), None)]),
             ]
         finally:
             group.close()
@@ -69,7 +69,7 @@ def test_a_group_of_single_events_is_stored_and_answered_in_its_order(log: Any, 
     stored = asyncio.run(store())
     assert [event.message for event in stored] == [f"message {n}" for n in range(21)]
     assert all(isinstance(event, Event) for event in stored)
-    rows = log.fetch("SELECT id::text, seq, data FROM event WHERE environment = 'single'")
+    rows = log.fetch("SELECT id::text, seq, data FROM event WHERE environment = 'group'")
     assert {event.id: (event.seq, event.data) for event in stored} == {row[0]: row[1:] for row in rows}
     assert len({event.seq for event in stored}) == 21
 
