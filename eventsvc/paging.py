@@ -43,6 +43,11 @@ class PageRequest:
         """Whether events are in the order in which the log took them, which is also the order of an index."""
         return self.time == "createdAt"
 
+    @property
+    def begins_with_creation(self) -> bool:
+        """Whether this is the first page in that order, without a count of all matching events."""
+        return self.by_creation and self.after is None and self.upto is None and not self.count
+
     def position(self, event: Event) -> Position:
         """Give an event's position in this order."""
         return event.position if self.by_creation else event.occurred_position

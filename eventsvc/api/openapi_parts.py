@@ -104,7 +104,7 @@ HEADERS: dict[str, tuple[str, Json]] = {
     "ETag": ("send it in If-None-Match to learn whether anything has changed", _TEXT),
     "Location": ("where to read it again", _TEXT),
     "X-Total-Count": ("how many events match, with count=true", _COUNT),
-    "Eventsvc-Source": ("what the answer was made from", word("index+tail", "cache+tail", "index", "sql")),
+    "Eventsvc-Source": ("what the answer was made from", word("index+tail", "cache+tail", "index", "log", "sql")),
     "Eventsvc-Reason": ("why the index did not answer", _TEXT),
     "Eventsvc-Watermark": ("the last seq that the index held", _COUNT),
     "Eventsvc-Lag": ("how many seqs the index is behind", _COUNT),

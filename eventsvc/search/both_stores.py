@@ -41,11 +41,12 @@ _ATTEMPTS = 5
 
 
 class Source(StrEnum):
-    """The stores that an answer was made from."""
+    """The stores that an answer was made from. LOG: the log alone, by choice; SQL: the log alone, without the index."""
 
     INDEX_AND_TAIL = "index+tail"
     CACHE_AND_TAIL = "cache+tail"
     INDEX = "index"
+    LOG = "log"
     SQL = "sql"
 
 
@@ -54,7 +55,7 @@ class Provenance:
     """Which stores gave an answer, and about which state of the log.
 
     Attributes:
-        reason: why the index did not answer; "" if it did.
+        reason: why the index did not answer; "" if it did, or if the log alone is faster.
         state: the state of the log that the answer is about; None if the log was not asked.
         settled: see ``log.read.state.LogAnswer``.
     """

@@ -18,9 +18,9 @@ from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
 from eventsvc.index.reader import Inexact, Unsteady
 from eventsvc.log.filter import Filter
-from eventsvc.log.read.page import FoundQuestion, PageQuestion
+from eventsvc.log.read.page import FoundQuestion, LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
-from eventsvc.log.read.state import LogState
+from eventsvc.log.read.state import LogAnswer, LogState
 from eventsvc.paging import LARGE, PAGE_BYTES, PageRequest, Position, Positions, fit
 from eventsvc.query import ast
 from eventsvc.query.render import render
@@ -52,6 +52,12 @@ class Compiled:
     index: dict[str, Any] | None
     node: ast.Node | None
     as_of: int | None = None
+
+    @property
+    def bounds_creation_only(self) -> bool:
+        """Whether the query says only when the events were created."""
+        parts = self.node.operands if isinstance(self.node, ast.And) else (self.node,)
+        return all(isinstance(part, ast.Created) for part in parts) and self.as_of is None
 
     def frozen(self, seq: int) -> Compiled:
         """Leave out every event past a seq."""
@@ -136,6 +142,10 @@ class Search:
         return answer
 
     async def _find(self, query: Compiled, request: PageRequest, *, strong: bool, keep: bool) -> Page:
+        if strong and query.bounds_creation_only and request.begins_with_creation:
+            # PERF: PostgreSQL reads these events along its index on (created_at, seq), in less time than Elasticsearch.
+            answer = await self._reader.along_index(query.log, PageQuestion(request), large=request.limit > LARGE)
+            return _page_of_log(answer, request, Source.LOG)
         reason = self._stores.unavailable_because or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
@@ -147,8 +157,7 @@ class Search:
                 _logger.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "events are erased" if isinstance(exc, Unsteady) else "not expressible"
         answer = await self._reader.whole(query.log, PageQuestion(request), strong=strong)
-        provenance = Provenance(Source.SQL, reason, answer.state, answer.settled)
-        return _page(answer.content.events, request, answer.content.total, provenance)
+        return _page_of_log(answer, request, Source.SQL, reason)
 
     async def _merged(self, query: Compiled, request: PageRequest, *, keep: bool) -> Page:
         """Find the page in the index up to a watermark, and in the log past this watermark."""
@@ -219,6 +228,11 @@ async def _meanwhile(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _page_of_log(answer: LogAnswer[LogPage], request: PageRequest, source: Source, reason: str = "") -> Page:
+    provenance = Provenance(source, reason, answer.state, answer.settled)
+    return _page(answer.content.events, request, answer.content.total, provenance)
 
 
 def _page(

@@ -131,6 +131,19 @@ class Reader:
         self._see(answer.state.epoch)
         return answer
 
+    async def along_index(self, matching: Filter, question: Question[T], *, large: bool = False) -> LogAnswer[T]:
+        """Ask about all matching events a question for which PostgreSQL only reads a part of an index.
+
+        Such a statement takes milliseconds, so it does not wait behind other searches of the whole log.
+
+        Raises:
+            SearchesQueued: the answer is large, and too many such reads wait already.
+            LogUnavailable: PostgreSQL is away.
+            LogTimeout: PostgreSQL took too long.
+        """
+        async with self._large if large else nullcontext():
+            return await self._pool.run(lambda connection: self._read(connection, matching, question))
+
     async def whole(self, matching: Filter, question: Question[T], *, strong: bool = True) -> LogAnswer[T]:
         """Ask about all matching events. A replica answers if one has replayed far enough.
 

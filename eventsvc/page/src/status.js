@@ -12,6 +12,7 @@ const SOURCES = /** @type {Record<string, string>} */ ({
   "index+tail": "Elasticsearch, and PostgreSQL for the newest",
   "cache+tail": "a kept answer of Elasticsearch that still holds, and PostgreSQL for the newest",
   index: "Elasticsearch alone",
+  log: "PostgreSQL, because this is faster",
   sql: "PostgreSQL",
 });
 

@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 
 from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
+from eventsvc.event import format_time
 from eventsvc.index.reader import Scope
 from eventsvc.log.connection import connect
 from eventsvc.log.months import MONTH
@@ -392,3 +393,36 @@ def test_one_event_larger_than_a_page_is_a_page(world: Any) -> None:
     world.index_all()
     page = world.find(world.search(page_bytes=1000), "environment eq 'test'")
     assert (messages(page), page.end) == (["b"], page.events[0].position)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_postgresql_alone_gives_the_first_page_of_a_query_that_only_bounds_createdat(
+    world: Any,
+    newest_first: bool,  # noqa: FBT001
+) -> None:
+    start = 1_790_000_000_000
+    for number in range(9):
+        world.store(str(number), at=start + number % 7)
+    world.index_all()
+    world.store("9", at=start + 1)
+    search, without = world.search(), world.search(index=False)
+    begin, end = f"createdAt gte '{format_time(start + 1)}'", f"createdAt lt '{format_time(start + 5)}'"
+    for text in (begin, end, f"{begin} AND {end}"):
+        sources: list[Source] = []
+        after, upto = None, None
+        while not sources or after is not None:
+            options: dict[str, Any] = {"newest_first": newest_first, "after": after, "upto": upto}
+            ours, theirs = (world.find(one, text, limit=2, **options) for one in (search, without))
+            assert (ours.events, ours.end) == (theirs.events, theirs.end)
+            assert ours.provenance.reason == ""
+            sources.append(ours.provenance.source)
+            after, upto = ours.end, 10
+        assert sources == [Source.LOG] + [Source.INDEX_AND_TAIL] * (len(sources) - 1)
+        assert len(sources) > 2
+    both = f"{begin} AND component eq 'orders'"
+    for text, options in ((begin, {"count": True}), ("", {}), (begin, {"time": "occurredAt"}), (both, {})):
+        page = world.find(search, text, newest_first=newest_first, **options)
+        assert page.provenance.source == Source.INDEX_AND_TAIL, text
+    # An index that is away changes nothing for such a page.
+    request(world, "DELETE", index_of(world))
+    assert world.find(search, begin, limit=2, newest_first=newest_first).provenance.reason == ""
