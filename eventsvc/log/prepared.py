@@ -12,17 +12,26 @@ from weakref import WeakKeyDictionary
 
 from psycopg2 import sql
 
+from eventsvc.log.citus import IS_DISTRIBUTED
 from eventsvc.log.connection import Connection, fetch
 
 _names: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
 _numbers = count()
+
+# Citus must know the values when it plans which workers it asks.
+_SET_MODE = f"""
+SELECT set_config(
+    'plan_cache_mode', CASE WHEN {IS_DISTRIBUTED} THEN 'force_custom_plan' ELSE 'force_generic_plan' END, false
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A statement with ``%s`` placeholders, whose text is the same for all values.
 
-    PostgreSQL makes one plan for all values (``plan_cache_mode``), so every value must suit the same plan.
+    PostgreSQL makes one plan for all values (``plan_cache_mode``), so every value must suit the same plan. Only Citus
+    makes a plan for each execution.
     """
 
     statement: sql.Composable
@@ -43,6 +52,6 @@ def _prepare(connection: Connection, text: str) -> str:
     first, *others = text.split("%s")
     numbered = first + "".join(f"${number}{part}" for number, part in enumerate(others, 1))
     with connection.cursor() as cursor:
-        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        cursor.execute(_SET_MODE)
         cursor.execute(f"PREPARE {name} AS {numbered}")
     return name
