@@ -57,6 +57,8 @@ class _Service:
         self.probe = Pool(dsn, size=1, statement_timeout=2.0)
         # Searches that the index cannot answer have their own connections, so that no other request waits behind them.
         self.whole = Pool(dsn, size=max(2, size // 2), statement_timeout=patience)
+        # Keys and views have their own connection, so that no search waits behind them.
+        self.saved = Pool(dsn, size=1, statement_timeout=patience)
         # Erasing may read a whole month, so it has its own connection.
         self.erasing = Pool(dsn, size=1, statement_timeout=120.0)
         replicas = settings.replica_urls.replace(",", " ").split()
@@ -95,7 +97,7 @@ class _Service:
         if self.index is not None:
             await self.index.close()
         await self.replicas.close()
-        pools = (self.pool, self.whole, self.probe, self.erasing)
+        pools = (self.pool, self.whole, self.probe, self.saved, self.erasing)
         await asyncio.gather(*(asyncio.to_thread(pool.close) for pool in pools))
 
 
@@ -148,11 +150,11 @@ def create_app(settings: Settings, limiter: Limiter | None = None) -> Api:
     app.add_route("/erasure", erasures)
     app.add_route("/erasure/{erasure_id}", erasures, suffix="one")
     app.add_route("/ticket", TicketResource())
-    keys = KeysResource(service.pool)
+    keys = KeysResource(service.saved)
     app.add_route("/key", keys)
     app.add_route("/key/{key_id}", keys, suffix="one")
     app.add_route("/key/{key_id}/rotation", keys, suffix="rotation")
-    saved = ViewsResource(service.pool)
+    saved = ViewsResource(service.saved)
     app.add_route("/view", saved)
     app.add_route("/view/{name}", saved, suffix="one")
     app.add_route("/query", QueryResource(service.query_thread, service.search))
