@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from eventsvc.event import NANOSECONDS, Event, format_nanoseconds
 from eventsvc.fields import FIELDS
 from eventsvc.index.client import check_whole, error_type, translate_errors
 from eventsvc.index.mapping import from_hit
-from eventsvc.paging import LARGE, MOST_LARGE_WAITING, PageRequest, Position, Positions
+from eventsvc.paging import PageRequest, Position, Positions
 from eventsvc.turns import Turns
 
 _OK, _REFUSED, _NOT_ALLOWED = 200, 400, 405
@@ -48,7 +47,6 @@ class Scope:
 
 
 _MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
-_LARGE_AT_ONCE = 4  # large pages that one process asks for
 _MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
 
 
@@ -81,14 +79,14 @@ class IndexReader:
     """Sends searches to Elasticsearch. A search that gets no answer in time is not repeated.
 
     A request with many wildcards may take Elasticsearch several seconds. So each process sends one such request at a
-    time, and asks for at most four large pages at a time. Small requests then do not wait behind these requests.
+    time. Small requests then do not wait behind these requests.
     """
 
     def __init__(self, client: AsyncElasticsearch, timeout: float = 10.0) -> None:
         """Take a client, and the seconds until a request fails."""
         # PERF: a client with other options takes a tenth of a search to make.
         self._client, self._timeout = client.options(request_timeout=timeout), timeout
-        self._heavy, self._large = Turns(1, _MOST_HEAVY_WAITING), Turns(_LARGE_AT_ONCE, MOST_LARGE_WAITING)
+        self._heavy = Turns(1, _MOST_HEAVY_WAITING)
 
     async def positions(
         self, scope: Scope, query: dict[str, Any], request: PageRequest, ahead: Awaitable[int] | None = None
@@ -207,8 +205,7 @@ class IndexReader:
 
     async def _search(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
         if _count_wildcards(body["query"]) <= _MOST_WILDCARDS:
-            async with self._large if body["size"] > LARGE else nullcontext():
-                return await self._ask(scope, body)
+            return await self._ask(scope, body)
         async with self._heavy:
             try:
                 return await self._ask(scope, body)

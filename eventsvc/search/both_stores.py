@@ -100,10 +100,10 @@ class BothStores:
         """Give the index, to be asked. If it is away, later searches do without it until it is back.
 
         Raises:
-            IndexUnavailable: there is no index.
+            IndexUnavailable: there is no index, or it was found to be away while this search waited for its turn.
         """
-        if self._index is None:
-            raise IndexUnavailable("there is no index")
+        if self._index is None or self.unavailable_because:
+            raise IndexUnavailable(self.unavailable_because)
         began = time.monotonic()
         try:
             yield self._index

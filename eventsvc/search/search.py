@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import FoundQuestion, LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
 from eventsvc.log.read.state import LogAnswer, LogState
-from eventsvc.paging import LARGE, PAGE_BYTES, PageRequest, Position, Positions, fit
+from eventsvc.paging import LARGE, MOST_LARGE_WAITING, PAGE_BYTES, PageRequest, Position, Positions, fit
 from eventsvc.query import ast
 from eventsvc.query.render import render
 from eventsvc.query.to_elasticsearch import to_elasticsearch
@@ -34,6 +34,7 @@ _logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _MOST_WAITING_TO_EXAMINE = 40  # requests in one process
+_LARGE_AT_ONCE = 4  # large pages that one process asks both stores for
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Search:
     def __init__(self, reader: Reader, stores: BothStores, *, page_bytes: int = PAGE_BYTES) -> None:
         self._reader, self._stores, self._page_bytes = reader, stores, page_bytes
         self.examining = Turns(2, _MOST_WAITING_TO_EXAMINE)
+        self._large = Turns(_LARGE_AT_ONCE, MOST_LARGE_WAITING)
 
     async def by_id(self, event_id: str, query: Compiled) -> Event:
         """Read one event from the log.
@@ -149,7 +151,10 @@ class Search:
         reason = self._stores.unavailable_because or ("" if query.index is not None else "not expressible")
         if not reason:
             try:
-                return await (self._merged(query, request, keep=keep) if strong else self._eventual(query, request))
+                if strong:
+                    return await self._merged(query, request, keep=keep)
+                async with self._turn(request):
+                    return await self._eventual(query, request)
             except IndexUnavailable as exc:
                 _logger.warning("a search goes to PostgreSQL", reason=str(exc))
                 reason = "index away"
@@ -171,21 +176,14 @@ class Search:
 
     async def _join(self, attempt: Attempt, query: Compiled, request: PageRequest) -> Page | None:
         """Ask both stores for a page; None if their answers do not make one exact page."""
-        large = request.limit > LARGE
-        reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large)
-        # PERF: the index and the log work at the same time.
-        async with _meanwhile(reading) as reading_tail, _meanwhile(self._read_ahead(request)) as ahead:
-            found: Positions | None = attempt.cached
-            if found is None:
-                with self._stores.index() as index:
-                    found = await index.positions(attempt.scope, query.index or {}, request, ahead)
-            tail = await reading_tail
+        async with self._turn(request):
+            found, tail = await self._ask_both(attempt, query, request)
         past = {request.position(event): event for event in tail.content.events}
         positions = sorted((*found.found, *past), reverse=request.newest_first)[: request.limit]
         # PERF: often the newest events are all in the tail.
         missing = {*positions} - {*past}
         question = FoundQuestion(request, found.only(missing), query.log.routing)
-        rows = await self._reader.found(question, large=large)
+        rows = await self._reader.found(question)
         # Events may have been erased after the index was asked. The page is exact if the index has found all matching
         # events, or if the log still has every event of the page. If a page has too many bytes, the log gives only its
         # first events, and the other events count as erased.
@@ -197,6 +195,23 @@ class Search:
         provenance = Provenance(attempt.source, "", tail.state, tail.settled)
         there = [events[position] for position in positions if position in events]
         return _page(there, request, total, provenance, positions)
+
+    async def _ask_both(
+        self, attempt: Attempt, query: Compiled, request: PageRequest
+    ) -> tuple[Positions, LogAnswer[LogPage]]:
+        """Ask the index for positions and the log for the tail. PERF: both work at the same time."""
+        large = request.limit > LARGE
+        reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large)
+        async with _meanwhile(reading) as tail, _meanwhile(self._read_ahead(request)) as ahead:
+            found: Positions | None = attempt.cached
+            if found is None:
+                with self._stores.index() as index:
+                    found = await index.positions(attempt.scope, query.index or {}, request, ahead)
+            return found, await tail
+
+    def _turn(self, request: PageRequest) -> AbstractAsyncContextManager[None]:
+        # Each large page may hold megabytes of the tail while it waits for the index.
+        return self._large if request.limit > LARGE else nullcontext()
 
     async def _read_ahead(self, request: PageRequest) -> int:
         return 0 if request.by_creation else await self._reader.ahead()

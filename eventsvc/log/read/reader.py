@@ -118,16 +118,14 @@ class Reader:
         async with self._heavy:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
-    async def found(self, question: FoundQuestion, *, large: bool = False) -> LogAnswer[tuple[Event, ...]]:
+    async def found(self, question: FoundQuestion) -> LogAnswer[tuple[Event, ...]]:
         """Read the events that the index has found for a page. The answer is never ``settled``.
 
         Raises:
-            SearchesQueued: the answer is large, and too many such reads wait already.
             LogUnavailable: PostgreSQL is away.
             LogTimeout: PostgreSQL took too long.
         """
-        async with self._large if large else nullcontext():
-            answer = await self._pool.run(lambda connection: _ask_found(connection, question))
+        answer = await self._pool.run(lambda connection: _ask_found(connection, question))
         self._see(answer.state.epoch)
         return answer
 
