@@ -44,7 +44,7 @@ class PageRequest:
         return self.time == "createdAt"
 
     @property
-    def begins_with_creation(self) -> bool:
+    def is_first_by_creation(self) -> bool:
         """Whether this is the first page in that order, without a count of all matching events."""
         return self.by_creation and self.after is None and self.upto is None and not self.count
 

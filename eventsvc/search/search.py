@@ -144,7 +144,7 @@ class Search:
         return answer
 
     async def _find(self, query: Compiled, request: PageRequest, *, strong: bool, keep: bool) -> Page:
-        if strong and query.bounds_creation_only and request.begins_with_creation:
+        if strong and query.bounds_creation_only and request.is_first_by_creation:
             # PERF: PostgreSQL reads these events along its index on (created_at, seq), in less time than Elasticsearch.
             answer = await self._reader.along_index(query.log, PageQuestion(request), large=request.limit > LARGE)
             return _page_of_log(answer, request, Source.LOG)

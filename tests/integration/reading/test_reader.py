@@ -82,6 +82,23 @@ def test_the_events_that_the_index_has_found_come_in_order(world: Any, newest_fi
     assert world.run(reader.found(FoundQuestion(PageRequest(10), Positions(), {}))).content == ()
 
 
+def test_an_event_of_any_year_is_found_at_its_position(world: Any) -> None:
+    # The nanoseconds of occurredAt fit into 64 bits from 1677 to 2262.
+    times = [-9_000_000_000_001, -1, 0, 1_790_000_000_123, 9_100_000_000_003, 9_223_372_036_853]
+    for at in times:
+        world.execute(
+            "INSERT INTO event (id, created_at, email, environment, component, message, data) VALUES ("
+            "gen_random_uuid(), timestamptz 'epoch' + %s * interval '1 hour' + %s * interval '1 ms',"
+            " 'a@b.c', 'test', 'c', 'm', '{}')",
+            divmod(at, 3_600_000),
+        )
+    reader = world.reader()
+    everything = world.run(reader.whole(ALL, PageQuestion(PageRequest(10)))).content.events
+    question = FoundQuestion(PageRequest(10), positions_of(everything), {})
+    assert world.run(reader.found(question)).content == everything
+    assert [event.created_at for event in everything] == times[::-1]
+
+
 def positions_of(events: Any) -> Positions:
     return Positions(tuple(event.position for event in events), tuple(event.created_at for event in events))
 
