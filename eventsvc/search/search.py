@@ -202,7 +202,9 @@ class Search:
         """Ask the index for positions and the log for the tail. PERF: both work at the same time."""
         large = request.limit > LARGE
         reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large)
-        async with _meanwhile(reading) as tail, _meanwhile(self._read_ahead(request)) as ahead:
+        # An order by createdAt needs no bound.
+        bounding = nullcontext() if request.by_creation else _meanwhile(self._reader.ahead())
+        async with _meanwhile(reading) as tail, bounding as ahead:
             found: Positions | None = attempt.cached
             if found is None:
                 with self._stores.index() as index:
@@ -212,9 +214,6 @@ class Search:
     def _turn(self, request: PageRequest) -> AbstractAsyncContextManager[None]:
         # Each large page may hold megabytes of the tail while it waits for the index.
         return self._large if request.limit > LARGE else nullcontext()
-
-    async def _read_ahead(self, request: PageRequest) -> int:
-        return 0 if request.by_creation else await self._reader.ahead()
 
     async def _eventual(self, query: Compiled, request: PageRequest) -> Page:
         """Find the page in the index alone."""

@@ -113,8 +113,7 @@ class Reader:
         if base.refused:
             past = Filter("seq > %s OR seq = ANY (%s)", (base.watermark, list(base.refused)))
         if not matching.is_heavy:
-            async with self._large if large else nullcontext():
-                return await self._pool.run(lambda connection: self._read(connection, past & matching, question))
+            return await self.along_index(past & matching, question, large=large)
         async with self._heavy:
             return await self._whole_pool.run(lambda connection: self._read(connection, past & matching, question))
 
