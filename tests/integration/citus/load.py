@@ -96,6 +96,11 @@ class Load:
         with self._lock:
             return self.statuses[component][status]
 
+    def all_served(self, components: set[str]) -> Callable[[], bool]:
+        """Give a condition: ten more events of each component are acknowledged from now on."""
+        before = {name: len(self.acknowledged[name]) for name in components}
+        return lambda: all(self.has_stored({name}, count + 10) for name, count in before.items())
+
     def has_stored(self, components: set[str], count: int) -> bool:
         """Tell whether so many events of each component are acknowledged."""
         with self._lock:

@@ -34,13 +34,9 @@ def test_a_worker_lost_between_the_phases_of_a_commit_loses_and_doubles_nothing(
         finally:
             coordinator.thaw()
 
-    def are_served() -> None:
-        before = {name: len(load.acknowledged[name]) for name in everybody}
-        waiting(lambda: all(load.has_stored({name}, count + 10) for name, count in before.items()))
-
     with serving(settings) as url, run_indexer(), following(url, tmp_path / "followed") as followed:
         with Load(url) as load:
-            are_served()
+            waiting(load.all_served(everybody))
             waiting(followed)
             first = load.messages()
             for _ in range(TIMES):
@@ -50,7 +46,7 @@ def test_a_worker_lost_between_the_phases_of_a_commit_loses_and_doubles_nothing(
                     waiting(lambda refused=refused: load.count("bulk", 503) > refused)
                 finally:
                     server.start()
-                are_served()
+                waiting(load.all_served(everybody))
         log.wait_visible()
         stored = check_stored_once(log, load)
         waiting(lambda: stored - first <= set(followed()))

@@ -32,13 +32,9 @@ def test_the_loss_of_the_coordinator_stops_all_writers_and_loses_nothing(
         server.thaw()
         return False
 
-    def are_served() -> None:
-        before = {name: len(load.acknowledged[name]) for name in everybody}
-        waiting(lambda: all(load.has_stored({name}, count + 10) for name, count in before.items()))
-
     with serving(settings) as url, run_indexer(), following(url, tmp_path / "followed") as followed:
         with Load(url) as load:
-            are_served()
+            waiting(load.all_served(everybody))
             waiting(followed)
             first = load.messages()
             for _ in range(TIMES):
@@ -50,7 +46,7 @@ def test_the_loss_of_the_coordinator_stops_all_writers_and_loses_nothing(
                     waiting(lambda refused=refused: all(load.count(name, 503) > refused[name] for name in everybody))
                 finally:
                     server.start()
-                are_served()
+                waiting(load.all_served(everybody))
         waiting(lambda: cluster.count_prepared() == 0)
         with closing(connect(cluster.dsn)) as connection:
             log = Log(connection)
