@@ -93,7 +93,6 @@ class Access:
             self._limit(resp, "address", network, self._address_rate, f"from {network} may come")
         if need is PUBLIC:
             return
-        req.context.asker = None
         grant = self._admit(req, resp, need)
         if grant.id and _is_export(req):
             self._begin_export(req, resp, grant)
@@ -109,7 +108,7 @@ class Access:
             end()
 
     def _note(self, req: Request, resp: Response) -> None:
-        """Tell the audit about a request that needs a key, if keys are in use."""
+        """Tell the audit about a request that needs a key, if keys are known to be in use."""
         asker: Grant | None = getattr(req.context, "asker", EVERYTHING)
         if asker is not EVERYTHING:
             more = getattr(resp.context, "audit", {})
@@ -136,6 +135,7 @@ class Access:
         try:
             grant = self._find(req)
         except Unauthenticated:
+            req.context.asker = None
             self._refuse(req, resp)
             raise
         req.context.asker = grant

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
 from eventsvc.access import store
 from eventsvc.access.key_text import make_key
@@ -19,7 +20,7 @@ from eventsvc.access.rights import Right
 from eventsvc.access.store import Wanted
 from eventsvc.access.without_keys import MAKE_ONE
 from eventsvc.dev.server import free_port
-from eventsvc.log.connection import Connection
+from eventsvc.log.connection import Connection, connect
 
 SERVE = [sys.executable, "-m", "eventsvc", "serve"]
 
@@ -106,6 +107,29 @@ def test_a_log_that_is_away_lets_nobody_in(make_bare: Callable[..., Any], tmp_pa
         assert service.ask("GET", "/healthz").status == 200
     finally:
         service.stop()
+
+
+def test_a_service_that_started_without_the_log_and_needs_no_key_records_nothing(
+    postgres_url: str, database: str, serve: Callable[..., Any], connection: Connection
+) -> None:
+    name = parse_dsn(database)["dbname"]
+    with closing(connect(postgres_url)) as other, other.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        try:
+            service = serve()
+            refused = service.ask("GET", "/event").status
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    began = time.monotonic()
+    while service.ask("GET", "/event").status != 200:
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
+    service.stop()  # now it has stored what it recorded
+
+    assert refused == 503
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT message FROM event")
+        assert cursor.fetchall() == []
 
 
 def test_migrate_stores_the_keys_of_a_deployment_once(
