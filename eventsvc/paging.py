@@ -81,11 +81,16 @@ def fit(events: Iterable[Event], size: int) -> tuple[Event, ...]:
     """Give the first events that fit into so many bytes, but at least one event."""
     fitting: list[Event] = []
     for event in events:
-        size -= _length(event.message) + _length(event.data) + _OTHERS
+        size -= weigh(event)
         if size < 0 and fitting:
             break
         fitting.append(event)
     return tuple(fitting)
+
+
+def weigh(event: Event) -> int:
+    """Estimate the bytes of an event in an answer."""
+    return _length(event.message) + _length(event.data) + _OTHERS
 
 
 def _length(text: str) -> int:

@@ -13,6 +13,7 @@ import structlog
 from eventsvc.api.problems import problem_of
 from eventsvc.errors import EventsvcError
 from eventsvc.event import Event
+from eventsvc.paging import fit, weigh
 
 if TYPE_CHECKING:
     from eventsvc.api.find_options import FindOptions
@@ -23,6 +24,7 @@ _logger = structlog.get_logger(__name__)
 
 PAGE = 1000
 PAGE_BYTES = 1024 * 1024  # bytes read and sent at a time
+PIECE_BYTES = 256 * 1024  # bytes of a JSON array sent at a time
 
 
 class ExportForm(Protocol):
@@ -130,6 +132,34 @@ def write_lines(events: Iterable[Event], fields: Iterable[str] | None = None) ->
     """Write events as NDJSON, with these fields only."""
     lines = (orjson.dumps(pick(event, fields), option=orjson.OPT_APPEND_NEWLINE) for event in events)
     return one_line(b"".join(lines))
+
+
+async def write_array(
+    batches: AsyncIterator[Sequence[Event]], fields: Iterable[str] | None = None
+) -> AsyncIterator[bytes]:
+    """Write a JSON array of events, with these fields only, a batch at a time."""
+    before = b"["
+    async for batch in batches:
+        yield before + orjson.dumps([pick(event, fields) for event in batch])[1:-1]
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
+
+
+async def in_pieces(events: Sequence[Event], state: dict[str, Any]) -> AsyncIterator[Sequence[Event]]:
+    """Give the events of a page in pieces, as many at a time as fit. Other requests are served between two pieces.
+
+    Args:
+        events: the events.
+        state: the state of the request in its ASGI scope. Its ``unwritten`` tells the server how many bytes of the
+            answer are not written yet, because they count as bytes that wait for the client.
+    """
+    unwritten = sum(map(weigh, events))
+    while events:
+        piece = fit(events, PIECE_BYTES)
+        events = events[len(piece) :]
+        state["unwritten"] = unwritten = unwritten - sum(map(weigh, piece))
+        yield piece
+        await asyncio.sleep(0)
 
 
 def one_line(text: bytes) -> bytes:

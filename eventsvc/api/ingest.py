@@ -16,6 +16,7 @@ import orjson
 from eventsvc.access.gate import Gate
 from eventsvc.api import media
 from eventsvc.api.bulk import BulkEvents, BulkLayout, InvalidLines
+from eventsvc.api.export import write_array
 from eventsvc.api.store_options import StoreOptions, read_options
 from eventsvc.errors import BodyTooLarge, Forbidden, InvalidBody, InvalidEvents
 from eventsvc.event import Event, format_time
@@ -28,8 +29,6 @@ from eventsvc.log.write.group import Replay
 from eventsvc.log.write.idempotency import IdempotencyKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from falcon.asgi import Request, Response
 
     from eventsvc.api.media import BodyForm
@@ -178,7 +177,7 @@ class Ingest:
             if stored.replayed:
                 await self._bulk_writer.check_whole(stored)
             resp.content_type = falcon.MEDIA_JSON
-            resp.stream = _represent(self._bulk_writer.read(stored))
+            resp.stream = write_array(self._bulk_writer.read(stored))
             return
         resp.data = orjson.dumps(_summarize(stored) | report)
 
@@ -260,12 +259,3 @@ def _report(invalid: InvalidLines, parser: Parser, options: StoreOptions) -> dic
     sanitizer = parser.parser if isinstance(parser, Shaper) else parser
     sanitized = {"sanitized": sanitizer.sanitized} if isinstance(sanitizer, Sanitizer) else {}
     return sanitized | (invalid.report() if options.partial else {})
-
-
-async def _represent(batches: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:
-    """Write a JSON array of all events, a batch at a time."""
-    before = b"["
-    async for batch in batches:
-        yield before + orjson.dumps([event.to_json() for event in batch])[1:-1]
-        before = b","
-    yield b"[]" if before == b"[" else b"]"

@@ -113,7 +113,9 @@ class HttpConnection(ParsingInParts):
     @property
     def unread(self) -> int:
         """How many bytes of answers wait in this process, because the client does not read them."""
-        return int(self.transport.get_write_buffer_size())
+        cycle = self._answering
+        unwritten = 0 if cycle is None or cycle.response_complete else cycle.scope.get("state", {}).get("unwritten", 0)
+        return int(self.transport.get_write_buffer_size() + unwritten)
 
     def cut_off(self) -> None:
         """Drop what the client has not read, and end the connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import select
@@ -79,15 +80,25 @@ def test_requests_sent_ahead_have_a_number(wire: Any) -> None:
 
 @pytest.fixture(scope="module")
 def strict_service(module_database: str, make_module_service: Callable[..., Any]) -> Any:
-    return make_module_service(module_database, EVENTSVC_ANSWER_SECONDS="3", EVENTSVC_UNREAD_BYTES=str(16 * MIB))
+    return make_module_service(module_database, EVENTSVC_ANSWER_SECONDS="3")
 
 
 @pytest.fixture
 def strict(strict_service: Any) -> Any:
+    """A service with 6 MiB of events that does not wait long for clients that do not read."""
+    return _filled(strict_service)
+
+
+@pytest.fixture
+def small(module_database: str, make_service: Callable[..., Any]) -> Any:
     """A service with 6 MiB of events that keeps little for clients that do not read."""
+    return _filled(make_service(module_database, EVENTSVC_UNREAD_BYTES=str(16 * MIB)))
+
+
+def _filled(service: Any) -> Any:
     line = json.dumps(EVENT | {"message": "x" * 8000, "data": ["y" * 1000] * 50}).encode() + b"\n"
-    assert strict_service.post(line * 100, Content_Type="application/x-ndjson").status == 201
-    return strict_service
+    assert service.post(line * 100, Content_Type="application/x-ndjson").status == 201
+    return service
 
 
 def _is_cut_off(wire: Any) -> bool:
@@ -115,6 +126,21 @@ def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_client_is_not(
     assert bytes(read[-7:]) == b"\r\n0\r\n\r\n" or read.count(b"x" * 8000) > 50
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_large_page_arrives_whole_and_in_order(strict: Any, connect: Callable[..., Any], version: str) -> None:
+    """It is written in pieces, so that other requests do not wait for it."""
+    target = "/event?limit=100&fields=id,message,data"
+    wire = connect(strict.port).send(f"GET {target} HTTP/{version}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = http.client.HTTPResponse(wire.socket)
+    answer.begin()
+    events = json.loads(answer.read())
+
+    assert len(events) > 50
+    exported = strict.ask("GET", target, Accept="application/x-ndjson").body.splitlines()
+    assert events == list(map(json.loads, exported))[: len(events)]
+    assert [*events[0]] == ["id", "message", "data"]
+
+
 def test_a_client_that_leaves_only_the_end_of_an_answer_is_cut_off(
     strict: Any, connect: Callable[..., Any], until: Callable[..., Any]
 ) -> None:
@@ -136,12 +162,12 @@ def _connections(service: Any) -> float:
 
 
 def test_answers_that_wait_for_slow_clients_have_so_much_room(
-    strict: Any, connect: Callable[..., Any], until: Callable[..., Any]
+    small: Any, connect: Callable[..., Any], until: Callable[..., Any]
 ) -> None:
-    deaf = [connect(strict.port, buffer=4096).send(b"GET /event HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(12)]
+    deaf = [connect(small.port, buffer=4096).send(b"GET /event HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(12)]
     until(lambda: sum(map(_is_cut_off, deaf)) >= 6)
-    until(lambda: b'eventsvc_refused_total{status="unread"}' in strict.ask("GET", "/metrics").body)
-    assert strict.ask("GET", "/event", limit="1").status == 200
+    until(lambda: b'eventsvc_refused_total{status="unread"}' in small.ask("GET", "/metrics").body)
+    assert small.ask("GET", "/event?limit=1").status == 200
 
 
 def test_a_head_that_does_not_come_is_a_408(hasty: Any, connect: Callable[[int], Any]) -> None:
