@@ -48,7 +48,7 @@ class _Body:
     """A complete body.
 
     Attributes:
-        small: whether the body is so small that it is parsed quickly.
+        small: whether the body, decompressed, is so small that it is parsed quickly.
         envelope: whether the body is an object whose only member is an array of events.
     """
 
@@ -76,6 +76,7 @@ class Ingest:
         if form.lines or not small:
             # The request takes its place only when the body is complete, so a slow client holds no place.
             async with self._spool.receive(req, self._settings.bulk_bytes) as body, self._bulk_writer.place():
+                small = small or await asyncio.to_thread(_is_small, body, form.encoding, self._settings.body_bytes)
                 await self._take_file(_Body(body, form, small=small), options, resp)
             return
         raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
@@ -185,6 +186,16 @@ class Ingest:
 def _is_array(raw: bytes) -> bool:
     first = raw[:1]
     return (raw.lstrip()[:1] if first.isspace() else first) == b"["
+
+
+def _is_small(body: IO[bytes], encoding: str, limit: int) -> bool:
+    """Tell whether a body, decompressed, has at most so many bytes; rewind the file."""
+    try:
+        return len(Unpacked(body, encoding, limit + _SPARE).read(limit + 1)) <= limit
+    except InvalidBody:  # whoever reads the events finds the same
+        return True
+    finally:
+        body.seek(0)
 
 
 def _holds_array(body: IO[bytes], encoding: str) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import re
 import select
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import zstandard
 
 EVENT = {"email": "a@b.test", "environment": "test", "component": "edge", "message": "hello"}
 MIB = 2**20
@@ -191,6 +194,25 @@ def test_slow_uploads_hold_no_place_of_bulk_requests(hasty: Any, connect: Callab
     answers = [hasty.post(json.dumps(EVENT).encode(), Content_Type="application/x-ndjson").status for _ in range(5)]
     assert answers == [201] * 5
     assert [wire.answer().status for wire in slow] == [408] * 20
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_small_bulk_that_is_compressed_does_not_wait_for_one_that_is_read_for_seconds(
+    module_database: str, make_service: Callable[..., Any], until: Callable[..., Any], encoding: str
+) -> None:
+    """The large one has 600 lines of 70 kB, each of which is bad."""
+    service = make_service(module_database, EVENTSVC_BULK_CONCURRENCY="1", EVENTSVC_BULK_SECONDS="4")
+    pack: Callable[[bytes], bytes] = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding]  # type: ignore[assignment]
+    bad = json.dumps(EVENT | {"data": [1e300] * 10_000}).encode() + b"\n"
+    headers = {"Content_Type": "application/x-ndjson", "Content_Encoding": encoding}
+    with ThreadPoolExecutor(1) as thread:
+        large = thread.submit(service.post, pack(bad * 600), "?partial=true", **headers)
+        until(lambda: _spooled(service) > 0)
+        small = service.post(pack(json.dumps(EVENT).encode() + b"\n") * 3, **headers)
+        waited = large.done()
+
+    assert (small.status, small.json()["count"], waited) == (201, 3, False)
+    assert large.result().status == 413
 
 
 def _spooled(service: Any) -> float:
