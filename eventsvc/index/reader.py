@@ -46,7 +46,7 @@ class Scope:
         return {"bool": clauses}
 
 
-_MOST_WILDCARDS = 16  # in a request; with more, the request counts as heavy
+_MOST_WILDCARDS = 16  # in a request; with more, the request is heavy
 _MOST_HEAVY_WAITING = 8  # heavy requests that may wait in one process
 
 
@@ -204,7 +204,7 @@ class IndexReader:
             check_whole(await client.search(index=alias, size=0, terminate_after=1, ignore_unavailable=True))
 
     async def _search(self, scope: Scope, body: dict[str, Any]) -> dict[str, Any]:
-        if _count_wildcards(body["query"]) <= _MOST_WILDCARDS:
+        if not is_heavy(body["query"]):
             return await self._ask(scope, body)
         async with self._heavy:
             try:
@@ -236,6 +236,11 @@ def _occurred_before(position: Position) -> dict[str, Any]:
 
 def _occurred(**bound: str) -> dict[str, Any]:
     return {"range": {"occurredAt": bound | {"format": "strict_date_optional_time_nanos"}}}
+
+
+def is_heavy(query: dict[str, Any]) -> bool:
+    """Tell whether a query may take Elasticsearch so much time that other requests must not wait behind it."""
+    return _count_wildcards(query) > _MOST_WILDCARDS
 
 
 def _count_wildcards(query: Any) -> int:

@@ -16,7 +16,7 @@ import structlog
 
 from eventsvc.errors import IndexUnavailable
 from eventsvc.event import Event
-from eventsvc.index.reader import Inexact, Unsteady
+from eventsvc.index.reader import Inexact, Unsteady, is_heavy
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import FoundQuestion, LogPage, PageQuestion
 from eventsvc.log.read.reader import Reader
@@ -34,7 +34,7 @@ _logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _MOST_WAITING_TO_EXAMINE = 40  # requests in one process
-_LARGE_AT_ONCE = 4  # large pages that one process asks both stores for
+_LARGE_AT_ONCE = 8  # large pages that one process asks both stores for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ class Compiled:
         """Whether the query says only when the events were created."""
         parts = self.node.operands if isinstance(self.node, ast.And) else (self.node,)
         return all(isinstance(part, ast.Created) for part in parts) and self.as_of is None
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether one of the stores may take seconds for this query, and so has a queue for such queries."""
+        return self.log.is_heavy or (self.index is not None and is_heavy(self.index))
 
     def frozen(self, seq: int) -> Compiled:
         """Leave out every event past a seq."""
@@ -153,7 +158,7 @@ class Search:
             try:
                 if strong:
                     return await self._merged(query, request, keep=keep)
-                async with self._turn(request):
+                async with self._turn(query, request):
                     return await self._eventual(query, request)
             except IndexUnavailable as exc:
                 _logger.warning("a search goes to PostgreSQL", reason=str(exc))
@@ -176,7 +181,7 @@ class Search:
 
     async def _join(self, attempt: Attempt, query: Compiled, request: PageRequest) -> Page | None:
         """Ask both stores for a page; None if their answers do not make one exact page."""
-        async with self._turn(request):
+        async with self._turn(query, request):
             found, tail = await self._ask_both(attempt, query, request)
         past = {request.position(event): event for event in tail.content.events}
         positions = sorted((*found.found, *past), reverse=request.newest_first)[: request.limit]
@@ -211,9 +216,10 @@ class Search:
                     found = await index.positions(attempt.scope, query.index or {}, request, ahead)
             return found, await tail
 
-    def _turn(self, request: PageRequest) -> AbstractAsyncContextManager[None]:
-        # Each large page may hold megabytes of the tail while it waits for the index.
-        return self._large if request.limit > LARGE else nullcontext()
+    def _turn(self, query: Compiled, request: PageRequest) -> AbstractAsyncContextManager[None]:
+        # Each large page may hold megabytes of the tail while it waits for the index. A heavy query waits among others
+        # of its kind, and must not take a turn meanwhile.
+        return self._large if request.limit > LARGE and not query.is_heavy else nullcontext()
 
     async def _eventual(self, query: Compiled, request: PageRequest) -> Page:
         """Find the page in the index alone."""

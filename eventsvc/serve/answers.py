@@ -29,6 +29,13 @@ def send_without_chunks(cycle: RequestResponseCycle) -> Any:
     return send_plainly
 
 
+def count_unwritten(cycle: RequestResponseCycle | None) -> int:
+    """Count the bytes of an answer under way that the app still holds, because the client has not taken the others."""
+    if cycle is None or cycle.response_complete:
+        return 0
+    return int(cycle.scope.get("state", {}).get("unwritten", 0))
+
+
 def begin_without_body(receive: Any) -> Any:
     """Let the app start before the body arrives, because it may refuse the request by the head alone."""
     begun = False

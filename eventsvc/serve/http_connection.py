@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from eventsvc.serve.answers import begin_without_body, render_problem, send_without_chunks
+from eventsvc.serve.answers import begin_without_body, count_unwritten, render_problem, send_without_chunks
 from eventsvc.serve.arrival import Arrival, Rejection, check_head, check_line
 from eventsvc.serve.bounds import Bounds
 from eventsvc.serve.parsing import ParsingInParts
@@ -113,9 +113,7 @@ class HttpConnection(ParsingInParts):
     @property
     def unread(self) -> int:
         """How many bytes of answers wait in this process, because the client does not read them."""
-        cycle = self._answering
-        unwritten = 0 if cycle is None or cycle.response_complete else cycle.scope.get("state", {}).get("unwritten", 0)
-        return int(self.transport.get_write_buffer_size() + unwritten)
+        return int(self.transport.get_write_buffer_size()) + count_unwritten(self._answering)
 
     def cut_off(self) -> None:
         """Drop what the client has not read, and end the connection."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -16,10 +18,13 @@ from eventsvc.errors import IndexUnavailable, LogTimeout, LogUnavailable
 from eventsvc.event import format_time
 from eventsvc.index.reader import Scope
 from eventsvc.log.connection import connect
+from eventsvc.log.filter import Filter
 from eventsvc.log.months import MONTH
 from eventsvc.log.read.page import PageQuestion
+from eventsvc.log.read.reader import Reader
 from eventsvc.paging import PageRequest
 from eventsvc.search.both_stores import Source
+from eventsvc.search.search import Page
 
 DEAD = "postgresql://postgres@127.0.0.1:1/none"
 
@@ -386,6 +391,33 @@ def test_a_page_ends_at_a_number_of_bytes(world: Any, how: dict[str, Any]) -> No
             break
     assert seen == [f"m{number}" for number in range(page.total)][::-1]
     assert max(sizes) == 9
+
+
+def test_a_page_of_100_events_does_not_wait_behind_heavy_queries(world: Any) -> None:
+    parts = [f"data.trace ct 'abcd{number}'" for number in range(40)]
+    normal, twenty, heavy = (world.compiled(" OR ".join(some)) for some in (parts[:10], parts[:20], parts))
+    assert [query.is_heavy for query in (normal, twenty, heavy)] == [False, True, True]  # twenty: for the index
+    reader = Reader(world.pool(size=2), whole=world.pool(size=2, statement_timeout=60.0))
+    search = world.search(reader)
+    slow = Filter("pg_advisory_xact_lock_shared(1) IS NOT NULL")
+    heavy = replace(heavy, log=slow & heavy.log)
+    world.store("m1")
+    world.index_all()
+    world.store("m2")
+    world.execute("SELECT pg_advisory_lock(1)")
+
+    async def crowd() -> tuple[Page, int]:
+        many = [asyncio.create_task(search.find(heavy, PageRequest(100))) for _ in range(9)]
+        await asyncio.sleep(0)
+        page = await asyncio.wait_for(search.find(world.compiled("component eq 'orders'"), PageRequest(100)), 20)
+        waiting = sum(not task.done() for task in many)
+        world.execute("SELECT pg_advisory_unlock(1)")
+        await asyncio.gather(*many)
+        return page, waiting
+
+    page, waiting = world.run(crowd())
+
+    assert (messages(page), waiting) == (["m2", "m1"], 9)
 
 
 def test_one_event_larger_than_a_page_is_a_page(world: Any) -> None:
