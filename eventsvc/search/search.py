@@ -34,7 +34,7 @@ _logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _MOST_WAITING_TO_EXAMINE = 40  # requests in one process
-_LARGE_AT_ONCE = 8  # large pages that one process asks both stores for
+_LARGE_AT_ONCE = 4  # large pages that one process asks both stores for
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ import threading
 import time
 
 _EVERY = 0.05  # seconds
-_EVENT = json.dumps({"email": "c@b.test", "environment": "canary", "component": "canary", "message": "sing"}).encode()
-_JSON = {"Content-Type": "application/json"}
+EVENT = json.dumps({"email": "c@b.test", "environment": "canary", "component": "canary", "message": "sing"}).encode()
+QUERY = "component%20eq%20'canary'"
+JSON = {"Content-Type": "application/json"}
 CANARIES = {
     "healthz": ("GET", "/healthz", None, {}),
-    "POST": ("POST", "/event", _EVENT, _JSON),
-    "search": ("GET", "/event?limit=5&q=component%20eq%20'canary'", None, {}),
+    "POST": ("POST", "/event", EVENT, JSON),
+    "search": ("GET", f"/event?limit=5&q={QUERY}", None, {}),
 }
 _TIMEOUT = 60.0
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -25,7 +26,7 @@ import pytest
 
 from eventsvc.access import store
 from eventsvc.log.connection import connect
-from tests.attack import attacks
+from tests.attack import attacks, canaries
 from tests.report import replace_block
 
 LONG = bool(os.environ.get("FULL_RUN"))
@@ -63,6 +64,7 @@ class Service:
         if not _until(self._answers, seconds=120.0):
             self.stop()
             pytest.fail(f"the service does not start: {self.log.read_text(encoding='utf-8')[-3000:]}")
+        self.warm_up()
         self.first_workers = self.workers()
 
     def _launch(self, command: str) -> subprocess.Popen[bytes]:
@@ -86,9 +88,7 @@ class Service:
 
     def server_errors(self) -> dict[str, int]:
         """Count answers of 500 and more, but not 503, by status."""
-        headers = {"Authorization": f"Bearer {self.key}", "X-Forwarded-For": "10.0.0.2"} if self.key else {}
-        request = Request(f"http://127.0.0.1:{self.port}/metrics", headers=headers)
-        with urlopen(request, timeout=_DEADLINE) as answer:
+        with self._ask("GET", "/metrics") as answer:
             text = answer.read().decode()
         counted = Counter[str]()
         for status, count in re.findall(r'^eventsvc_requests_total\{.*status="(5\d\d)"\} (\S+)', text, re.MULTILINE):
@@ -102,6 +102,21 @@ class Service:
         return [
             line[:2000] for line in lines if re.search(r"Traceback|TIMEOUT|\"log.level\": ?\"(error|critical)", line)
         ]
+
+    def warm_up(self) -> None:
+        """Store an event, and wait until it is in the index, because the first event of a month makes an index."""
+        with self._ask("POST", "/event", canaries.EVENT):
+            assert _until(lambda: self._watermark() > 0)
+
+    def _watermark(self) -> int:
+        with self._ask("GET", f"/event?q={canaries.QUERY}") as answer:
+            return int(answer.headers.get("Eventsvc-Watermark", 0))
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
+        headers = {"Authorization": f"Bearer {self.key}", "X-Forwarded-For": "10.0.0.2"} if self.key else {}
+        request = Request(f"http://127.0.0.1:{self.port}{path}", body, headers | canaries.JSON, method=method)
+        answer: HTTPResponse = urlopen(request, timeout=_DEADLINE)
+        return answer
 
     def stop(self) -> None:
         for process in self.processes:
@@ -172,8 +187,8 @@ def _attack(attack: Callable[[Any], None], port: int, **more: Any) -> Attacked:
 
 def _run(service: Service, ways: tuple[attacks.Attack, ...], **more: Any) -> tuple[list[Attacked], list[Any]]:
     """Attack in all ways, one after the other, with canaries beside."""
-    canaries = [sys.executable, str(_HERE / "canaries.py"), str(service.port), service.key]
-    with subprocess.Popen(canaries, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as singing:
+    command = [sys.executable, str(_HERE / "canaries.py"), str(service.port), service.key]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as singing:
         done = [_attack(attack, service.port, **more) for attack in ways]
         seen = json.loads(singing.communicate("\n")[0])
     for one in done:
