@@ -70,20 +70,25 @@ def test_a_client_that_stops_reading_stops_the_work_and_so_does_one_that_goes_aw
     response = stream(service)
     content: Any = response.iter_content(1000)  # kept: the connection is closed with it
     next(content)
-    counts: list[float] = []
-
-    def quiet() -> bool:
-        counts.append(service.metric("eventsvc_searches_total"))
-        return len(counts) > 100 and counts[-1] == counts[-100]
-
-    service.wait_until(quiet, 120)
-    waiting = counts[-1]
+    waiting = searches_at_rest(service)
     assert waiting < 35  # 40 pages are the whole: what was not read has not been looked for
     content.close()
     response.close()
-    counts.clear()
-    service.wait_until(lambda: quiet() or len(counts) > 40)
-    assert counts[-1] <= waiting + 1
+    assert searches_at_rest(service) <= waiting + 1
+
+
+def searches_at_rest(service: Any) -> float:
+    """Wait until the service has not searched for three seconds, and give the number of its searches."""
+    count, since = -1.0, 0.0
+
+    def is_at_rest() -> bool:
+        nonlocal count, since
+        if (now := service.metric("eventsvc_searches_total")) != count:
+            count, since = now, time.monotonic()
+        return time.monotonic() - since > 3
+
+    service.wait_until(is_at_rest, 120)
+    return count
 
 
 def test_five_hundred_clients_hear_every_event_once_from_one_reader(service: Any, connection: Any) -> None:
