@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from eventsvc.settings import Settings
 
 _AT_ONCE = 16 * 1024  # bytes; the event loop itself parses an event up to this size
-_SPARE = 1024 * 1024  # bytes; so ``Unpacked`` does not refuse the byte that ``_read_one`` reads beyond the limit
+_SPARE = 1024 * 1024  # bytes; so ``Unpacked`` does not refuse the byte that ``_read_begin`` reads beyond the limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Body:
     """A complete body.
 
     Attributes:
-        small: whether the body, decompressed, is so small that it is parsed quickly.
+        small: whether the body is known to be so small that it is parsed quickly.
         envelope: whether the body is an object whose only member is an array of events.
     """
 
@@ -76,7 +76,6 @@ class Ingest:
         if form.lines or not small:
             # The request takes its place only when the body is complete, so a slow client holds no place.
             async with self._spool.receive(req, self._settings.bulk_bytes) as body, self._bulk_writer.place():
-                small = small or await asyncio.to_thread(_is_small, body, form.encoding, self._settings.body_bytes)
                 await self._take_file(_Body(body, form, small=small), options, resp)
             return
         raw = (await media.read_small(req, self._settings.body_bytes)).removeprefix(BOM)
@@ -157,15 +156,16 @@ class Ingest:
 
     async def _take_many(self, body: _Body, options: StoreOptions, resp: Response) -> None:
         form = body.form
+        small = body.small or await asyncio.to_thread(_is_small, body.file, form.encoding, self._settings.body_bytes)
         unpacked = Unpacked(body.file, form.encoding, self._settings.bulk_bytes, digest=options.key is not None)
         parser = self._choose_parser(options, form)
         kind: BulkLayout = "lines" if form.lines else "envelope" if body.envelope else "json"
         events = BulkEvents(unpacked, parser, self._settings, options, kind)
         if options.dry_run:
-            count = await self._bulk_writer.check(events, small=body.small)
+            count = await self._bulk_writer.check(events, small=small)
             resp.data = orjson.dumps({"dryRun": True, "count": count} | _report(events.invalid, parser, options))
             return
-        stored = await self._bulk_writer.store(events, options.key, small=body.small)
+        stored = await self._bulk_writer.store(events, options.key, small=small)
         if stored.replayed:
             resp.set_header("Idempotency-Replayed", "true")
         await self._answer_many(resp, stored, options, _report(events.invalid, parser, options))
@@ -191,11 +191,9 @@ def _is_array(raw: bytes) -> bool:
 def _is_small(body: IO[bytes], encoding: str, limit: int) -> bool:
     """Tell whether a body, decompressed, has at most so many bytes; rewind the file."""
     try:
-        return len(Unpacked(body, encoding, limit + _SPARE).read(limit + 1)) <= limit
+        return len(_read_begin(body, encoding, limit)) <= limit
     except InvalidBody:  # whoever reads the events finds the same
         return True
-    finally:
-        body.seek(0)
 
 
 def _holds_array(body: IO[bytes], encoding: str) -> bool:
@@ -208,11 +206,17 @@ def _holds_array(body: IO[bytes], encoding: str) -> bool:
     return begin[:1] == b"["
 
 
+def _read_begin(body: IO[bytes], encoding: str, limit: int) -> bytes:
+    """Read up to one byte beyond a limit, decompressed, and rewind the file."""
+    try:
+        return Unpacked(body, encoding, limit + _SPARE).read(limit + 1)
+    finally:
+        body.seek(0)
+
+
 def _read_one(body: IO[bytes], encoding: str, limit: int) -> bytes:
     """Read up to one byte more than an event may have, and rewind the file."""
-    raw = Unpacked(body, encoding, limit + _SPARE).read(limit + 1)
-    body.seek(0)
-    return raw.removeprefix(BOM)
+    return _read_begin(body, encoding, limit).removeprefix(BOM)
 
 
 def _holds_envelope(raw: bytes, limit: int) -> bool:

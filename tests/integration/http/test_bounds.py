@@ -196,13 +196,16 @@ def test_slow_uploads_hold_no_place_of_bulk_requests(hasty: Any, connect: Callab
     assert [wire.answer().status for wire in slow] == [408] * 20
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
 def test_a_small_bulk_that_is_compressed_does_not_wait_for_one_that_is_read_for_seconds(
-    module_database: str, make_service: Callable[..., Any], until: Callable[..., Any], encoding: str
+    module_database: str,
+    make_service: Callable[..., Any],
+    until: Callable[..., Any],
+    encoding: str,
+    pack: Callable[[bytes], bytes],
 ) -> None:
     """The large one has 600 lines of 70 kB, each of which is bad."""
     service = make_service(module_database, EVENTSVC_BULK_CONCURRENCY="1", EVENTSVC_BULK_SECONDS="4")
-    pack: Callable[[bytes], bytes] = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding]  # type: ignore[assignment]
     bad = json.dumps(EVENT | {"data": [1e300] * 10_000}).encode() + b"\n"
     headers = {"Content_Type": "application/x-ndjson", "Content_Encoding": encoding}
     with ThreadPoolExecutor(1) as thread:
