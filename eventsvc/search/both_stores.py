@@ -9,8 +9,9 @@ on exactly one side, whatever the indexer does meanwhile:
     search    state M ─┬─► index: seq ≤ M.watermark ─┬─► log: what the index has found, and the state N
                        └─► log: seq > M.watermark ───┘   N extends M: the answer is exact; else repeat with N
 
-For counts, one statement reads both the tail and N. What the index answers about M never changes. So the cache keeps
-this answer, and later searches join it with the tail past the same watermark.
+If no seq past the watermark was drawn, and no writer is under way, the tail of a page is empty and is not read. For
+counts, one statement reads both the tail and N. What the index answers about M never changes. So the cache keeps this
+answer, and later searches join it with the tail past the same watermark.
 
 Erased events are an exception: N does not extend M if events were erased in between. But a page is still exact if none
 of its events is among the erased events.

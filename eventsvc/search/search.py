@@ -193,7 +193,8 @@ class Search:
         # events, or if the log still has every event of the page. If a page has too many bytes, the log gives only its
         # first events, and the other events count as erased.
         complete = len(found.found) < request.limit or len(rows.content) == len(missing)
-        if not attempt.holds(found, rows.state, tail.state, despite_erasures=complete and not request.count):
+        read = tail.state if past or tail.content.total else None  # an empty tail loses no event
+        if not attempt.holds(found, rows.state, read, despite_erasures=complete and not request.count):
             return None
         events = past | {request.position(event): event for event in rows.content}
         total = None if found.total is None or tail.content.total is None else found.total + tail.content.total
@@ -206,7 +207,8 @@ class Search:
     ) -> tuple[Positions, LogAnswer[LogPage]]:
         """Ask the index for positions and the log for the tail. PERF: both work at the same time."""
         large = request.limit > LARGE
-        reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large)
+        # ``found`` reads the state anew.
+        reading = self._reader.tail(query.log, PageQuestion(request), attempt.base, large=large, anew=False)
         # An order by createdAt needs no bound.
         bounding = nullcontext() if request.by_creation else _meanwhile(self._reader.ahead())
         async with _meanwhile(reading) as tail, bounding as ahead:

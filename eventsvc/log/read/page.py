@@ -66,7 +66,7 @@ class PageQuestion:
 
     def decode(self, rows: Sequence[Row]) -> LogPage:
         """See ``Question``."""
-        total = next((int(row[1]) for row in rows if row[0] == _PART_COUNT), None)
+        total = next((int(row[1]) for row in rows if row[0] == _PART_COUNT), 0 if self.request.count else None)
         return LogPage(_decode_events(rows, self.request), total)
 
     def _past(self, position: Position) -> Filter:

@@ -83,7 +83,7 @@ class Question(Protocol[ContentT_co]):
         """Compose SELECTs, each of a part number > 0 and nine columns, with their parameters."""
 
     def decode(self, rows: Sequence[Row]) -> ContentT_co:
-        """Make the content of the answer from the rows of these parts, which come in any order."""
+        """Make the content of the answer from the rows of these parts, which come in any order; no rows: no events."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,3 +245,6 @@ def test_counts_come_from_the_log_alone_while_the_index_can_never_catch_it_at_re
     assert (answer.total, answer.provenance.source) == (len(MESSAGES), Source.SQL)
     page = world.find(Search(restless, world.both_stores()), count=True)
     assert (page.total, page.provenance.source) == (len(MESSAGES), Source.SQL)
+    page = world.find(Search(restless, world.both_stores()))
+    texts = [event.message for event in page.events]
+    assert (texts, page.provenance.source) == (MESSAGES[::-1], Source.INDEX_AND_TAIL)

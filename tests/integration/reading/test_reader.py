@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from eventsvc.errors import EventNotFound, LogTimeout, LogUnavailable, SearchesQueued
-from eventsvc.log.connection import connect
+from eventsvc.log.connection import connect, transaction
 from eventsvc.log.filter import Filter
 from eventsvc.log.read.page import FoundQuestion, LogPage, PageQuestion
 from eventsvc.log.read.reader import MOST_WAITING, Reader, _ask_found
@@ -23,6 +23,10 @@ ALL = Filter()
 
 _POSITIONS = (
     "SELECT (extract(epoch FROM created_at) * 1000)::bigint, seq FROM event WHERE seq % 199 = 0 ORDER BY seq LIMIT 100"
+)
+_STORE_LATE = (
+    "INSERT INTO event (id, email, environment, component, message, data)"
+    " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', 'late', '{}')"
 )
 
 
@@ -52,6 +56,31 @@ def test_the_tail_is_what_lies_past_the_watermark_newest_first(world: Any) -> No
 
 def tail(world: Any, reader: Any, question: Any) -> Any:
     return world.run(reader.tail(ALL, question, world.run(reader.state()))).content
+
+
+def test_a_tail_is_left_out_only_if_no_event_can_lie_in_it(world: Any, database: str) -> None:
+    seqs = world.store("a", "b")
+    move_watermark(world, seqs[1])
+    reader = world.reader()
+    base = world.run(reader.state())
+
+    def ask(*, anew: bool = False) -> tuple[bool, str]:
+        """Whether the answer is about the earlier state, so that no tail was read, and the events."""
+        answer = world.run(reader.tail(ALL, PageQuestion(PageRequest(10, count=True)), base, anew=anew))
+        assert answer.content.total == len(answer.content.events)
+        return answer.state is base, "".join(event.message for event in answer.content.events)
+
+    assert (ask(anew=True), ask()) == ((False, ""), (True, ""))
+    writer = connect(database)
+    with transaction(writer) as cursor:
+        cursor.execute(_STORE_LATE)
+        assert ask() == (False, "")
+    writer.close()
+    assert ask() == (False, "late")
+    world.execute("INSERT INTO index_failure VALUES (%s, '2026-11-01', 'test')", (seqs[0],))
+    move_watermark(world, seqs[1] + 1)
+    base = world.run(reader.state())
+    assert ask() == (False, "a")
 
 
 def test_events_that_the_index_refused_count_as_tail(world: Any) -> None:
@@ -179,10 +208,7 @@ def test_nothing_is_settled_while_a_writer_is_under_way(world: Any, database: st
     late = connect(database)
     with late.cursor() as cursor:
         cursor.execute("BEGIN")
-        cursor.execute(
-            "INSERT INTO event (id, email, environment, component, message, data)"
-            " VALUES (gen_random_uuid(), 'a@b.c', 'e', 'c', 'late', '{}')"
-        )
+        cursor.execute(_STORE_LATE)
         world.store("b")
         assert not world.run(reader.whole(ALL, PageQuestion(PageRequest(1)))).settled
         cursor.execute("COMMIT")
