@@ -1,4 +1,8 @@
-"""Group commit: events that arrive together are stored in one transaction, and are answered after its COMMIT."""
+"""Group commit: events that arrive together are stored in one transaction, and are answered after its COMMIT.
+
+Two groups can be under way at once, each through its own connection. So an event that arrives while PostgreSQL commits
+does not wait for the end of this commit.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 _logger = structlog.get_logger(__name__)
 
 _GROUP = 500  # events in one transaction at most
+# PERF: with two groups under way instead of one, four clients store a fifth more, eight and sixteen clients an eighth
+# more, and 64 clients 4 % less. A third group changes nothing.
+_AT_ONCE = 2  # groups
 _SOON = 1.0  # seconds in which a worker that is not lost stores its events
 
 
@@ -34,31 +41,34 @@ class _Waiting:
 
 
 class Writer:
-    """Writes single events, in a task with its own connection.
+    """Writes single events, in a few tasks. Each task has its own connection.
 
-    The task takes all queued events, writes them in one transaction, and answers all callers. A failed group fails its
+    A task takes all queued events, writes them in one transaction, and answers all callers. A failed group fails its
     callers, never the writer.
     """
 
     def __init__(self, dsn: str, *, queue_size: int) -> None:
-        self._dsn, self._store, self._queue_size = dsn, GroupStore(dsn), queue_size
+        self._dsn, self._queue_size = dsn, queue_size
         # For each worker of the log that may be lost: the last attempt to write its events, through another connection.
         self._apart: dict[str, asyncio.Task[None]] = {}
         self._queue: deque[_Waiting] = deque()
         self._accepted = 0
         self._closing = False
-        self._idle: asyncio.Future[None] | None = None
+        self._idle: list[asyncio.Future[None]] = []  # one for each task that waits for events
 
     def start(self) -> None:
         """Start writing; call it in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._run())
+        self._tasks = [self._loop.create_task(self._run(GroupStore(self._dsn))) for _ in range(_AT_ONCE)]
 
     async def close(self) -> None:
         """Write all accepted events, then stop."""
         self._closing = True
-        self._wake()
-        await self._task
+        while self._idle:
+            self._wake()
+        await asyncio.gather(*self._tasks)
+        if self._apart:
+            await asyncio.wait(self._apart.values())
 
     async def append(self, new: NewEvent, key: IdempotencyKey | None = None) -> Event | Replay:
         """Store one event, or find the event that its key stands for; returns after the COMMIT.
@@ -85,23 +95,21 @@ class Writer:
         return await answer
 
     def _wake(self) -> None:
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        """Wake the task that has waited for the shortest time, because its connection is certainly open."""
+        if self._idle:
+            self._idle.pop().set_result(None)
 
-    async def _run(self) -> None:
+    async def _run(self, store: GroupStore) -> None:
         while self._queue or not self._closing:
             if not self._queue:
-                self._idle = self._loop.create_future()
-                await self._idle
-                continue
+                self._idle.append(self._loop.create_future())
+                await self._idle[-1]
             # PERF: after two rounds of the event loop, requests that have arrived meanwhile are in the queue, too.
             for _ in range(2):
                 await asyncio.sleep(0)
-            group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
-            await self._guard(group, self._write(group))
-        if self._apart:
-            await asyncio.wait(self._apart.values())
-        self._store.close()
+            if group := [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]:
+                await self._guard(group, self._write(store, group))
+        store.close()
 
     async def _guard(self, group: list[_Waiting], writing: Coroutine[Any, Any, None]) -> None:
         try:
@@ -110,14 +118,14 @@ class Writer:
             _logger.exception("a group of events could not be written")
             self._fail(group, LogError("the event could not be written"))
 
-    async def _write(self, group: list[_Waiting]) -> None:
+    async def _write(self, store: GroupStore, group: list[_Waiting]) -> None:
         """Write a group. If a worker of the log does not answer, write each worker's events apart from the others'."""
         if self._apart:
-            group = await self._part_with_suspects(group)
-        late, reason = await self._write_by(self._store, group)
+            group = await self._part_with_suspects(store, group)
+        late, reason = await self._write_by(store, group)
         if reason is None:
             return
-        parts = await self._split(late)
+        parts = await _split(store, late)
         for worker, part in parts.items():
             self._start_apart(worker, part)
         if parts:
@@ -125,9 +133,9 @@ class Writer:
         else:
             self._fail(late, reason)
 
-    async def _part_with_suspects(self, group: list[_Waiting]) -> list[_Waiting]:
+    async def _part_with_suspects(self, store: GroupStore, group: list[_Waiting]) -> list[_Waiting]:
         """Write the events of workers that may be lost apart; give the other events."""
-        parts = await self._split(group)
+        parts = await _split(store, group)
         if not parts:
             return group
         for worker in self._apart.keys() & parts.keys():
@@ -177,11 +185,6 @@ class Writer:
             self._fail(group, LogError(f"PostgreSQL refused the event (SQLSTATE {exc.pgcode})"))
         return [], None
 
-    async def _split(self, group: list[_Waiting]) -> dict[str, list[_Waiting]]:
-        """Give the events of each worker; empty if the workers are not known."""
-        parts = await self._store.split([waiting.single for waiting in group])
-        return {name: [group[place] for place in places] for name, places in parts.items()}
-
     def _fail(self, group: list[_Waiting], exc: EventsvcError) -> None:
         self._hand_out(group, [type(exc)(str(exc)) for _ in group])  # raised once each
 
@@ -195,3 +198,9 @@ class Writer:
                 waiting.answer.set_exception(outcome)
             else:
                 waiting.answer.set_result(outcome)
+
+
+async def _split(store: GroupStore, group: list[_Waiting]) -> dict[str, list[_Waiting]]:
+    """Give the events of each worker of the log; empty if the workers are not known."""
+    parts = await store.split([waiting.single for waiting in group])
+    return {name: [group[place] for place in places] for name, places in parts.items()}

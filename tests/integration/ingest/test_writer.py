@@ -18,6 +18,7 @@ from eventsvc.log.write.writer import Writer
 from tests.integration.ingest.conftest import wait_until
 
 T = TypeVar("T")
+KEY = IdempotencyKey(key_hash("a key", ""), b"fingerprint")
 
 
 def new(message: str = "m", data: bytes = b'{"a":1}') -> NewEvent:
@@ -56,6 +57,23 @@ def test_events_that_arrive_together_share_a_transaction(database: str, connecti
     assert transactions <= 20
 
 
+def test_an_event_does_not_wait_for_a_group_that_is_under_way(database: str, connection: Connection) -> None:
+    async def work(writer: Writer) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN; LOCK TABLE idempotency_key IN ACCESS EXCLUSIVE MODE")  # only events with a key wait
+            late = asyncio.create_task(writer.append(new("late"), KEY))
+            waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'idempotency_key'::regclass AND NOT granted"
+            async with asyncio.timeout(60):
+                while rows(connection, waiting) == [(0,)]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            outcomes = await append_all(writer, [new("early")])
+            cursor.execute("COMMIT")
+        return [*outcomes, await late]
+
+    events: list[Event] = with_writer(database, work)
+    assert [event.message for event in events] == ["early", "late"]
+
+
 def test_the_answer_is_what_was_stored(database: str, connection: Connection) -> None:
     (event,) = with_writer(database, lambda writer: append_all(writer, [new(data=b'{"bb":1.50,"a":[1,{"x":null}]}')]))
     ((data, created_at),) = rows(
@@ -83,9 +101,6 @@ def test_a_connection_that_broke_is_opened_again(database: str, connection: Conn
 
     assert [type(outcome) for outcome in with_writer(database, work)] == [Event, Event]
     assert rows(connection, "SELECT count(*) FROM event") == [(2,)]
-
-
-KEY = IdempotencyKey(key_hash("a key", ""), b"fingerprint")
 
 
 @pytest.mark.parametrize("arrives", [True, False])
