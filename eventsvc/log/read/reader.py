@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import TypeVar
 
@@ -121,8 +121,7 @@ class Reader:
         if matching.is_heavy:
             async with self._heavy:
                 return await self._whole_pool.run(read)
-        async with self._large if large else nullcontext():
-            return await self._pool.run(read)
+        return await self._run_along_index(read, large=large)
 
     async def found(self, question: FoundQuestion) -> LogAnswer[tuple[Event, ...]]:
         """Read the events that the index has found for a page. The answer is never ``settled``.
@@ -145,8 +144,11 @@ class Reader:
             LogUnavailable: PostgreSQL is away.
             LogTimeout: PostgreSQL took too long.
         """
+        return await self._run_along_index(lambda connection: self._read(connection, matching, question), large=large)
+
+    async def _run_along_index(self, read: Callable[[Connection], T], *, large: bool) -> T:
         async with self._large if large else nullcontext():
-            return await self._pool.run(lambda connection: self._read(connection, matching, question))
+            return await self._pool.run(read)
 
     async def whole(self, matching: Filter, question: Question[T], *, strong: bool = True) -> LogAnswer[T]:
         """Ask about all matching events. A replica answers if one has replayed far enough.

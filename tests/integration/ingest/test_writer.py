@@ -63,9 +63,7 @@ def test_an_event_does_not_wait_for_a_group_that_is_under_way(database: str, con
             cursor.execute("BEGIN; LOCK TABLE idempotency_key IN ACCESS EXCLUSIVE MODE")  # only events with a key wait
             late = asyncio.create_task(writer.append(new("late"), KEY))
             waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'idempotency_key'::regclass AND NOT granted"
-            async with asyncio.timeout(60):
-                while rows(connection, waiting) == [(0,)]:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_until, lambda: rows(connection, waiting) != [(0,)], 60.0)
             outcomes = await append_all(writer, [new("early")])
             cursor.execute("COMMIT")
         return [*outcomes, await late]
